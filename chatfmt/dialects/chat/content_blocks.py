@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import pyarrow as pa
-
 from ...errors import DialectError, located
 from ...field_path import value_at
 from ...schema import Turn
@@ -15,7 +13,7 @@ from ..kit.blocks import join_blocks
 from ..kit.columns import Columns, SourceRow, find_side_parts, json_type
 from ..kit.literals import read_list_literal
 from ..kit.names import MESSAGES
-from ..kit.output import convert_rows
+from ..kit.output import OutputRow, by_row
 from ..kit.roles import to_role
 from ..kit.tool_calls import parse_calls
 from .messages import find_messages_parts
@@ -30,7 +28,8 @@ RESPONSES_ITEMS = frozenset({"message", "reasoning", *CALL_ITEMS, *RESULT_ITEMS}
 LLAMAFACTORY = frozenset({"text", "reasoning", "tool_call", "image_url", "video_url", "audio_url"})
 
 
-def anthropic(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+@by_row
+def anthropic(record: SourceRow, columns: Columns) -> OutputRow:
     """Messages with blocks of text, thinking, tool use and tool results (Anthropic's Messages API).
 
     In:  `{"system": "Be brief.", "messages": [{"role": "user", "content": "Rain?"}, {"role": "assistant", "content":
@@ -45,11 +44,7 @@ def anthropic(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     other blocks stay content parts. Thinking becomes `reasoning_content` without its signature.
     Raises DialectError `msg.role`, `msg.type`.
     """
-    return convert_rows(
-        batch,
-        columns,
-        lambda record, columns: {"messages": _system(record) + _turns(record, columns, "messages", _anthropic_turn)},
-    )
+    return {"messages": _system(record) + _turns(record, columns, "messages", _anthropic_turn)}
 
 
 def _system(record: SourceRow) -> list[Turn]:
@@ -188,7 +183,8 @@ def _with_blocks(
     return {part: path for part, path in found.items() if "." not in part} if found else None
 
 
-def responses(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+@by_row
+def responses(record: SourceRow, columns: Columns) -> dict[str, Any]:
     """Items of OpenAI's Responses API: messages with `input_text` and `output_text`, calls, results and reasoning.
 
     In:  `{"instructions": "Be brief.", "input": [
@@ -203,10 +199,6 @@ def responses(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     as `instructions`, are a system turn. A reasoning item belongs to the message after it. Consecutive calls are one
     message. Raises DialectError `msg.role`, `msg.type`.
     """
-    return convert_rows(batch, columns, _responses)
-
-
-def _responses(record: SourceRow, columns: Columns) -> dict[str, Any]:
     items = [item for part in ("messages", "output") for item in _items(record, columns.path(part))]
     out: list[Turn] = []
     for message, item in enumerate(items):
@@ -292,7 +284,8 @@ def _is_responses(item: Any) -> bool:
     return typed or _is_item(item)
 
 
-def llamafactory(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+@by_row
+def llamafactory(record: SourceRow, columns: Columns) -> OutputRow:
     """Messages whose content is a list of `{"type", "value"}` (LLaMA-Factory v1), also chosen and rejected ones.
 
     In:  `{"messages": [{"role": "user", "content": [{"type": "text", "value": "hi"}], "loss_weight": 0.0},
@@ -304,12 +297,8 @@ def llamafactory(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     A `tool_call` (JSON text) is added to `tool_calls`; if it is not a call, it stays text. Other keys are kept.
     Raises DialectError `msg.role`, `msg.type`.
     """
-    names = [name for name in ("messages", "chosen", "rejected") if columns.path(name)]
-    return convert_rows(
-        batch,
-        columns,
-        lambda record, columns: {name: _turns(record, columns, name, _llamafactory_turn) for name in names},
-    )
+    names = (name for name in ("messages", "chosen", "rejected") if columns.path(name))
+    return {name: _turns(record, columns, name, _llamafactory_turn) for name in names}
 
 
 def _llamafactory_turn(turn: Mapping[str, Any], columns: Columns) -> list[Turn]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import pyarrow as pa
-
 from ...errors import DialectError, located
 from ...field_path import value_at
 from ...schema import Turn
@@ -14,11 +12,12 @@ from ..dialect import Dialect
 from ..kit.blocks import join_blocks
 from ..kit.columns import Columns, SourceRow, json_type
 from ..kit.literals import read_literal
-from ..kit.output import convert_rows
+from ..kit.output import by_row
 from ..kit.roles import to_role
 
 
-def gemini(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+@by_row
+def gemini(record: SourceRow, columns: Columns) -> dict[str, Any]:
     """Gemini contents: lists of parts with text, function calls and function responses.
 
     In:  `{"systemInstruction": {"parts": [{"text": "Be brief."}]}, "contents": [
@@ -33,10 +32,6 @@ def gemini(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     Thought parts become `reasoning_content`; other parts (images) stay parts. Keys may be in camelCase or snake_case.
     Function declarations become `tools`. Raises DialectError `msg.role`, `msg.type`.
     """
-    return convert_rows(batch, columns, _gemini)
-
-
-def _gemini(record: SourceRow, columns: Columns) -> dict[str, Any]:
     system = _get(record, "systemInstruction", "system_instruction")
     first = [{"role": "system", "content": _system_content(system)}] if system else []
     contents = value_at(record, columns.path("messages") or "contents")
@@ -116,7 +111,8 @@ def find_gemini_parts(record: SourceRow, columns: Columns) -> dict[str, str] | N
     return {"messages": path, **extra, **({"instruction": instruction} if instruction else {})} if fits else None
 
 
-def chatgpt_export(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+@by_row
+def chatgpt_export(record: SourceRow, columns: Columns) -> dict[str, Any]:
     """A conversation of a ChatGPT data export: the path in the tree `mapping` that ends at `current_node`.
 
     In:  `{"current_node": "b", "mapping": {"r": {"parent": null, "message": null}, "a": {"parent": "r", "message":
@@ -127,10 +123,6 @@ def chatgpt_export(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     Nodes without a message and hidden messages are skipped. A message to a tool becomes a tool call with its text as
     arguments; thoughts become `reasoning_content`. Raises DialectError `msg.role`, `msg.type`.
     """
-    return convert_rows(batch, columns, _chatgpt_export)
-
-
-def _chatgpt_export(record: SourceRow, columns: Columns) -> dict[str, Any]:
     nodes = value_at(record, columns.path("mapping") or "mapping")
     turns: list[Turn] = []
     for message, node in enumerate(_path(nodes, record.get("current_node"))):

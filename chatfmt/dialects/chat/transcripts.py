@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-import pyarrow as pa
 from msgspec import Struct
 
 from ...errors import DialectError
@@ -20,7 +19,7 @@ from ...schema import Turn
 from ..dialect import Dialect
 from ..kit.columns import Columns, SourceRow, find_side_parts, json_type
 from ..kit.names import MESSAGES
-from ..kit.output import convert_rows
+from ..kit.output import by_row
 from ..kit.roles import to_role
 
 
@@ -37,7 +36,8 @@ class TextFormat(Struct, frozen=True):
     preamble: bool = False
 
 
-def transcript(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+@by_row
+def transcript(record: SourceRow, columns: Columns) -> dict[str, Any]:
     r"""Text rendered with a chat template: ChatML, Llama 2 and 3, Gemma, Zephyr, Phi, Vicuna, …
 
     In:  `{"text": "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\nhello<|im_end|>\n"}`
@@ -47,10 +47,6 @@ def transcript(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     breaks between turns. The option `format` names one of TEXT_FORMATS; the default is the first that fits.
     Raises DialectError `msg.role`, and `msg.type` for text in none of the formats.
     """
-    return convert_rows(batch, columns, _transcript)
-
-
-def _transcript(record: SourceRow, columns: Columns) -> dict[str, Any]:
     path = columns.path("text") or "text"
     text = value_at(record, path)
     if not isinstance(text, str):
@@ -189,7 +185,8 @@ def _is_transcript(text: str, columns: Columns) -> bool:
 HH = re.compile(r"\n\n(Human|Assistant):[ \t]?")
 
 
-def hh(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+@by_row
+def hh(record: SourceRow, columns: Columns) -> dict[str, Any]:
     r"""Chosen and rejected dialogues, each as one text (Anthropic's hh-rlhf).
 
     In:  `{"chosen": "\n\nHuman: hi\n\nAssistant: hello", "rejected": "\n\nHuman: hi\n\nAssistant: no"}`
@@ -199,10 +196,6 @@ def hh(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     The text is split at `\n\nHuman:` and `\n\nAssistant:`, each with one blank after it. The prompt is the turns that
     both sides begin with, except the last turn of a side. Raises DialectError `msg.type`.
     """
-    return convert_rows(batch, columns, _hh)
-
-
-def _hh(record: SourceRow, columns: Columns) -> dict[str, Any]:
     chosen, rejected = (_hh_turns(record, columns.path(part) or part) for part in ("chosen", "rejected"))
     limit = min(len(chosen), len(rejected)) - 1
     shared = next((turn for turn in range(limit) if chosen[turn] != rejected[turn]), limit)

@@ -17,14 +17,15 @@ from ...errors import DialectError, located
 from ...field_path import value_at
 from ..dialect import Dialect
 from ..kit.columns import Columns, SourceRow, json_type, records_of
-from ..kit.output import OutputRow, convert_rows, to_batch
+from ..kit.output import OutputRow, by_row, to_batch
 from ..kit.roles import to_role
 
 Node = Mapping[str, Any]
 """A message with its `replies`."""
 
 
-def oasst_trees(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+@by_row
+def oasst_trees(record: SourceRow, columns: Columns) -> Sequence[OutputRow]:
     """One tree per row: each message contains its replies.
 
     In:  `{"message_tree_id": "t", "prompt": {"role": "prompter", "text": "hi", "replies": [
@@ -34,10 +35,6 @@ def oasst_trees(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
     A path may end with an unanswered user turn. Raises DialectError `msg.role`, `msg.type`.
     """
-    return convert_rows(batch, columns, _tree)
-
-
-def _tree(record: SourceRow, columns: Columns) -> Sequence[OutputRow]:
     path = columns.path("tree") or "prompt"
     root = value_at(record, path)
     if not isinstance(root, Mapping):

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
-import pyarrow as pa
-
 from ...errors import DialectError, Location
 from ...field_path import value_at
 from ..dialect import Dialect
@@ -26,7 +24,7 @@ from ..kit.columns import (
 from ..kit.labels import step_labels
 from ..kit.literals import read_list_literal
 from ..kit.names import MESSAGES, PROMPTS, REASONING, STEP_LABELS, STEPS, SYSTEM
-from ..kit.output import convert_rows
+from ..kit.output import OutputRow, by_row
 from .plain_turns import plain_turns
 from .turns import CONTENT_KEYS, ROLE_KEYS
 
@@ -34,7 +32,8 @@ USER_KEYS = ("human", "user", "input", "instruction", "question", "prompt")
 ASSISTANT_KEYS = ("assistant", "gpt", "bot", "output", "response", "answer", "completion")
 
 
-def pair_turns(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+@by_row
+def pair_turns(record: SourceRow, columns: Columns) -> dict[str, Any]:
     """A list of objects with a question and an answer (Capybara, ms-swift).
 
     In:  `{"conversation": [{"input": "hi", "output": "hello"}, {"input": "bye", "output": ""}]}`
@@ -45,10 +44,6 @@ def pair_turns(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     reasoning becomes `reasoning_content`, and xtuner's `output_with_loss` becomes `train`.
     Raises DialectError `col.null`, `msg.type`.
     """
-    return convert_rows(batch, columns, _pairs)
-
-
-def _pairs(record: SourceRow, columns: Columns) -> dict[str, Any]:
     turns: list[dict[str, Any]] = []
     system: Any = None
     for message, pair in enumerate(read_list(record, columns, "messages")):
@@ -83,7 +78,8 @@ def _turn(role: str, text: Any, message: int) -> list[dict[str, Any]]:
     return [{"role": role, "content": text}]
 
 
-def string_turns(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+@by_row
+def string_turns(record: SourceRow, columns: Columns) -> OutputRow:
     """A list of texts with alternating roles (LIMA): user and assistant, or those of `--roles`.
 
     In:  `{"conversations": ["hi", "hello", "bye"]}`
@@ -92,10 +88,11 @@ def string_turns(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
     Raises DialectError `col.null`, `msg.type`.
     """
-    return convert_rows(batch, columns, lambda record, columns: {"messages": _alternating(record, columns, "messages")})
+    return {"messages": _alternating(record, columns, "messages")}
 
 
-def user_turns(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+@by_row
+def user_turns(record: SourceRow, columns: Columns) -> OutputRow:
     """A list of user messages (MT-Bench, Arena-Hard): a prompt without answers.
 
     In:  `{"turns": ["Write a post.", "Rewrite it."]}`
@@ -104,9 +101,7 @@ def user_turns(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
     Raises DialectError `col.null`, `msg.type`.
     """
-    return convert_rows(
-        batch, columns, lambda record, columns: {"prompt": _alternating(record, columns, "prompt", ("user",))}
-    )
+    return {"prompt": _alternating(record, columns, "prompt", ("user",))}
 
 
 def _alternating(record: SourceRow, columns: Columns, part: str, roles: Sequence[str] = ()) -> list[dict[str, Any]]:
@@ -122,7 +117,8 @@ def _alternating(record: SourceRow, columns: Columns, part: str, roles: Sequence
     return turns
 
 
-def parallel_lists(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+@by_row
+def parallel_lists(record: SourceRow, columns: Columns) -> dict[str, Any]:
     """Turns in columns of their own: their roles and their contents, or those of each role.
 
     In:  `{"role": ["user", "assistant"], "content": ["hi", "hello"]}`
@@ -131,10 +127,6 @@ def parallel_lists(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
     A last question may lack its answer. Raises DialectError `col.null`, `col.type`, `msg.role`, `msg.type`.
     """
-    return convert_rows(batch, columns, _parallel)
-
-
-def _parallel(record: SourceRow, columns: Columns) -> dict[str, Any]:
     by_role = columns.path("turn_roles") is None
     names = ("turn_users", "turn_assistants") if by_role else ("turn_roles", "turn_contents")
     first, second = (read_list(record, columns, name) for name in names)
@@ -157,7 +149,8 @@ def _turns_of(roles: Sequence[Any], texts: Sequence[Any]) -> list[dict[str, Any]
     return [{"role": role, "content": text} for role, text in zip(roles, texts, strict=False)]
 
 
-def segments(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+@by_row
+def segments(record: SourceRow, columns: Columns) -> dict[str, Any]:
     """Segments of final text, each labelled as trained or not (axolotl).
 
     In:  `{"segments": [{"label": false, "text": "<s>hi"}, {"label": true, "text": "hello</s>"}]}`
@@ -165,10 +158,6 @@ def segments(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
     Raises DialectError `col.null`, `col.type`.
     """
-    return convert_rows(batch, columns, _segments)
-
-
-def _segments(record: SourceRow, columns: Columns) -> dict[str, Any]:
     items = read_list(record, columns, "segments")
     for item in items:
         if not _is_segment(item):
@@ -180,7 +169,8 @@ def _is_segment(item: Any) -> bool:
     return isinstance(item, Mapping) and isinstance(item.get("text"), str) and isinstance(item.get("label"), bool)
 
 
-def stepwise(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+@by_row
+def stepwise(record: SourceRow, columns: Columns) -> dict[str, Any]:
     """A prompt, the steps of an answer, and whether each step is right (TRL's stepwise supervision).
 
     In:  `{"prompt": "1+1+1?", "completions": ["1+1=2", "2+1=4"], "labels": [true, false]}`
@@ -191,10 +181,6 @@ def stepwise(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     `--label 'labels >= 0.5'` says which are right.
     Raises DialectError `col.null`, `col.type`.
     """
-    return convert_rows(batch, columns, _stepwise)
-
-
-def _stepwise(record: SourceRow, columns: Columns) -> dict[str, Any]:
     steps, labels = read_list(record, columns, "completions"), read_list(record, columns, "labels")
     prompt = value_at(record, columns.path("prompt") or "prompt")
     if not isinstance(prompt, str):

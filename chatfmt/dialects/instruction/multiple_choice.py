@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pyarrow as pa
-
 from ...errors import DialectError
 from ...field_path import value_at
 from ..dialect import Dialect
 from ..kit.columns import Columns, SourceRow, find_side_parts, find_text, json_type
 from ..kit.literals import read_literal
-from ..kit.output import convert_rows
+from ..kit.output import by_row
 from .prompt_completion import unexplained_columns
 
 QUESTIONS = ("question", "question_stem", "ctx", "query", "prompt", "problem", "sentence")
@@ -30,7 +28,8 @@ _OWN_COLUMNS = ("op{}", "opt_{}", "option_{}", "choice_{}", "option{}", "choice{
 """Names of columns with one choice each, in lower case; `{}` is a letter, or a number from 0 or 1."""
 
 
-def multiple_choice(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+@by_row
+def multiple_choice(record: SourceRow, columns: Columns) -> dict[str, Any]:
     r"""A question, its choices and the right one (MMLU, ARC, HellaSwag, …).
 
     In:  `{"question": "Sky?", "choices": ["red", "blue"], "answer": 1}`
@@ -45,10 +44,6 @@ def multiple_choice(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     is `letter` (B), `text` (blue) or `both` (B. blue). A passage goes before the question, with a blank line between
     them. Raises DialectError `col.type`, `col.null`.
     """
-    return convert_rows(batch, columns, _multiple_choice)
-
-
-def _multiple_choice(record: SourceRow, columns: Columns) -> dict[str, Any]:
     question = value_at(record, columns.path("prompt") or "question")
     if not isinstance(question, str):
         raise DialectError(f"the question is {json_type(question)}, not text", code="col.type")
@@ -177,7 +172,8 @@ def find_multiple_choice_parts(record: SourceRow, columns: Columns) -> dict[str,
     return found if readable and not (own and other and "A" not in own.values()) else None
 
 
-def squad(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+@by_row
+def squad(record: SourceRow, columns: Columns) -> dict[str, Any]:
     r"""A passage, a question about it and answers found in it (SQuAD); the first answer is used.
 
     In:  `{"context": "The sky is blue.", "question": "Which colour?",
@@ -188,10 +184,6 @@ def squad(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     A question without an answer (version 2) gets the text of the option `unanswerable`, else it is an error `col.null`.
     Raises DialectError `col.type`, `col.null`.
     """
-    return convert_rows(batch, columns, _squad)
-
-
-def _squad(record: SourceRow, columns: Columns) -> dict[str, Any]:
     context, question = (value_at(record, columns.path(part) or part) for part in ("context", "prompt"))
     texts = _answer_texts(value_at(record, columns.path("answers") or "answers"))
     if not isinstance(context, str) or not isinstance(question, str) or texts is None:

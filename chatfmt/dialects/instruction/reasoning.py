@@ -14,7 +14,7 @@ from ..chat.plain_turns import read_plain_turns
 from ..chat.turns import turns_at
 from ..dialect import Dialect
 from ..kit.columns import Columns, SourceRow, find_side_parts
-from ..kit.output import convert_rows
+from ..kit.output import OutputRow, by_row
 from .prompt_completion import find_context_parts, find_prompt, question_answer
 
 REASONING_COLUMNS = (
@@ -64,7 +64,8 @@ _TAGS = (
 _ANSWER = re.compile(r"<answer>\s*(.*?)\s*</answer>\s*", re.DOTALL)
 
 
-def reasoning_tags(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+@by_row
+def reasoning_tags(record: SourceRow, columns: Columns) -> OutputRow:
     r"""Assistant turns with reasoning between tags before the answer; it becomes `reasoning_content`.
 
     In:  `{"messages": [{"role": "user", "content": "1+1?"}, {"role": "assistant",
@@ -77,11 +78,7 @@ def reasoning_tags(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     with other reasoning in a field of its own, is unchanged.
     Raises DialectError `msg.role`.
     """
-    return convert_rows(
-        batch,
-        columns,
-        lambda record, columns: {"messages": [_split_turn(turn) for turn in read_plain_turns(record, columns)]},
-    )
+    return {"messages": [_split_turn(turn) for turn in read_plain_turns(record, columns)]}
 
 
 def _split_turn(turn: Turn) -> Turn:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 import numpy as np
@@ -344,6 +344,16 @@ def convert_rows(batch: pa.RecordBatch, columns: Columns, convert: ConvertRow) -
         return [found] if isinstance(found, Mapping) else found or []
 
     return batch_of_rows(batch, columns, map_rows(made_of, records_of(batch)))
+
+
+def by_row(convert: ConvertRow) -> Callable[[pa.RecordBatch, Columns], pa.RecordBatch]:
+    """Make a dialect of a function that converts one source row; see `convert_rows`."""
+
+    @wraps(convert)
+    def convert_batch(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+        return convert_rows(batch, columns, convert)
+
+    return convert_batch
 
 
 def batch_of_rows(

@@ -15,7 +15,7 @@ from ..chat.turns import find_turn_keys
 from ..dialect import Dialect
 from ..instruction.prompt_completion import find_question_answer_parts
 from ..kit.columns import Columns, SourceRow, find_side_parts, find_value, json_type, records_of
-from ..kit.output import Dropped, OutputRow, batch_of_rows, convert_rows
+from ..kit.output import Dropped, OutputRow, batch_of_rows, by_row
 from .scored import make_pairs, to_number, to_turns
 
 RATINGS = ("helpfulness", "rating", "score", "reward")
@@ -66,7 +66,8 @@ def find_rated_rows_parts(record: SourceRow, columns: Columns) -> dict[str, str]
     return {**{part: path for part, path in found.items() if part not in ("context", "history")}, "ratings": ratings}
 
 
-def positive_negative(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+@by_row
+def positive_negative(record: SourceRow, columns: Columns) -> list[OutputRow]:
     """A conversation with lists of positive and negative continuations (ms-swift's data for rerankers).
 
     In:  `{"messages": [{"role": "user", "content": "Sky?"}],
@@ -79,10 +80,6 @@ def positive_negative(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch
     The first of each list are paired; with the option `pairs` set to `all`, every positive with every negative one.
     Data for embeddings, whose lists hold user turns, is not read. Raises DialectError `msg.role`, `col.type`.
     """
-    return convert_rows(batch, columns, _positive_negative)
-
-
-def _positive_negative(record: SourceRow, columns: Columns) -> list[OutputRow]:
     prompt = to_turns(value_at(record, columns.path("messages") or "messages"), columns, "user")
     sides = [[to_turns(turns, columns, "assistant") for turns in _turn_lists(record, name)] for name in SIDES]
     pairs = list(itertools.product(*sides))

@@ -13,8 +13,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pyarrow as pa
-
 from ...errors import DialectError
 from ...field_path import value_at
 from ...schema import Turn
@@ -25,7 +23,7 @@ from ..dialect import Dialect
 from ..kit.columns import Columns, SourceRow, columns_named, find_side_parts, json_type
 from ..kit.literals import read_list_literal
 from ..kit.names import ANSWER_LISTS, SCORE_LISTS
-from ..kit.output import Dropped, OutputRow, convert_rows
+from ..kit.output import Dropped, OutputRow, by_row
 
 ScoredAnswer = tuple[Any, Any]
 """The score of an answer (higher is better), and the answer: text or turns."""
@@ -86,7 +84,8 @@ def _difference(better: Any, worse: Any) -> float:
     return abs(first[0] - first[1]) if all(isinstance(score, (int, float)) for score in first) else math.inf
 
 
-def arena(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+@by_row
+def arena(record: SourceRow, columns: Columns) -> list[OutputRow | Dropped]:
     """Two conversations with the same questions and the winner (Chatbot Arena).
 
     In:  `{"conversation_a": [{"role": "user", "content": "Sky?"}, {"role": "assistant", "content": "Blue."}],
@@ -98,10 +97,6 @@ def arena(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     The option `ties` decides about `tie` and `tie (bothbad)`. The view splits off the shared prompt.
     Raises DialectError `msg.role`, `col.type`.
     """
-    return convert_rows(batch, columns, _arena)
-
-
-def _arena(record: SourceRow, columns: Columns) -> list[OutputRow | Dropped]:
     a, b = (value_at(record, name) for name in ("conversation_a", "conversation_b"))
     winner = record.get("winner")
     known = {"model_a": ((1, a), (0, b)), "model_b": ((1, b), (0, a)), **dict.fromkeys(TIES, ((0, a), (0, b)))}
@@ -121,7 +116,8 @@ def find_arena_parts(record: SourceRow, columns: Columns) -> dict[str, str] | No
     return {name: name for name in names} if all(record.get(name) is not None for name in names) else None
 
 
-def ultrainteract(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+@by_row
+def ultrainteract(record: SourceRow, columns: Columns) -> OutputRow:
     """A trajectory of turns with a chosen and a rejected continuation (UltraInteract).
 
     In:  `{"trajectory": [{"from": "user", "value": "Sky?"}], "chosen": "Blue.", "rejected": "Green."}`
@@ -130,11 +126,11 @@ def ultrainteract(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
     Raises DialectError `msg.role`, `col.type`.
     """
-    return convert_rows(batch, columns, lambda record, columns: {
+    return {
         "prompt": to_turns(record.get("trajectory"), columns, "user"),
         "chosen": to_turns(record.get("chosen"), columns, "assistant"),
         "rejected": to_turns(record.get("rejected"), columns, "assistant"),
-    })  # fmt: skip
+    }
 
 
 def find_ultrainteract_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
@@ -143,7 +139,8 @@ def find_ultrainteract_parts(record: SourceRow, columns: Columns) -> dict[str, s
     return {name: name for name in ("trajectory", "chosen", "rejected")} if fits and "rejected" in record else None
 
 
-def scored(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+@by_row
+def scored(record: SourceRow, columns: Columns) -> list[OutputRow | Dropped]:
     """Several answers to one prompt, each with a score or a rank (UltraFeedback, Nectar, distilabel, NeMo-RL).
 
     In:  `{"instruction": "Sky?", "completions": [{"response": "Blue.", "fine-grained_score": 4.5},
@@ -158,10 +155,6 @@ def scored(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     any of them has, then by the next ones; an answer without it is dropped. The options are `pairs`, `ties` and
     `margin`. Raises DialectError `col.type`.
     """
-    return convert_rows(batch, columns, _scored)
-
-
-def _scored(record: SourceRow, columns: Columns) -> list[OutputRow | Dropped]:
     path = columns.path("answers") or "completions"
     items, ratings = value_at(record, path), columns.path("ratings")
     prompt = value_at(record, columns.path("prompt") or "prompt")
@@ -263,7 +256,8 @@ def _are_scores(value: Any) -> bool:
     return isinstance(value, list) and any(to_number(item) is not None for item in value)
 
 
-def compared(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+@by_row
+def compared(record: SourceRow, columns: Columns) -> list[OutputRow | Dropped]:
     """Two answers in separate columns and which is better (SHP, HelpSteer3, PKU-SafeRLHF, WebGPT, StackExchange).
 
     In:  `{"prompt": "Sky?", "response_0": "Green.", "response_1": "Blue.", "better_response_id": 1}`
@@ -273,7 +267,12 @@ def compared(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     COMPARISONS lists the datasets. With the option `prefer` set to `safer`, PKU-SafeRLHF's `safer_response_id` decides.
     The option `ties` decides about equal answers. Raises DialectError `col.type`.
     """
-    return convert_rows(batch, columns, _compared)
+    found = _find_comparison(record, columns)
+    if found is None:
+        raise DialectError("the row does not say which of two answers is better", code="col.null")
+    (prompt, first, second, _), scores = found
+    answers = list(zip(scores, (value_at(record, first), value_at(record, second)), strict=True))
+    return make_pairs(value_at(record, prompt), answers, columns)
 
 
 Comparison = tuple[str, str, str, Any]
@@ -323,15 +322,6 @@ def _find_comparison(record: SourceRow, columns: Columns) -> tuple[Comparison, t
     return None
 
 
-def _compared(record: SourceRow, columns: Columns) -> list[OutputRow | Dropped]:
-    found = _find_comparison(record, columns)
-    if found is None:
-        raise DialectError("the row does not say which of two answers is better", code="col.null")
-    (prompt, first, second, _), scores = found
-    answers = list(zip(scores, (value_at(record, first), value_at(record, second)), strict=True))
-    return make_pairs(value_at(record, prompt), answers, columns)
-
-
 def find_compared_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """Return the parts of a row with the columns of one of COMPARISONS."""
     found = _find_comparison(record, columns)
@@ -342,7 +332,8 @@ def find_compared_parts(record: SourceRow, columns: Columns) -> dict[str, str] |
     return {"prompt": prompt, "first": first, "second": second} | own
 
 
-def rejected_response(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+@by_row
+def rejected_response(record: SourceRow, columns: Columns) -> OutputRow:
     """A conversation that ends with the chosen answer, and a rejected one (ms-swift).
 
     In:  `{"messages": [{"role": "user", "content": "Sky?"}, {"role": "assistant", "content": "Blue."}],
@@ -352,10 +343,6 @@ def rejected_response(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch
 
     `rejected_messages` is a whole conversation; then both sides are. Raises DialectError `msg.role`.
     """
-    return convert_rows(batch, columns, _rejected_response)
-
-
-def _rejected_response(record: SourceRow, columns: Columns) -> OutputRow:
     turns = to_turns(value_at(record, columns.path("messages") or "messages"), columns, "user")
     if record.get("rejected_messages") is not None:
         return {"chosen": turns, "rejected": to_turns(record["rejected_messages"], columns, "assistant")}

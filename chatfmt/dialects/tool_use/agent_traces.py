@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-import pyarrow as pa
-
 from ...field_path import value_at
 from ...schema import Turn
 from ..chat.messages import find_messages_parts
@@ -15,12 +13,13 @@ from ..chat.turns import turns_at
 from ..dialect import Dialect
 from ..kit.columns import Columns, SourceRow, find_text
 from ..kit.literals import read_literal
-from ..kit.output import convert_rows
+from ..kit.output import OutputRow, by_row
 
 _QUESTIONS = ("original_question",)
 
 
-def traces(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+@by_row
+def traces(record: SourceRow, columns: Columns) -> OutputRow:
     """Turns of an agent without a user turn, and the question in another column (smolagents).
 
     In:  `{"messages": [{"role": "system", "content": "Solve it."}, {"role": "assistant", "content": "2"}],
@@ -31,11 +30,7 @@ def traces(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     The question is inserted after the system turns. A row with a user turn is unchanged. Calls in `<tool_call>` stay
     text; `--dialect hermes` parses them and inserts the question too. Raises DialectError `msg.role`.
     """
-    return convert_rows(
-        batch,
-        columns,
-        lambda record, columns: {"messages": with_question(read_plain_turns(record, columns), record, columns)},
-    )
+    return {"messages": with_question(read_plain_turns(record, columns), record, columns)}
 
 
 def find_traces_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
@@ -68,7 +63,8 @@ def find_question_part(record: SourceRow, columns: Columns) -> dict[str, str]:
 _TAIL = re.compile(r"(?:(.*?)\n)?AI to=([^\s:]+):[ \t]*(\{.*\})\s*", re.DOTALL)
 
 
-def tail_calls(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+@by_row
+def tail_calls(record: SourceRow, columns: Columns) -> OutputRow:
     r"""Assistant turns that end with a line that calls a function, `AI to=NAME: {…}`.
 
     In:  `{"messages": [{"role": "user", "content": "Rain?"}, {"role": "assistant", "content":
@@ -78,11 +74,7 @@ def tail_calls(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
     A turn whose last line is not JSON stays text. Raises DialectError `msg.role`.
     """
-    return convert_rows(
-        batch,
-        columns,
-        lambda record, columns: {"messages": [_tail_turn(turn) for turn in read_plain_turns(record, columns)]},
-    )
+    return {"messages": [_tail_turn(turn) for turn in read_plain_turns(record, columns)]}
 
 
 def _tail_turn(turn: Turn) -> Turn:

@@ -17,7 +17,7 @@ from ..chat.plain_turns import find_written_parts, mentions, read_plain_turns, t
 from ..dialect import Dialect
 from ..kit.columns import Columns, SourceRow
 from ..kit.literals import read_literal
-from ..kit.output import convert_rows
+from ..kit.output import OutputRow, by_row, convert_rows
 from ..kit.tool_specs import to_spec
 from .functions import names_of, system_text
 
@@ -176,7 +176,8 @@ def has_bracket_calls(record: SourceRow, columns: Columns) -> bool:
 _REACT = re.compile(r"(.*?)\n?Action:[ \t]*([^\n]*)\n+Action Input:[ \t]*(.*)", re.DOTALL)
 
 
-def react(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+@by_row
+def react(record: SourceRow, columns: Columns) -> OutputRow:
     r"""Assistant turns with a thought, an action and its input (ReAct, ToolBench).
 
     In:  `{"conversations": [{"from": "user", "value": "Rain?"}, {"from": "assistant", "value":
@@ -188,11 +189,7 @@ def react(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     A user turn that begins with `Observation:` after a call is its result. An input that is not JSON stays text.
     `Finish` is a call like any other. Raises DialectError `msg.role`.
     """
-    return convert_rows(
-        batch,
-        columns,
-        lambda record, columns: {"messages": _react_turns(read_plain_turns(record, columns))},
-    )
+    return {"messages": _react_turns(read_plain_turns(record, columns))}
 
 
 def _react_turns(turns: Sequence[Turn]) -> list[Turn]:

@@ -17,7 +17,7 @@ from ..chat.plain_turns import find_written_parts, mentions, turns_after_preambl
 from ..dialect import Dialect
 from ..kit.columns import Columns, SourceRow, json_type
 from ..kit.literals import read_literal
-from ..kit.output import convert_rows
+from ..kit.output import by_row, convert_rows
 from ..kit.roles import to_role
 from ..kit.tool_calls import parse_calls, to_call
 from ..kit.tool_specs import SCHEMA_TYPES, specs_in, to_spec
@@ -125,7 +125,8 @@ _FUNCTION_CALL = re.compile(r"\s*<functioncall>\s*(\{.*\})\s*", re.DOTALL)
 _END = re.compile(r"\s*<\|endoftext\|>\s*\Z|\n+\Z")
 
 
-def glaive(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+@by_row
+def glaive(record: SourceRow, columns: Columns) -> dict[str, Any]:
     r"""A system text with JSON objects and a chat as one text (glaive-function-calling-v2).
 
     In:  `{"system": "SYSTEM: You are a helpful assistant with access to the
@@ -139,10 +140,6 @@ def glaive(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     introduces them in this dataset. Line breaks between turns and `<|endoftext|>` are dropped. A call that cannot be
     parsed stays text. Raises DialectError `msg.type`.
     """
-    return convert_rows(batch, columns, _glaive)
-
-
-def _glaive(record: SourceRow, columns: Columns) -> dict[str, Any]:
     path = columns.path("chat") or "chat"
     chat, system = value_at(record, path), value_at(record, columns.path("preamble") or "system")
     pieces = _GLAIVE.split(chat) if isinstance(chat, str) else []
@@ -198,7 +195,8 @@ def find_glaive_parts(record: SourceRow, columns: Columns) -> dict[str, str] | N
     return {"chat": path, **({"preamble": "system"} if isinstance(record.get("system"), str) else {})}
 
 
-def xlam(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+@by_row
+def xlam(record: SourceRow, columns: Columns) -> dict[str, Any]:
     r"""A query, tools and the calls that answer it, the last two as JSON (xlam-function-calling-60k).
 
     In:  `{"query": "Rain?", "tools": "[{\"name\": \"f\", \"description\": \"d\", \"parameters\": {\"a\": {\"type\":
@@ -211,10 +209,6 @@ def xlam(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     Python type names are replaced by those of JSON Schema; a parameter that is not `optional` and has no default is
     required. Raises DialectError `col.type`.
     """
-    return convert_rows(batch, columns, _xlam)
-
-
-def _xlam(record: SourceRow, columns: Columns) -> dict[str, Any]:
     query, tools, answers = (value_at(record, columns.path(part) or part) for part in ("prompt", "specs", "answers"))
     if not isinstance(query, str):
         raise DialectError(f"the query is {json_type(query)}, not text", code="col.type")
@@ -261,7 +255,8 @@ def find_xlam_parts(record: SourceRow, columns: Columns) -> dict[str, str] | Non
     return {"prompt": prompt, "specs": "tools", "answers": "answers"} if fits else None
 
 
-def bfcl(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+@by_row
+def bfcl(record: SourceRow, columns: Columns) -> dict[str, Any]:
     """A question of messages and the functions it may call (Berkeley Function Calling Leaderboard), without answers.
 
     In:  `{"question": [[{"role": "user", "content": "Rain?"}]], "function": [{"name": "f", "parameters": {"type":
@@ -272,10 +267,6 @@ def bfcl(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     The types `dict`, `float`, `tuple` and `any` are replaced by those of JSON Schema. The turns of a question are
     concatenated. Raises DialectError `col.type`, `msg.role`.
     """
-    return convert_rows(batch, columns, _bfcl)
-
-
-def _bfcl(record: SourceRow, columns: Columns) -> dict[str, Any]:
     question = value_at(record, columns.path("prompt") or "question")
     specs = specs_in(value_at(record, columns.path("specs") or "function"))
     turns = [turn for turns in question for turn in turns] if _is_bfcl(question) else None

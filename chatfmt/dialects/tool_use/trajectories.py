@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import pyarrow as pa
-
 from ...errors import DialectError, Location, located
 from ...field_path import value_at
 from ...schema import Turn
@@ -14,13 +12,14 @@ from ..dialect import Dialect
 from ..kit.blocks import join_blocks
 from ..kit.columns import Columns, SourceRow, find_side_parts, json_type
 from ..kit.literals import read_list_literal
-from ..kit.output import convert_rows
+from ..kit.output import OutputRow, by_row
 from ..kit.tool_specs import specs_in
 
 Step = Mapping[str, Any]
 
 
-def atif(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+@by_row
+def atif(record: SourceRow, columns: Columns) -> OutputRow:
     """Steps of the Agent Trajectory Interchange Format (Harbor): a message, calls and their results in one step.
 
     In:  `{"schema_version": "ATIF-v1.4", "agent": {"name": "a"}, "steps": [
@@ -35,7 +34,7 @@ def atif(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     The result of a step without calls is what the environment says: a user turn. `tool_definitions` of the agent become
     `tools`. Other keys of steps, such as metrics, are left behind. Raises DialectError `msg.role`.
     """
-    return convert_rows(batch, columns, lambda record, columns: _turns(record, columns, _add_atif))
+    return _turns(record, columns, _add_atif)
 
 
 def _add_atif(out: list[Turn], step: Step) -> None:
@@ -54,7 +53,8 @@ def _add_atif(out: list[Turn], step: Step) -> None:
         out.append({"role": "tool", **named, "content": content} if calls else {"role": "user", "content": content})
 
 
-def agent_data(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+@by_row
+def agent_data(record: SourceRow, columns: Columns) -> OutputRow:
     """Actions and observations of the Agent Data Protocol.
 
     In:  `{"id": "1", "content": [{"class_": "text_observation", "source": "user", "content": "Rain?"},
@@ -71,7 +71,7 @@ def agent_data(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     Code is a call of its language. An observation after a call is its result, of any other source but the user too; a
     web page is its accessibility tree, or its HTML without one. Raises DialectError `msg.type` for an image.
     """
-    return convert_rows(batch, columns, lambda record, columns: _turns(record, columns, _add_agent_data))
+    return _turns(record, columns, _add_agent_data)
 
 
 def _add_agent_data(out: list[Turn], step: Step) -> None:
@@ -96,7 +96,8 @@ def _is_answerable(out: Sequence[Turn]) -> bool:
     return "tool_calls" in last
 
 
-def openhands(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+@by_row
+def openhands(record: SourceRow, columns: Columns) -> dict[str, Any]:
     """Events of OpenHands: actions and observations, or the events of its software agent SDK (`kind`).
 
     In:  `{"history": [{"id": 0, "source": "user", "action": "message", "args": {"content": "Rain?"}},
@@ -116,10 +117,6 @@ def openhands(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     state, recalled knowledge, condensations. An action without a response of the model is a call of its own name.
     Raises DialectError `msg.tools` if a second system event has other tools.
     """
-    return convert_rows(batch, columns, _openhands)
-
-
-def _openhands(record: SourceRow, columns: Columns) -> dict[str, Any]:
     found = _turns(record, columns, _add_openhands)
     tools: Any = None
     for number, event in enumerate(read_list_literal(value_at(record, columns.path("messages") or "messages"))):
@@ -201,7 +198,8 @@ def _add_sdk_event(out: list[Turn], event: Step) -> None:
         out.append({"role": "tool", "tool_call_id": event["tool_call_id"], "content": _content(content) or ""})
 
 
-def gemini_cli(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
+@by_row
+def gemini_cli(record: SourceRow, columns: Columns) -> OutputRow:
     """Sessions of Gemini CLI: turns with thoughts, and calls that hold their results.
 
     In:  `{"sessionId": "s", "messages": [{"id": "1", "type": "user", "content": "Rain?"},
@@ -216,7 +214,7 @@ def gemini_cli(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
     Notices of the program (`info`, `warning`, `error` and others) are left out.
     """
-    return convert_rows(batch, columns, lambda record, columns: _turns(record, columns, _add_gemini_cli))
+    return _turns(record, columns, _add_gemini_cli)
 
 
 def _add_gemini_cli(out: list[Turn], step: Step) -> None:
