@@ -8,6 +8,7 @@ import gc
 import os
 import signal
 import sys
+from types import ModuleType
 
 NEVER_PURGE = "-1"
 """Keep memory that Arrow has freed: returning and requesting it again for each batch takes a tenth of a conversion.
@@ -31,10 +32,18 @@ def main() -> None:
         return
     gc.disable()  # imports make no garbage, and collecting it takes a tenth of their time; on again before data is read
     os.environ.setdefault("MIMALLOC_PURGE_DELAY", NEVER_PURGE)  # pyarrow reads it when imported
+    without_docstrings()
     from .cli import main as run
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     leave(run())
+
+
+def without_docstrings() -> None:
+    """Keep pyarrow from parsing the docstrings of options for those of functions: half of the import of its compute."""
+    parser = ModuleType("pyarrow.vendored.docscrape")
+    vars(parser).update(NumpyDocString=lambda text: {"Parameters": ()})
+    sys.modules[parser.__name__] = parser
 
 
 def leave(code: int) -> None:

@@ -22,7 +22,6 @@ Errors cross process boundaries, so every constructor is (message, **optional).
 
 from __future__ import annotations
 
-import difflib
 import errno
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -135,6 +134,8 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
 
     `difflib` alone orders them by what they share, and prefers `chatglm4` to `chatml` for `chatlm`.
     """
+    import difflib
+
     return sorted(difflib.get_close_matches(name, list(known), n=5), key=lambda other: edit_distance(name, other))
 
 

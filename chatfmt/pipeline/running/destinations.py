@@ -10,6 +10,7 @@ import logging
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,6 +28,7 @@ from ...render.template.chat_template import ChatTemplate
 from ...sources.discovery.hub import cache_folder
 from ...stores import Store, sources_without_credentials
 from ...writers import OutputFolder, SingleFile, StoreFolder, Stream
+from ..conversion.job import Job
 from ..conversion.output_columns import renamed
 from ..conversion.output_schema import json_lines_schema, merged_types
 from ..conversion.row_counts import sum_counters
@@ -305,7 +307,7 @@ def to_manifest(plan: Plan, shards: Sequence[Shard]) -> Manifest:
         template={"name": template.name, "sha256": template.sha256, "origin": template.origin,
                   "revision": template.revision, **({"instead_of": template.instead_of} if template.instead_of else {}),
                   "special_tokens": token_sources(plan.recipe, template),
-                  **_ends(plan, template), **_escaped_tokens(plan)}
+                  **_ends(plan.sources[0].job, template), **_escaped_tokens(plan)}
         if template else {},
         engine={
             **({"name": choice.engine, "reason": choice.reason, "isolation": _isolation(shards)} if choice else {}),
@@ -315,12 +317,12 @@ def to_manifest(plan: Plan, shards: Sequence[Shard]) -> Manifest:
     )  # fmt: skip
 
 
-def _ends(plan: Plan, template: ChatTemplate) -> dict[str, Any]:
+@lru_cache(maxsize=8)  # asked for at the start and at the end of a run
+def _ends(job: Job, template: ChatTemplate) -> dict[str, Any]:
     """Return how texts begin and end: a BOS token that tokenizers may add again, and what follows the last answer.
 
     `add_special_tokens` is true where the BOS token was left out, so that a tokenizer has to add it.
     """
-    job = plan.sources[0].job
     options = replace(job.options, bos="keep")
     single = render.template_renderer(template, options, job.isolation)
     bos, last = text_ends(single)

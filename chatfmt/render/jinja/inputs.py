@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from ...schema import REASONING_FIELDS
 from ..types import CONTEXT_NAMES, Moment
@@ -35,6 +32,10 @@ _SCALARS = frozenset((str, int, float, bool))
 
 
 def _plain_object(value: Any) -> Any:
+    import dataclasses  # which the sandbox process does without: all its values are JSON
+
+    import numpy as np
+
     for base in (str, int, float):
         if isinstance(value, base):
             return getattr(base, f"__{base.__name__}__")(value)

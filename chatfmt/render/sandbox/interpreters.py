@@ -23,22 +23,28 @@ from typing import IO, Any, Protocol
 
 NEEDED = ("SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 """Environment variables that an interpreter may need to start; tokens and keys are not passed on."""
-BOOT = """
+UNUSED = (
+    "decimal", "ipaddress", "uuid", "jinja2.bccache", "jinja2.loaders",
+    "msgspec._json_schema", "msgspec.inspect", "msgspec.msgpack", "msgspec.toml", "msgspec.yaml",
+)  # fmt: skip
+"""Modules that Jinja, msgspec and the standard library import, and that no template needs: a fifth of the start."""
+BOOT = f"""
 import gc, json, sys, types
 gc.disable()  # imports make no garbage
-path, package = json.loads(sys.argv[1])
-sys.path[:] = path
+sys.path[:], package, sys.pycache_prefix, sys.dont_write_bytecode = json.loads(sys.argv[1])
 for name in ("chatfmt", "chatfmt.render"):  # without running their `__init__`: pyarrow costs more than all the rest
     sys.modules[name] = module = types.ModuleType(name)
     module.__path__ = [package + name.removeprefix("chatfmt").replace(".", "/")]
-sys.modules["numpy"] = numpy = types.ModuleType("numpy")
-numpy.generic = type("generic", (), {})  # JSON holds no numpy values
+class Unused(type):  # stands for such a module, and for a class in it that can have no instances
+    def __getattr__(cls, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Unused(name, (), {{"__new__": None}})
+sys.modules.update({{name: Unused(name, (), {{}}) for name in {UNUSED}}})
 sys.modules["typing_extensions"] = None  # msgspec does without
-sys.modules["jinja2.bccache"] = cache = types.ModuleType("bccache")  # no files, and so no pickle and tempfile
-cache.BytecodeCache = cache.FileSystemBytecodeCache = cache.MemcachedBytecodeCache = cache.Bucket = object
 from chatfmt.render.sandbox.worker import main, serve
 """
-"""The start of the program; its argument is JSON: the import path and the folder of the package."""
+"""The start of the program. Its argument is JSON: the import path, the folder of the package, where bytecode goes."""
 
 
 class Interpreter(Protocol):
@@ -129,7 +135,8 @@ class _Forked:
 
 def _popen(call: str, **streams: Any) -> subprocess.Popen[bytes]:
     package = str(Path(__file__).resolve().parents[2])
-    argument = json.dumps([[str(Path(entry).resolve()) for entry in sys.path], package])
-    command = [sys.executable, "-I", "-S", "-B", "-c", BOOT + call, argument]
+    path = [str(Path(entry).resolve()) for entry in sys.path]
+    argument = json.dumps([path, package, sys.pycache_prefix, sys.dont_write_bytecode])
+    command = [sys.executable, "-I", "-S", "-c", BOOT + call, argument]
     env = {name: os.environ[name] for name in NEEDED if name in os.environ}
     return subprocess.Popen(command, stderr=subprocess.DEVNULL, env=env, **streams)

@@ -106,27 +106,36 @@ class SandboxRenderer:
     ) -> Rendered:
         if request.spans and self.options.continue_final:
             raise UsageError("`--continue-final` cannot be combined with spans of trained text", hint="leave one out")
-        message = {"do": "render", "prompt": self.options.resolved(request).generation_prompt, "spans": request.spans}
         answers: list[Any] = []
         for start in range(0, len(chats), ROWS):
-            answers += self._answers(message, chats.slice(start, ROWS))
+            rows = _to_rows(chats.slice(start, ROWS))
+            answers += self.answers(*rows, self.options.resolved(request), is_json=_is_json(chats.messages.type))
             check_text_size(sum(len(each[0] or "") for each in answers if isinstance(each, list)), len(chats))
         outcomes = [self._outcome(row, answer, failures) for row, answer in enumerate(answers)]
         found = pa.array([pairs for _, pairs in outcomes], SPANS) if request.spans else None
         return Rendered(pa.array([text for text, _ in outcomes], json_columns.TEXT), found)
 
-    def _answers(self, message: dict[str, Any], chats: ConversationBatch) -> list[Any]:
-        """Return one answer per row; if the process dies, restart it and send the rows one by one."""
+    def answers(
+        self, rows: list[Any], shared: list[list[Any]], request: RenderRequest, *, is_json: bool = False
+    ) -> list[Any]:
+        """Return one answer per row, as `worker.render_rows` yields them for these rows and shared values.
+
+        `is_json` says that all values are known to be JSON. If the process dies, restart it and send the rows one by
+        one.
+        """
+        message = {
+            "do": "render", "prompt": request.generation_prompt, "spans": request.spans, "rows": rows, "shared": shared,
+        }  # fmt: skip
         try:
-            return self._process.request(_rows_request(message, chats), len(chats), _is_outcome)
+            return self._process.request(_to_json(message, is_json), len(rows), _is_outcome)
         except SandboxDied:
             self._restart()
-        if len(chats) == 1:
+        if len(rows) == 1:
             return [{"error": ["OverLimit", "the template takes too long or too much memory", None]}]
         answers: list[Any] = []
-        for row in range(len(chats)):
-            answers += self._answers(message, chats.slice(row, 1))
-            check_text_size(sum(len(each[0] or "") for each in answers if isinstance(each, list)), len(chats))
+        for row in rows:
+            answers += self.answers([row], shared, request, is_json=is_json)
+            check_text_size(sum(len(each[0] or "") for each in answers if isinstance(each, list)), len(rows))
         return answers
 
     def _outcome(self, row: int, answer: Any, failures: Failures) -> tuple[str | None, Any]:
@@ -153,7 +162,7 @@ class SandboxRenderer:
             "documents": inputs.documents, "prompt": inputs.add_generation_prompt, "variables": inputs.variables,
         }  # fmt: skip
         try:
-            (answer,) = self._process.request(json.dumps(plain_data(message)).encode(), 1, _is_trace)
+            (answer,) = self._process.request(_to_json(message, False), 1, _is_trace)
         except SandboxDied:
             self._restart()
             self._endless[source] = Untraceable("it takes too long or too much memory to trace", every_row=True)
@@ -177,14 +186,18 @@ def _setup(
     }  # fmt: skip
 
 
-def _rows_request(message: dict[str, Any], chats: ConversationBatch) -> bytes:
-    """Encode the request for some rows; repeated values (tools, documents, variables) are sent once, as `shared`."""
+def _to_rows(chats: ConversationBatch) -> tuple[list[Any], list[list[Any]]]:
+    """Return the rows of a request; repeated values (tools, documents, variables) are sent once, as `shared`."""
     shared, numbers = zip(*(_shared(column, len(chats)) for column in chats.others), strict=True)
-    rows = [list(row) for row in zip(json_columns.decode_conversations(chats.messages), *numbers, strict=True)]
-    if _is_json(chats.messages.type):
+    rows = zip(json_columns.decode_conversations(chats.messages), *numbers, strict=True)
+    return [list(row) for row in rows], list(shared)
+
+
+def _to_json(message: dict[str, Any], is_json: bool) -> bytes:
+    if is_json:
         with contextlib.suppress(TypeError):  # an integer beyond 64 bits
-            return orjson.dumps({**message, "rows": rows, "shared": shared})
-    return json.dumps(plain_data({**message, "rows": rows, "shared": shared})).encode()
+            return orjson.dumps(message)
+    return json.dumps(plain_data(message)).encode()
 
 
 def _is_json(column: pa.DataType) -> bool:
@@ -218,6 +231,12 @@ def _render_error(name: str, error: Sequence[Any], row: int) -> tuple[RenderErro
         return RenderError(message, hint=_LIMIT_HINT, at=Location(row=row), code="template.limit"), None
     cause = _rebuilt(kind, message)
     return render_error(cause, name, row), cause
+
+
+def template_exception(name: str, error: Sequence[Any]) -> BaseException:
+    """Return what the template raised, or the RenderError of a limit."""
+    failure, cause = _render_error(name, error, 0)
+    return cause or failure
 
 
 def _rebuilt(kind: str, message: str) -> Exception:

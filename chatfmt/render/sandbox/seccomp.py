@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import platform
+import os
 import struct
 import sys
 
@@ -94,7 +94,7 @@ def _enforce_landlock() -> bool:
 
 
 def _install_filter() -> bool:
-    machine = platform.machine()
+    machine = os.uname().machine
     if machine not in ALLOWED or struct.calcsize("P") != 8:
         return False
     libc = ctypes.CDLL(None, use_errno=True)

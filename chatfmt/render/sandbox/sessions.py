@@ -10,14 +10,13 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from ...errors import RenderError, TemplateError
-from ...json_columns import encode_conversations, json_array
-from ...rendering import ConversationBatch, RenderRequest
+from ...errors import TemplateError
+from ...rendering import RenderRequest
 from ..options import RenderOptions
 from ..single import Chat
 from ..template.chat_template import ChatTemplate
 from ..types import Moment
-from .renderer import Isolation, SandboxRenderer
+from .renderer import Isolation, SandboxRenderer, template_exception
 
 PROCESSES = 4
 """The number of processes that are kept; the oldest is ended when another is needed."""
@@ -35,14 +34,15 @@ class SandboxSessions:
         self, text: str, chat: Chat, variables: Mapping[str, Any], options: RenderOptions, prompt: bool, spans: bool
     ) -> Any:
         """Return the rendered text; with `spans`, a pair of the text and its generation spans."""
-        tools, documents = (None if value is None else json_array([value]) for value in (chat.tools, chat.documents))
-        messages, overrides = encode_conversations([chat.messages]), json_array([dict(variables)])
-        batch, failures = ConversationBatch(messages, tools, documents, overrides), list[RenderError]()
-        rendered = self._renderer(text, options.date)(batch, RenderRequest(prompt, spans), failures)
-        if failures:
-            raise _cause(failures.pop())  # no variable holds it, or it would hold this object and its processes
-        found = rendered.text[0].as_py()
-        return found if rendered.spans is None else (found, [tuple(span) for span in rendered.spans[0].as_py()])
+        values = (chat.tools, chat.documents, dict(variables))
+        shared = [[] if value is None else [value] for value in values]
+        row = [list(chat.messages), *(0 if value else None for value in shared)]
+        renderer = self._renderer(text, options.date)
+        (answer,) = renderer.answers([row], shared, RenderRequest(prompt, spans))
+        if isinstance(answer, dict):
+            raise template_exception(renderer.template.name, answer["error"])  # no variable holds it and its frames
+        found, pairs = answer
+        return (found, [tuple(span) for span in pairs]) if spans else found
 
     def level(self, date: Moment) -> str:
         """Return the isolation in force, one of `seccomp.LEVELS`."""
@@ -74,10 +74,6 @@ class SandboxSessions:
             with contextlib.suppress(OSError):
                 renderer.close()
         self._open.clear()
-
-
-def _cause(failure: RenderError) -> BaseException:
-    return failure.__cause__ or failure
 
 
 def _is_equivalent(renderer: SandboxRenderer, text: str, date: Moment) -> bool:

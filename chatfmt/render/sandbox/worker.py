@@ -36,7 +36,7 @@ from ..trace.program import Untraceable
 from ..trace.tracer import Inputs, trace
 from ..types import Moment
 from .framing import read_frame, to_frame
-from .limits import LimitedSandbox, SandboxLimits, compile_limited
+from .limits import SandboxLimits, compile_limited, limited
 from .seccomp import die_with_parent, lock_process
 
 FLUSH_SIZE = 1 << 16
@@ -152,7 +152,7 @@ def _load_lazy_imports() -> None:
 
     pprint.pformat({}), textwrap.wrap("a"), linecache.getline("", 1)
     datetime.datetime.now().strftime("%c %Z")
-    sandbox = LimitedSandbox()
+    sandbox = limited(SandboxLimits())
     for text in ("{{ 'a\\u00e9' | pprint | title }}", "{{ 1 / 0 }}", "{% if %}", "{{ a.b.c }}", "{{ {}.__class__ }}"):
         try:
             sandbox.from_string(text).render()

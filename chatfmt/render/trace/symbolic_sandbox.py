@@ -7,8 +7,8 @@ symbol to C code is therefore replaced by a version that knows symbols, or refus
 from __future__ import annotations
 
 import json
+import os
 import re
-import secrets
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, cast
@@ -328,7 +328,7 @@ def _marked(value: Any, marks: dict[str, str], ascii: bool) -> Any:
     if isinstance(value, SymbolicLength):
         return value._chatfmt_pinned()
     if isinstance(value, (Symbol, SymbolicInt, SymbolicFloat)):
-        mark = f"@chatfmt{secrets.token_hex(12)}@"
+        mark = f"@chatfmt{os.urandom(12).hex()}@"
         symbol = value if isinstance(value, Symbol) else value._chatfmt_symbol
         marks[f'"{mark}"'] = symbol._chatfmt_make("json", ascii)
         return mark

@@ -8,15 +8,15 @@ reads it prints the poison, and the trace is discarded.
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn, SupportsIndex
 
 from .program import OPERATIONS, QUESTIONS, Expression, Piece, Question
 
-POISON = f"\ue123\ue456{secrets.token_hex(8)}\ue789"
+POISON = f"\ue123\ue456{os.urandom(8).hex()}\ue789"
 """The content of the buffer of every symbol, different in each process so that no text can contain it."""
-POISONED_NUMBER = secrets.randbits(100) | 1 << 100
+POISONED_NUMBER = int.from_bytes(os.urandom(12)) | 1 << 100
 
 
 class TraceRefused(BaseException):
