@@ -121,8 +121,10 @@ def _check_is_data(head: bytes, shown: str) -> None:
             hint="convert it by itself, or save it as CSV",
         )
     if head.startswith(b"version https://git-lfs.github.com/spec"):
-        text, hint = "this is a Git LFS pointer, not the file", "run `git lfs pull`"
-        raise InputError(text, code="file.pointer", at=Location(shown), hint=hint)
+        raise InputError(
+            "this is a Git LFS pointer, not the file", code="file.pointer", at=Location(shown),
+            hint="run `git lfs pull`",
+        )  # fmt: skip
     for magic, what, hint in _NOT_DATA:
         if head.startswith(magic):
             raise InputError(f"this is {what}", code="file.not_data", at=Location(shown), hint=hint)
