@@ -111,7 +111,7 @@ class Recipe:
     roles: tuple[str, ...] = ()
     marker: Mapping[str, str] = dataclasses.field(default_factory=dict)
     explode: str | None = None
-    where: str | None = None
+    where: tuple[str, ...] = ()
     group_by: tuple[str, ...] = ()
     order_by: str | None = None
     keep: tuple[str, ...] = ()
@@ -182,6 +182,11 @@ class Recipe:
         return chosen or self.shards is not None or self.tokens_per_shard is not None
 
     @property
+    def condition(self) -> str | None:
+        """The expression that is true for the rows to read: all that `where` holds are; None without any."""
+        return " and ".join(f"({each})" for each in self.where) if len(self.where) > 1 else next(iter(self.where), None)
+
+    @property
     def groups_rows(self) -> bool:
         """Whether rows are turns or events, of which `where` selects some."""
         return bool(self.group_by)
@@ -242,6 +247,12 @@ class Run:
         return {key: to_plain(value) for key, value in vars(self).items()}
 
 
+def _after_empty(where: Any) -> Any:
+    """Return the conditions after the last empty one, which takes back those before it."""
+    given = _names(where)
+    return where if given is None else given[len(given) - [*reversed(given)].index("") :] if "" in given else given
+
+
 KEYS = tuple(key.name for key in fields(Recipe))
 RUN_KEYS = tuple(key.name for key in fields(Run))
 EXCLUSIVE = (
@@ -251,7 +262,7 @@ EXCLUSIVE = (
 
 _PREPARE: Mapping[str, Callable[[Any], object]] = {
     "source": _as_sources, "shard_size": parse_size, "spool_limit": parse_size,
-    "max_row_bytes": parse_size, "max_bad": str
+    "max_row_bytes": parse_size, "max_bad": str, "where": _after_empty,
 }  # fmt: skip
 """Functions that turn short forms of a value into the full one."""
 
@@ -344,7 +355,7 @@ def _merged(layers: Iterable[Layer]) -> tuple[dict[str, Any], dict[str, str]]:
     return values, origins
 
 
-ADDED = {"keep": "drop", "drop": "keep", "allow_loss": "", "fail_on": ""}
+ADDED = {"keep": "drop", "drop": "keep", "allow_loss": "", "fail_on": "", "where": ""}
 """Lists to which a later layer adds names, each with the list that takes names from it."""
 
 
@@ -359,6 +370,7 @@ def _added_lists(before: Mapping[str, Any], given: Mapping[str, Any]) -> dict[st
         keys = [name for name in _names(before.get(opposite)) or () if str(name).startswith("messages.")]
         if known is None or names is None or taken is None or not ((known or keys) and (names or taken)):
             continue
+        known = [] if key == "where" and "" in names else known
         merged = dict.fromkeys([*(name for name in known if name not in taken), *names])
         made[key] = [name for name in merged if key != "keep" or name not in keys]
     return made

@@ -23,8 +23,6 @@ def to_values(given: Mapping[str, Any]) -> dict[str, Any]:
     for key, target in (("var", "var"), ("dialect_option", "dialect_options"), ("transform", "transforms")):
         if key in values:
             values[target] = {name: _json_or_text(text) for name, text in split_pairs(values.pop(key), key).items()}
-    if "where" in values:
-        values["where"] = all_of(values["where"])
     check_short(values)
     for key in {"roles", "train_roles"} & values.keys():
         values[key] = values[key].split(",")
@@ -33,20 +31,6 @@ def to_values(given: Mapping[str, Any]) -> dict[str, Any]:
     if "workers" in values:
         values["workers"] = positive("--workers", values["workers"])
     return with_full_keys(values)
-
-
-def all_of(conditions: Sequence[str]) -> str:
-    """Return the expression that is true where all of some are; raises UsageError for one that is none by itself."""
-    given = [condition for condition in conditions if condition]
-    if len(given) < 2:
-        return given[0] if given else ""
-    from ..render.sandbox.expressions import expression
-
-    for condition in given:
-        if "{{" in condition or "{%" in condition:
-            raise UsageError(f"`--where '{condition}'` has braces", hint="write an expression: `score > 3`")
-        expression(condition)
-    return " and ".join(f"({condition})" for condition in given)
 
 
 def only_one(flag: str, given: Sequence[str]) -> str:

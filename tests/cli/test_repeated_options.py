@@ -28,15 +28,34 @@ def test_rows_that_meet_every_condition_are_kept(source: Path) -> None:
 @pytest.mark.parametrize(
     ("condition", "message"),
     [
-        ("{{ n > 1 }}", "error: `--where '{{ n > 1 }}'` has braces\nhint: write an expression: `score > 3`\n"),
-        ("n > 1) or (n < 2", "error: the expression `n > 1) or (n < 2` does not parse: "
+        ("{{ n > 1 }}", "`--where '{{ n > 1 }}'` has braces\nhint: write an expression: `score > 3`\n"),
+        ("n > 1) or (n < 2", "the expression `n > 1) or (n < 2` does not parse: "
                              "unexpected ')'\nhint: write it as inside the braces of a Jinja template: "
                              "`score > 3 and lang == 'en'`\n"),
     ],
 )  # fmt: skip
 def test_each_condition_is_an_expression_by_itself(condition: str, message: str, source: Path) -> None:
     run = run_cli("convert", source, "--where", condition, "--where", "lang == 'en'")
-    assert (run.returncode, run.stdout, run.stderr.decode()) == (2, b"", message)
+    assert (run.returncode, run.stdout, run.stderr.decode()) == (2, b"", f"error: {source}: {message}")
+
+
+@pytest.mark.parametrize(
+    ("flags", "kept"),
+    [
+        ((), [("en", 2)]),
+        (("--where", "n < 9"), [("en", 2)]),
+        (("--where", "", "--where", "n == 2"), [("de", 2), ("en", 2)]),
+        (("--where", "n == 2", "--where", ""), [("en", 1), ("de", 2), ("en", 2)]),
+    ],
+)
+def test_conditions_of_a_recipe_hold_with_those_of_flags(
+    flags: tuple[str, ...], kept: list[tuple[str, int]], source: Path
+) -> None:
+    """A list in a recipe, one condition in the environment; an empty one takes back those before it."""
+    recipe = source.with_name("recipe.yaml")
+    recipe.write_text(f"source: {source}\nkeep: all\nwhere:\n- lang == 'en' or n == 5\n- n != 7\n")
+    run = run_cli("convert", recipe, *flags, "-q", env={"CHATFMT_WHERE": "n > 1"})
+    assert [(row["lang"], row["n"]) for row in map(json.loads, run.stdout.splitlines())] == kept
 
 
 def test_an_empty_condition_keeps_all_rows(source: Path) -> None:

@@ -111,7 +111,7 @@ def test_the_card_has_the_recipe_and_converts_to_the_same_bytes(tmp_path: Path) 
     made = (tmp_path / "out/README.md").read_text().partition("## How it was made")[2]
     recipe = made.partition("```yaml\n")[2].partition("\n```\n")[0]
     assert yaml.safe_load(recipe) == {
-        "source": [{"source": "in.jsonl"}], "where": "n > 0", "drop": ["n"], "shuffle": True, "seed": 4,
+        "source": [{"source": "in.jsonl"}], "where": ["n > 0"], "drop": ["n"], "shuffle": True, "seed": 4,
         "transforms": {"system": "a\n```"}, "template": "chatml", "for": "trl-sft", "to": "text", "bos": "strip",
         "end": "strip",
     }  # fmt: skip

@@ -74,7 +74,7 @@ def group_source(recipe: Recipe, source: Source, splits: Iterable[str], folder: 
 
 def unsampled_columns(recipe: Recipe, sample: Sequence[pa.RecordBatch]) -> set[str]:
     """Return the columns of single rows that the recipe names and no row of the sample has."""
-    selected = mapping.plan({}, explode=recipe.explode, where=recipe.where)
+    selected = mapping.plan({}, explode=recipe.explode, where=recipe.condition)
     own = (*recipe.group_by, recipe.order_by) if recipe.explode is None else ()
     named = {part for name in own if name not in (None, FILE, FOLDER) for part in (name, *name.split(","))}
     known = {name for batch in sample for name in batch.schema.names}
@@ -95,7 +95,7 @@ def check_columns(recipe: Recipe, sample: Sequence[pa.RecordBatch]) -> tuple[str
                 told = f"no sampled row has the column `{column}`, which says to which conversation a row belongs"
                 raise UnknownName(told, hint=f"{error.hint}; or --group-by {FILE} makes one conversation of each file")
             raise error
-    mapping.check_columns(mapping.plan({}, explode=recipe.explode, where=recipe.where), names)
+    mapping.check_columns(mapping.plan({}, explode=recipe.explode, where=recipe.condition), names)
     return keys
 
 
@@ -119,7 +119,7 @@ class Grouping:
         self.drop = recipe.drop
         self.has_messages = recipe.map.get("messages", "messages").split(".")[0].split("[")[0] != "messages"
         self.named = [name for name in (*keys, *recipe.keep, recipe.dedup_by, recipe.split_by) if name]
-        selected = mapping.plan({}, explode=recipe.explode, where=recipe.where)
+        selected = mapping.plan({}, explode=recipe.explode, where=recipe.condition)
         self.selector = None if selected.is_empty else mapping.mapper(selected, text_expression, expression)
         self.rows = self.filtered = self.conversations = 0
 

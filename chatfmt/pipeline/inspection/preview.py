@@ -131,7 +131,7 @@ def _plan(recipe: Recipe, choice: Choice, scratch: Scratch) -> SourcePlan:
     every = dataclasses.replace(recipe, skip=0, limit=None, allow_empty=True)
     if recipe.groups_rows:
         return plan(every)
-    alone = plan(dataclasses.replace(every, skip=choice.rows[0], limit=1, where=None))
+    alone = plan(dataclasses.replace(every, skip=choice.rows[0], limit=1, where=()))
     if alone.job.whole_file:
         return plan(recipe)
     return replace(plan(every), shards=alone.shards) if recipe.where else alone

@@ -154,7 +154,7 @@ def unsampled_columns(recipe: Recipe, sample: Sequence[pa.RecordBatch]) -> set[s
     """
     known = {name for batch in sample for name in batch.schema.names}
     with suppress(ChatfmtError):
-        selected = {} if recipe.groups_rows else {"explode": recipe.explode, "where": recipe.where}
+        selected = {} if recipe.groups_rows else {"explode": recipe.explode, "where": recipe.condition}
         fields = mapping.plan(recipe.map, markers=recipe.marker, **selected)
         named = [name for name in (*recipe.keep, *recipe.drop, recipe.dedup_by, recipe.split_by) if name is not None]
         return {*fields.needs, *(top_level(name, known) for name in named if name != "all")} - known
@@ -299,7 +299,7 @@ def split_to_read(recipe: Recipe, spec: SourceSpec, source: Source) -> str | Non
         raise UsageError(
             "`--limit` and `--skip` cannot be combined with a split that is a slice", hint="write it in the slice"
         )
-    if recipe.where and not recipe.groups_rows and recipe.limit != 0:
+    if recipe.condition and not recipe.groups_rows and recipe.limit != 0:
         return "+".join(name + matching_rows(recipe, source, name, nulls=has_nulls(source)) for name in names)
     return "+".join(f"{name}{rows}" for name in names)
 

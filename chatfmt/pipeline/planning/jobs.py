@@ -126,7 +126,7 @@ def to_job(
     """Return the job for rows like those of the sample, and the detection of their dialect."""
     check_names(recipe)
     recipe = with_fitting(recipe, template)
-    selected = {} if recipe.groups_rows else {"explode": recipe.explode, "where": recipe.where}
+    selected = {} if recipe.groups_rows else {"explode": recipe.explode, "where": recipe.condition}
     fields = mapping.plan(recipe.map, markers=recipe.marker, **selected)
     detection = detect(recipe, sample, fields, nulls=nulls)
     carried = media_columns(sample, detection)

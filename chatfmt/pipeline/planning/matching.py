@@ -76,7 +76,7 @@ def rows_kept(where: FieldMapping, *, nulls: bool, failed: bool = False) -> Call
 
 def where_of(recipe: Recipe) -> FieldMapping:
     """Return the part of the mapping that selects rows; grouped rows are selected before they are grouped."""
-    return mapping.plan({}) if recipe.groups_rows else mapping.plan({}, explode=recipe.explode, where=recipe.where)
+    return mapping.plan({}) if recipe.groups_rows else mapping.plan({}, explode=recipe.explode, where=recipe.condition)
 
 
 def matching_rows(recipe: Recipe, source: Source, split: str, *, nulls: bool) -> str:
@@ -88,7 +88,7 @@ def matching_rows(recipe: Recipe, source: Source, split: str, *, nulls: bool) ->
     where, window = where_of(recipe), Window(recipe, nulls=nulls)
     if names:
         mapping.check_columns(where, names)
-    reads_all = ROW_NAME in re.findall(r"\w+", recipe.where or "")
+    reads_all = ROW_NAME in re.findall(r"\w+", recipe.condition or "")
     rows, first, stop = Numbered(source, split, None if reads_all else where.reads(list(names))), None, 0
     for before, batch in rows:
         part = window.cut(batch)

@@ -17,6 +17,7 @@ from ...field_path import path_of, value_at
 from ...json_columns import message_columns
 from ...mapping.plan import TURN_FIELDS
 from ...recipe import Recipe
+from ...render.sandbox.expressions import expression
 from ...schema import MEDIA, ROLES
 from ...turn_columns import field
 from ..conversion.job import Job
@@ -36,6 +37,7 @@ def check_names(recipe: Recipe) -> None:
     checks.check_codes(recipe.fail_on)
     check_aliases(recipe)
     check_kept_and_dropped(recipe)
+    check_conditions(recipe.where)
     for kind, given, known in _names(recipe):
         for name in given:
             if name not in known:
@@ -43,6 +45,14 @@ def check_names(recipe: Recipe) -> None:
     for marker, role in recipe.marker.items():
         if role_of(role, recipe.role_names) is None:
             raise UnknownName.of(f"role of the marker `{marker}`", role, ROLES)
+
+
+def check_conditions(conditions: Sequence[str]) -> None:
+    """Raise UsageError for one of several conditions that is no expression by itself."""
+    for condition in conditions if len(conditions) > 1 else ():
+        if "{{" in condition or "{%" in condition:
+            raise UsageError(f"`--where '{condition}'` has braces", hint="write an expression: `score > 3`")
+        expression(condition)
 
 
 def check_kept_and_dropped(recipe: Recipe) -> None:

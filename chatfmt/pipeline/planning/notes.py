@@ -35,7 +35,7 @@ def job_notes(job: Job, detection: Detection, recipe: Recipe) -> Iterator[str]:
     yield from detection.left
     if recipe.limit and recipe.explode and not recipe.groups_rows:
         yield f"`--limit {recipe.limit}` counts rows of the source, not those that `--explode {recipe.explode}` makes"
-    read = names_needed(recipe.where or "", expression=True)
+    read = names_needed(recipe.condition or "", expression=True)
     for name in () if recipe.groups_rows or recipe.about is not None else job.drop:  # a known dataset may lack some
         if _is_nowhere(job, name) and name not in read:
             yield f"no sampled row has a value in {'' if '.' in name else 'the column '}`{name}`, which --drop names"
