@@ -24,7 +24,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from ..errors import ALL_REJECTED, DataProblem, InputError, OutputError
+from ..errors import ALL_REJECTED, ChatfmtError, InputError, OutputError, RowError, TemplateError
 from ..manifest import VERSION, Shard, file_sha256, shard_from_json, shard_to_json
 from . import durable
 
@@ -131,9 +131,15 @@ def _is_complete(state: Path, shard: Shard) -> bool:
 
 
 def is_worth_resuming(state: Path, error: BaseException | None) -> bool:
-    """Return whether a run that ends with an error leaves a finished shard with rows, or a commit to complete."""
-    empty = isinstance(error, DataProblem) and error.code == ALL_REJECTED
-    return (state / "commit.json").exists() or (count_finished(state) > 0 and not empty)
+    """Return whether a run that ends with an error leaves what the same run, which alone may resume it, can use.
+
+    That is a finished shard, unless the error is one of the data and the options, which it would end with again; and
+    a commit to complete, or the parts of a job array.
+    """
+    code = error.code if isinstance(error, ChatfmtError) else ""
+    again = code == ALL_REJECTED or (isinstance(error, (RowError, TemplateError)) and code != "media.file")
+    kept = (state / "commit.json").exists() or plan_path(state).exists()
+    return kept or (count_finished(state) > 0 and not again)
 
 
 def asked_path(state: Path) -> Path:

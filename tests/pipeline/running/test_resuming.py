@@ -8,15 +8,16 @@ from pathlib import Path
 import pytest
 
 import chatfmt
-from chatfmt.errors import ChatfmtError, OutputError
+from chatfmt.errors import ChatfmtError, DialectError, OutputError
 
 GOOD = json.dumps({"messages": [{"role": "user", "content": "a"}]})
 BAD = json.dumps({"messages": [{"role": "robot", "content": "a"}]})
 
 
 def convert(folder: Path, out: str, resume: bool = True, **keys: object) -> chatfmt.ChatfmtError | None:
-    """Convert one row per shard in this process, and return the error."""
-    recipe = chatfmt.Recipe(**{"source": str(folder / "in.jsonl"), "template": "chatml", "rows_per_shard": 1, **keys})
+    """Convert one row per shard in this process, and return the error: that of a run that `max_bad` stops."""
+    stops = {"rows_per_shard": 1, "on_error": "skip", "max_bad": "0"}
+    recipe = chatfmt.Recipe(**{"source": str(folder / "in.jsonl"), "template": "chatml", **stops, **keys})
     try:
         chatfmt.convert(recipe, folder / out, executor="serial", resume=resume)
     except ChatfmtError as error:
@@ -41,6 +42,15 @@ def test_an_interrupted_run_names_what_differs(out: str, tmp_path: Path) -> None
     (tmp_path / "in.jsonl").write_text(f"{GOOD}\n{BAD}\n")
     assert convert(tmp_path, out, role={"robot": "assistant"}) is not None
     assert convert(tmp_path, out, resume=False) is not None
+
+
+@pytest.mark.parametrize("out", ["out", "out.jsonl"])
+def test_a_run_that_the_same_run_would_end_as_again_leaves_nothing(out: str, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text(f"{GOOD}\n{BAD}\n")
+    for keys in ({}, {"template": "llama-3"}):
+        error = convert(tmp_path, out, resume=False, on_error="stop", **keys)
+        assert isinstance(error, DialectError) and error.code == "msg.role"
+        assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
 
 def test_a_finished_folder_too_and_nothing_is_left_of_the_record(tmp_path: Path) -> None:
