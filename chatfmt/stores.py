@@ -112,15 +112,20 @@ VERSIONS = ("ETag", "etag", "generation", "md5Hash", "content_md5", "LastModifie
 """What file systems report of a file that is another one after a change."""
 
 
-def version_of(url: str) -> int | None:
-    """Return a number that is another one when the file at a URL has changed; None if its store reports nothing."""
+def size_and_version(url: str) -> tuple[int, int] | None:
+    """Return the size of the file at a URL, and a number that is another one when the file has changed.
+
+    None if its store does not report both.
+    """
     try:
         system, path = open_store(url)
+        system.invalidate_cache()
         info = system.info(path)
     except Exception:  # the reader raises the error to show
         return None
     found = [str(info[key]) for key in VERSIONS if info.get(key)]
-    return int.from_bytes(hashlib.sha256(repr(found).encode()).digest()[:6]) if found else None
+    size = info.get("size")
+    return (size, int.from_bytes(hashlib.sha256(repr(found).encode()).digest()[:6])) if found and size else None
 
 
 def check_writable(url: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import socket
 import struct
@@ -33,11 +34,14 @@ class Server:
 
 
 class FileServer(Server):
-    """Serves the files of a folder; `sent` counts the bytes of their content. Without `ranges` it sends whole files."""
+    """Serves the files of a folder; `sent` counts the bytes of their content. Without `ranges` it sends whole files.
 
-    def __init__(self, folder: Path, *, ranges: bool = True) -> None:
+    With `versions` it says which version of a file it sends.
+    """
+
+    def __init__(self, folder: Path, *, ranges: bool = True, versions: bool = False) -> None:
         super().__init__(_FileHandler)
-        self.folder, self.ranges, self.sent = folder, ranges, 0
+        self.folder, self.ranges, self.versions, self.sent = folder, ranges, versions, 0
 
 
 class _FileHandler(BaseHTTPRequestHandler):
@@ -56,6 +60,8 @@ class _FileHandler(BaseHTTPRequestHandler):
         self.send_response(206 if found else 200)
         if found:
             self.send_header("Content-Range", f"bytes {start}-{start + len(part) - 1}/{len(data)}")
+        if self.stand_in.versions:
+            self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
         self.send_header("Content-Length", str(len(part)))
         self.end_headers()
         if self.command == "GET":

@@ -15,25 +15,25 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 
 import msgspec
 import pyarrow as pa
 from msgspec import Struct
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
 from .. import sources, writers
-from ..errors import InputError, OutputError, RecipeError, UsageError
+from ..errors import ChatfmtError, InputError, OutputError, RecipeError, UsageError
 from ..manifest import MANIFEST, STATE, Manifest, Shard, fingerprint, read_manifest
 from ..recipe import Recipe, Run, SourceSpec
 from ..render.template.chat_template import ChatTemplate
 from ..sources import InputSplit, Source, SourceFile
-from ..stores import Store, has_credentials, is_remote, read_url, url_of, version_of, without_credentials
+from ..stores import Store, has_credentials, is_remote, read_url, url_of, without_credentials
 from .conversion.job import Task
 from .planning.fingerprint import run_fingerprint
-from .planning.inputs import hash_files, open_source, source_files
+from .planning.inputs import open_source, original_files
 from .planning.jobs import has_nulls, to_job
 from .planning.plan import Plan, with_schema
 from .planning.scratch import Scratch
@@ -59,14 +59,7 @@ SHOWN = 3
 """Maximum number of missing shards that an error names."""
 
 
-class PlannedSource(Struct, frozen=True):
-    """A source and the input splits of its shards, as stored in a plan file."""
-
-    source: Source
-    shards: tuple[Annotated[tuple[InputSplit, ...], msgspec.Meta(min_length=1)], ...]
-
-
-class PlannedFile(Struct, frozen=True):
+class PlannedFile(TypedDict):
     """An input file as it was when the plan was made."""
 
     file: str
@@ -74,20 +67,23 @@ class PlannedFile(Struct, frozen=True):
     xxh3_128: str
 
 
-Stamp = tuple[int, int]
-"""Size and modification time of a file."""
+class PlannedSource(Struct, frozen=True):
+    """A source, its files and the input splits of its shards, as stored in a plan file."""
+
+    source: Source
+    files: tuple[PlannedFile, ...]
+    shards: tuple[Annotated[tuple[InputSplit, ...], msgspec.Meta(min_length=1)], ...]
 
 
 class PlanFile(Struct, frozen=True):
-    """The content of a plan file; `stamps` by the uri of a file, `schema` as the base64 of its Arrow message."""
+    """The content of a plan file; `schema` is the base64 of its Arrow message, `folder` where the plan was made."""
 
     version: Literal[1]
     fingerprint: str
     recipe: Mapping[str, Any]
+    folder: str
     target: Target
     names: tuple[str, ...]
-    files: tuple[PlannedFile, ...]
-    stamps: Mapping[str, Stamp | None]
     sources: tuple[PlannedSource, ...]
     schema: str | None
     notes: tuple[str, ...]
@@ -183,6 +179,11 @@ def with_files_at(plan: Plan, scratch: Scratch, place: str) -> Plan:
             return f"{place}/{path.relative_to(scratch.folder).as_posix()}"
         return str(path.absolute())
 
+    return with_new_uris(plan, new_uri)
+
+
+def with_new_uris(plan: Plan, new_uri: Callable[[str], str]) -> Plan:
+    """Return the plan with each file at its new URI."""
     return replace(plan, sources=tuple(
         replace(planned, source=with_uris(planned.source, new_uri), shards=tuple(
             tuple(replace(split, uri=new_uri(split.uri)) for split in shard) for shard in planned.shards
@@ -192,49 +193,33 @@ def with_files_at(plan: Plan, scratch: Scratch, place: str) -> Plan:
 
 
 def with_uris(source: Source, new_uri: Callable[[str], str]) -> Source:
-    """Return the source with each file at its new URI."""
-    splits = {
-        split: tuple(replace(file, uri=new_uri(file.uri)) for file in files) for split, files in source.splits.items()
-    }
-    return replace(source, splits=splits)
+    """Return the source with each file at its new URI; a file that was moved has another identity there."""
+
+    def moved(file: SourceFile) -> SourceFile:
+        uri = new_uri(file.uri)
+        same = uri in (str(Path(file.uri).absolute()), sources.url_of_kept(file.uri))
+        return replace(file, uri=uri, identity=file.identity if same else sources.file_identity(uri))
+
+    splits = {split: tuple(map(moved, files)) for split, files in source.splits.items()}
+    return replace(source, splits=splits, originals=tuple(map(moved, source.originals)))
 
 
 def to_text(plan: Plan) -> str:
     """Return the text of the plan file."""
-    planned = tuple(PlannedSource(source.source, source.shards) for source in plan.sources)
+    planned = [{"source": one.source, "files": one.files, "shards": one.shards} for one in plan.sources]
     schema = plan.sources[0].job.schema if plan.sources else None
     data = {
         "version": VERSION,
         "fingerprint": plan.fingerprint,
         "recipe": plan.recipe.plain(),
+        "folder": str(Path.cwd()),
         "target": msgspec.to_builtins(plan.target, enc_hook=str),
         "names": list(plan.names),
-        "files": [dict(file) for file in plan.files],
-        "stamps": {
-            sources.url_of_kept(file.uri): read_stamp(file)
-            for source in plan.sources
-            for file in source_files(source.source)
-        },
         "sources": msgspec.to_builtins(planned, enc_hook=str),
         "schema": None if schema is None else base64.b64encode(schema.serialize().to_pybytes()).decode(),
         "notes": list(plan.notes),
     }
     return json.dumps({**data, "sha256": fingerprint(data)}, ensure_ascii=False, indent=1) + "\n"
-
-
-def read_stamp(file: SourceFile) -> Stamp | None:
-    """Return size and modification time of a file; while they do not change, neither does its content.
-
-    Of a remote file, its size and the version that its store reports, if it does.
-    """
-    if is_remote(file.uri):
-        version = version_of(sources.url_of_kept(file.uri))
-        return None if version is None else (file.size, version)
-    try:
-        found = Path(file.uri).stat()
-    except OSError:
-        return None
-    return found.st_size, found.st_mtime_ns
 
 
 def find_plan(given: Path | str) -> Path | str:
@@ -277,24 +262,29 @@ def invalid_plan(path: Path | str) -> InputError:
     return InputError(f"`{path}` is not a plan of this version of chatfmt, or it was changed", hint=NEW_PLAN)
 
 
-def read_plan(path: Path | str) -> tuple[Plan, Mapping[str, Stamp | None]]:
-    """Return the plan in a file, and the stamps of its input files.
+def read_plan(path: Path | str) -> Plan:
+    """Return the plan in a file.
 
     Raises InputError if the file was changed, OutputError if planning again would not give the same plan.
     """
     recipe, content = read_plan_file(path)
-    target, files = content.target, tuple(map(asdict, content.files))
-    check_sizes(content.sources, path)
+    target, files = content.target, tuple(file for source in content.sources for file in source.files)
     template = load_template(recipe)
-    pairs = zip(recipe.read_apart, content.sources, strict=True)
-    sources = tuple(plan_again(recipe, spec, planned, template, target) for spec, planned in pairs)
+    check_no_more_files(recipe, content, path)
+    try:
+        pairs = zip(recipe.read_apart, content.sources, strict=True)
+        sources = tuple(plan_again(recipe, spec, planned, template, target) for spec, planned in pairs)
+    except ChatfmtError:
+        check_files(content.sources, path)
+        raise
     now = run_fingerprint(recipe, [(source.job, source.detection) for source in sources], template, files, target)
     if now != content.fingerprint:
+        check_files(content.sources, path)
         raise changed(path, "the template, the options or chatfmt")
     plan = Plan(recipe, target, sources, template, now, files, content.notes, content.names)
     if content.schema is not None:
         plan = with_schema(plan, read_schema(content.schema, path))
-    return plan, content.stamps
+    return plan
 
 
 def read_schema(text: str, path: Path | str) -> pa.Schema:
@@ -305,13 +295,6 @@ def read_schema(text: str, path: Path | str) -> pa.Schema:
         raise invalid_plan(path) from None
 
 
-def check_sizes(planned: Sequence[PlannedSource], path: Path | str) -> None:
-    """Raise OutputError for input files whose size has changed."""
-    for file in (file for source in planned for file in source_files(source.source)):
-        if (found := read_stamp(file)) is not None and found[0] != file.size:
-            raise changed(path, f"`{file.shown}`")
-
-
 def plan_again(
     recipe: Recipe, spec: SourceSpec, planned: PlannedSource, template: ChatTemplate | None, target: Target
 ) -> SourcePlan:
@@ -319,21 +302,51 @@ def plan_again(
     with Scratch() as scratch, open_source(recipe, spec, scratch, planned.source) as reader:
         sample = reader.sample
     job, detection = to_job(recipe, sample, template, target, nulls=has_nulls(planned.source))
-    return SourcePlan(planned.source, job, detection, planned.shards)
+    return SourcePlan(planned.source, job, detection, planned.shards, planned.files)
 
 
 def changed(path: Path | str, what: str) -> OutputError:
     return OutputError(f"{what} changed since `{path}` was written", hint=NEW_PLAN, code="output.fingerprint")
 
 
-def check_files(plan: Plan, tasks: Sequence[Task], stamps: Mapping[str, Stamp | None], path: Path | str) -> None:
-    """Raise OutputError for input files of these tasks that have changed."""
-    shown = {split.shown for task in tasks for split in task.inputs}
-    used = [file for source in plan.sources for file in source_files(source.source) if file.shown in shown]
-    suspect = [file for file in used if stamps.get(file.uri) is None or read_stamp(file) != stamps[file.uri]]
-    for file, found in zip(suspect, hash_files(suspect), strict=True):
-        if found["xxh3_128"] not in [known["xxh3_128"] for known in plan.files if known["file"] == file.shown]:
-            raise changed(path, f"`{file.shown}`")
+def check_no_more_files(recipe: Recipe, content: PlanFile, path: Path | str) -> None:
+    """Raise OutputError for a file that was added to a folder, or fits a glob, since the plan was made."""
+    for spec, planned in zip(recipe.read_apart, content.sources, strict=True):
+        source, found = planned.source, dict[str, list[str]]()
+        with suppress(ChatfmtError):  # what is gone is reported when it is read
+            if source.kind == "files" and not recipe.from_rejects:
+                found = sources.named_files(
+                    spec.source, Path(content.folder),
+                    name=spec.name or recipe.name, data_files=recipe.data_files, data_dir=recipe.data_dir,
+                )  # fmt: skip
+        known = {file.uri for file in original_files(source)}
+        used = {split.split for shard in planned.shards for split in shard}
+        for uri in (uri for split in found.keys() & used for uri in found[split] if uri not in known):
+            text = f"`{without_credentials(uri)}` was added to `{source.shown}` after `{path}` was written"
+            raise OutputError(text, hint=NEW_PLAN, code="output.fingerprint")
+
+
+def keep_unversioned(plan: Plan, scratch: Scratch) -> Plan:
+    """Return the plan with remote files of which the store reports no version kept when they are first read.
+
+    So the rows that a part converts are those that it compared with the plan.
+    """
+    files = [file for source in plan.sources for file in original_files(source.source) if file.identity is None]
+    uris = {file.uri for file in files if is_remote(file.uri)}
+    return with_new_uris(plan, lambda uri: sources.kept(uri, scratch.folder) if uri in uris else uri) if uris else plan
+
+
+def check_files(
+    planned: Sequence[PlannedSource | SourcePlan], path: Path | str, tasks: Sequence[Task] | None = None
+) -> None:
+    """Raise OutputError for an input file that has changed, or InputError if it is gone; only files of the tasks."""
+    used = None if tasks is None else {split.shown for task in tasks for split in task.inputs}
+    for source in planned:
+        contents = {file["file"]: file["xxh3_128"] for file in source.files}
+        for file in original_files(source.source):
+            is_used = used is None or file.shown in used
+            if is_used and not sources.has_content(file.uri, contents.get(file.shown, ""), file.identity):
+                raise changed(path, f"`{file.shown}`")
 
 
 def run_part(path: Path | str, index: int, count: int, run: Run, on_progress: OnProgress = ignore_progress) -> Summary:
@@ -343,13 +356,14 @@ def run_part(path: Path | str, index: int, count: int, run: Run, on_progress: On
     """
     if not 1 <= index <= count:
         raise UsageError(f"there is no part {index} of {count}", hint=f"parts are 1/{count} to {count}/{count}")
-    plan, stamps = read_plan(path)
-    with open_part(plan) as (tasks, finished, store):
-        tasks = tasks[index - 1 :: count]
-        check_files(plan, tasks, stamps, path)
-        done = {task.name: shard for task in tasks if (shard := finished(task.name))}
-        parts = plan.recipe.reorders_rows
-        shards = list(run_shard_tasks(tasks, done, run, on_progress, store, parts=parts))
+    with Scratch() as scratch:
+        plan = keep_unversioned(read_plan(path), scratch)
+        with open_part(plan) as (tasks, finished, store):
+            tasks = tasks[index - 1 :: count]
+            check_files(plan.sources, path, tasks)
+            done = {task.name: shard for task in tasks if (shard := finished(task.name))}
+            parts = plan.recipe.reorders_rows
+            shards = list(run_shard_tasks(tasks, done, run, on_progress, store, parts=parts))
     return summarise_plan(plan, shards)
 
 
@@ -423,7 +437,7 @@ def commit(given: Path | str, run: Run, on_progress: OnProgress = ignore_progres
     elif (out / MANIFEST).is_file() and not writers.plan_path(out / STATE).is_file():
         return summarise_published(out)
     path = find_plan(given)
-    plan, _ = read_plan(path)
+    plan = read_plan(path)
     if missing := missing_parts(plan):
         raise shards_missing(path, [plan.names[number - 1] for number in missing], missing, len(plan.names))
     summary = run_plan(plan, dataclasses.replace(run, resume=True), on_progress)

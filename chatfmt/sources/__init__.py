@@ -4,13 +4,14 @@
 as Arrow batches, `sample` the first records of a source, `read_stream` those of stdin.
 """
 
-from .bytes.remote_cache import KEPT, url_of_kept
-from .discovery.resolve import resolve
+from .bytes.remote_cache import KEPT, kept, url_of_kept
+from .bytes.unchanged import file_identity, has_content
+from .discovery.resolve import named_files, resolve
 from .formats.columnar import to_source_batch
 from .formats.rejects import rejected_row
 from .json.record_batch import SKIP
 from .model import DEFAULTS, InputSplit, ParseOptions, Source, SourceFile
-from .read import file_identity, read
+from .read import read
 from .sample import fingerprint, late_rows, no_records_error, sample
 from .splitting.lines import LineFinder, line_finders, lines_named
 from .splitting.planner import plan_splits
@@ -19,7 +20,7 @@ from .stream import read_stream
 
 __all__ = [
     "DEFAULTS", "KEPT", "SKIP", "InputSplit", "LineFinder", "ParseOptions", "Source", "SourceFile", "file_identity",
-    "fingerprint", "late_rows", "line_finders", "lines_named", "needs_unpacking", "no_records_error", "plan_splits",
-    "read", "read_stream", "rejected_row", "resolve", "sample", "to_source_batch", "unpack_file", "unpack_source",
-    "url_of_kept",
+    "fingerprint", "has_content", "kept", "late_rows", "line_finders", "lines_named", "named_files", "needs_unpacking",
+    "no_records_error", "plan_splits", "read", "read_stream", "rejected_row", "resolve", "sample", "to_source_batch",
+    "unpack_file", "unpack_source", "url_of_kept",
 ]  # fmt: skip

@@ -67,6 +67,8 @@ class SourceFile(Struct, frozen=True):
     compression: Compression | None
     size: int
     """Bytes on disk, compressed or not."""
+    identity: tuple[int, ...] | None = None
+    """The `file_identity` of the file when it was found."""
 
 
 class Source(Struct, frozen=True):
@@ -140,7 +142,7 @@ class InputSplit(Struct, frozen=True):
     content: str | None = None
     """XXH3-128 (hex) of the bytes of the file when it was planned; a file with other bytes is not read."""
     identity: tuple[int, ...] | None = None
-    """The `file_identity` of the file when it was planned; while it stays, so do the bytes, and they are not hashed."""
+    """The `file_identity` of the file when it was found; while it stays, so do the bytes, and they are not hashed."""
 
 
 def whole_file(file: SourceFile, split: str, options: ParseOptions) -> InputSplit:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from functools import lru_cache, partial
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from msgspec.structs import replace
 
-from ..errors import ChatfmtError, InputError, Location, RowError, located
+from ..errors import ChatfmtError, RowError, located
 from ..json_columns import dumps, loads, text_array
 from ..schema import KEYS, ROW
-from ..stores import is_remote
-from .bytes.compression import content_hash
 from .bytes.text import content, needs_recoding
+from .bytes.unchanged import while_unchanged
 from .formats.columnar import open_parquet, read_arrow, read_parquet
 from .formats.csv import read_cells
 from .formats.grouped import rows_in_groups
@@ -42,61 +40,7 @@ def read(
     record without `on_bad`, InputError for a file that is damaged or has changed since it was planned.
     """
     options = ReadOptions(columns, on_bad, batch_rows, batch_bytes, split.options.max_row_bytes, skip)
-    return _check_unchanged(split, partial(_read, split, options))
-
-
-def _check_unchanged(split: InputSplit, batches: Callable[[], Iterator[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
-    """Yield the batches; raises InputError if the file is not as planned, or changes while it is read."""
-    before = _size_and_time(split)
-    if before and split.size not in (None, before[0]):
-        raise _changed_error(split)
-    _check_content(split)
-    try:
-        yield from batches()
-    except (InputError, RowError):
-        if _size_and_time(split) != before:
-            raise _changed_error(split) from None
-        raise
-    if _size_and_time(split) != before:
-        raise _changed_error(split)
-
-
-def file_identity(uri: str) -> tuple[int, ...] | None:
-    """Return device, inode, size and modification time of a local file; None for any other."""
-    if is_remote(uri):
-        return None
-    try:
-        status = Path(uri).stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _check_content(split: InputSplit) -> None:
-    """Raise InputError if a worker, on this machine or another, sees another file than was planned."""
-    found = file_identity(split.uri)
-    if split.content is None or found is None or found == split.identity:
-        return
-    if _hash(split.uri, found) != split.content:
-        raise InputError(
-            "another file than the one that was planned", code="file.changed", at=Location(split.shown),
-            hint=f"`{split.uri}` has to be the same file on every machine that runs tasks",
-        )  # fmt: skip
-
-
-@lru_cache(maxsize=1024)
-def _hash(uri: str, identity: tuple[int, ...]) -> str:
-    return content_hash(uri)
-
-
-def _size_and_time(split: InputSplit) -> tuple[int, ...]:
-    """Size and modification time of a local file; empty for any other, whose error the reader raises."""
-    return (file_identity(split.uri) or ())[2:]
-
-
-def _changed_error(split: InputSplit) -> InputError:
-    hint = "wait until it is no longer written to, or convert a copy"
-    return InputError("the file changed while it was read", code="file.changed", at=Location(split.shown), hint=hint)
+    return while_unchanged(split, partial(_read, split, options))
 
 
 def _read(split: InputSplit, options: ReadOptions) -> Iterator[pa.RecordBatch]:

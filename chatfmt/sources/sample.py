@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from ..errors import InputError, Location, RowError
 from .bytes.compression import content_hash
 from .bytes.text import content
+from .bytes.unchanged import changed_error, file_identity
 from .discovery.split_slices import select_slices
 from .json.record_batch import explain_encoding
 from .model import ParseOptions, Source, SourceFile, whole_file
@@ -106,21 +107,30 @@ def _first(source: Source, file: SourceFile, name: str, rows: int, bad: list[Row
 
 
 def fingerprint(files: Sequence[SourceFile]) -> list[tuple[str, int, str]]:
-    """Name, size in bytes and XXH3-128 (hex, of the bytes on disk) of each file; hashes several at once."""
-    uris = [file.uri for file in files]
-    digests = list(map(content_hash, uris)) if len(uris) < 2 else _hash_in_threads(uris)
+    """Name, size in bytes and XXH3-128 (hex, of the bytes on disk) of each file; hashes several at once.
+
+    Raises InputError for a file that has changed since it was found.
+    """
+    digests = list(map(_hash, files)) if len(files) < 2 else _hash_in_threads(files)
     return [(file.shown, file.size, digest) for file, digest in zip(files, digests, strict=True)]
+
+
+def _hash(file: SourceFile) -> str:
+    digest, found = content_hash(file.uri), file_identity(file.uri)
+    if found is not None and file.identity not in (None, found):
+        raise changed_error(file.shown)
+    return digest
 
 
 HASHED_AT_ONCE = 4
 """Files hashed at once: two cores are twice as fast, and disks are faster with several requests in flight."""
 
 
-def _hash_in_threads(uris: Sequence[str]) -> list[str]:
+def _hash_in_threads(files: Sequence[SourceFile]) -> list[str]:
     from concurrent.futures import ThreadPoolExecutor
 
     try:
         with ThreadPoolExecutor(HASHED_AT_ONCE) as hashers:
-            return list(hashers.map(content_hash, uris))
+            return list(hashers.map(_hash, files))
     except RuntimeError:  # no thread can start
-        return list(map(content_hash, uris))
+        return list(map(_hash, files))

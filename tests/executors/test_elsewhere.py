@@ -68,7 +68,7 @@ def test_a_worker_that_sees_another_file_at_the_path_reads_no_row_of_it(typed, t
         chatfmt.convert(Recipe(source="in.jsonl", template="chatml"), out=Path("out"), executor="elsewhere", workers=1)
     assert str(caught.value) == "in.jsonl: another file than the one that was planned"
     assert caught.value.hint == (
-        f"`{tmp_path}/elsewhere/in.jsonl` has to be the same file on every machine that runs tasks"
+        f"`{tmp_path}/elsewhere/in.jsonl` has to be the same file during the whole run, and on every machine"
     )
     write(tmp_path / "elsewhere" / "in.jsonl", "mine")  # a copy of the file is as good
     chatfmt.convert(Recipe(source="in.jsonl", template="chatml"), out=Path("out"), executor="elsewhere", workers=1)

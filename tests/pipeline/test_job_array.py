@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +16,12 @@ import pytest
 import chatfmt
 from chatfmt import manifest, pipeline, writers
 from chatfmt.errors import ChatfmtError, DataProblem, InputError, OutputError, UsageError
+from chatfmt.executors import EXECUTORS, Executor
 from chatfmt.pipeline import Scratch, commit, find_plan, run_part, target_of, write_plan
 from chatfmt.recipe import Recipe, Run
 
 from ..conftest import run_cli
+from ..stand_in_servers import FileServer
 from .test_convert import ROWS, tree, write_jsonl, write_parquet
 
 Sources = list[dict[str, object]]
@@ -211,8 +213,8 @@ def test_a_plan_with_a_wrong_value_anywhere_is_an_error_in_words(planned):
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("stamps", None), ("stamps", []), ("schema", {}), ("schema", "x"), ("schema", "AAAA"), ("files", [1]),
-        ("files", [{"file": "x"}]), ("names", []), ("names", 5), ("notes", None), ("sources", []), ("target", "out"),
+        ("folder", None), ("schema", {}), ("schema", "x"), ("schema", "AAAA"), ("sources", [1]),
+        ("sources", [{"files": "x"}]), ("names", []), ("names", 5), ("notes", None), ("sources", []), ("target", "out"),
         ("recipe", {}), ("recipe", []), ("fingerprint", 5), ("version", 2),
     ],
 )  # fmt: skip
@@ -225,6 +227,86 @@ def test_a_plan_of_wrong_types_is_one_line(planned, key, value):
         3, "error: `copy.json` is not a plan of this version of chatfmt, or it was changed\n"
         "hint: make a new plan with `chatfmt plan … --overwrite`\n",
     )  # fmt: skip
+
+
+def rewritten(path: Path) -> None:
+    """Change the content of a file, but not its size and the time when it was last changed."""
+    before = path.stat()
+    path.write_bytes(path.read_bytes().replace(b'"id": 5,', b'"id": 7,'))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = path.stat()
+    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+
+
+@pytest.fixture
+def changing(monkeypatch):
+    """A list of functions, each called after a task of a run with the executor `changing`."""
+    after_task: list[Callable[[], None]] = []
+
+    def run(fn, tasks, workers, on_position=None):
+        for task in tasks:
+            yield fn(task)
+            if after_task:
+                after_task.pop()()
+
+    monkeypatch.setitem(EXECUTORS, "changing", Executor(run, "changing"))
+    return after_task
+
+
+def test_a_file_that_looks_the_same_may_have_changed(planned):
+    before = Path("in.jsonl").read_bytes()
+    rewritten(Path("in.jsonl"))
+    assert Path("in.jsonl").read_bytes() != before
+    with pytest.raises(OutputError, match=r"`in\.jsonl` changed since"):
+        run_part(planned, 1, 2, SERIAL)
+    assert list(Path("out/.chatfmt/receipts").iterdir()) == []
+
+
+def test_a_file_that_changes_between_tasks_is_noticed_by_the_next(planned, changing):
+    changing.append(lambda: rewritten(Path("in.jsonl")))
+    with pytest.raises(InputError, match=r"in\.jsonl: another file than the one that was planned"):
+        run_part(planned, 1, 1, Run(executor="changing"))
+    assert len(list(Path("out/.chatfmt/receipts").iterdir())) == 1
+
+
+@pytest.mark.parametrize("source", ["in", "in/*.jsonl", "{}/in", "../{name}/in"])
+def test_a_file_that_is_added_to_the_source_is_named(tmp_path, source, monkeypatch):
+    Path("in").mkdir()
+    write_jsonl(Path("in/a.jsonl"), ROWS[:12])
+    path = plan(recipe_of(source.format(tmp_path, name=tmp_path.name), rows_per_shard=4), "out")
+    do(path, 1, of=3)
+    write_jsonl(Path("in/b.jsonl"), ROWS[:12])
+    write_jsonl(Path("in/_not_data.jsonl"), ROWS[:12])
+    path = path.absolute()
+    monkeypatch.chdir("in")
+    with pytest.raises(OutputError) as caught:
+        do(path, 2, of=3)
+    assert caught.value.message.startswith("`") and "b.jsonl` was added to `" in caught.value.message
+    assert caught.value.hint == "make a new plan with `chatfmt plan … --overwrite`"
+    Path("b.jsonl").unlink()
+    do(path, 2, 3, of=3)
+    assert commit(tmp_path / "out", SERIAL).rows == 12
+
+
+@pytest.mark.parametrize("versions", [True, False])
+def test_a_remote_file_that_changes_between_tasks(tmp_path, versions, changing):
+    pytest.importorskip("aiohttp")
+    (tmp_path / "web").mkdir()
+    served = Path(write_jsonl(tmp_path / "web/in.jsonl", ROWS[:12]))
+    keys = {"rows_per_shard": 2, "keep": ("id",)}
+    expected = whole(recipe_of(str(served), **keys), "out.jsonl")
+    with FileServer(tmp_path / "web", versions=versions) as server:
+        path = plan(recipe_of(f"{server.url}/in.jsonl", **keys), "out.jsonl")
+        changing.append(lambda: rewritten(served))
+        if versions:
+            with pytest.raises(InputError, match=r"in\.jsonl: another file than the one that was planned"):
+                run_part(path, 1, 1, Run(executor="changing"))
+        else:  # its rows are those that were compared with the plan
+            run_part(path, 1, 1, Run(executor="changing"))
+            write_jsonl(served, ROWS[:12])
+            commit(path, SERIAL)
+            assert tree(Path())["out.jsonl"] == expected["out.jsonl"]
+        assert changing == []
 
 
 def test_a_file_that_was_only_touched_is_the_same(planned):

@@ -9,9 +9,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from msgspec.structs import replace
 
 from chatfmt.errors import InputError
-from chatfmt.sources import read
+from chatfmt.sources import file_identity, read
+from chatfmt.sources.bytes.compression import content_hash
 
 from .reading import pieces, written
 
@@ -53,6 +55,17 @@ def test_a_file_that_changes_while_it_is_read(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         list(batches)
     assert caught.value.code == "file.changed"
+
+
+@pytest.mark.parametrize("change", [os.utime, lambda path: os.link(path, path.with_name("linked"))])
+def test_a_file_that_is_only_touched_or_linked_has_not_changed(change: Callable[[Path], None], tmp_path: Path) -> None:
+    path = Path(written(tmp_path, LINES))
+    (piece,) = pieces(str(path))
+    planned = replace(piece, content=content_hash(str(path)), identity=file_identity(str(path)))
+    batches = read(planned, batch_rows=100)
+    next(batches)
+    change(path)
+    assert sum(map(len, batches)) == 4900 and file_identity(str(path)) != planned.identity
 
 
 def test_a_deleted_file(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,13 @@ import pyarrow as pa
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ... import render, sources, trainers, transforms, writers
+from ... import render, trainers, transforms, writers
 from ...dialects.kit.columns import ALIASES
 from ...errors import TemplateError, UsageError
 from ...recipe import Recipe, Run
 from ...render.template.chat_template import ChatTemplate
 from ...sources import InputSplit, LineFinder
+from ...stores import is_remote
 from ...views import INPUTS
 from ..conversion.fitting import template_error
 from ..conversion.job import Task
@@ -90,15 +90,15 @@ class Plan(Struct, frozen=True):
 def split_locator(source: SourcePlan) -> Callable[[InputSplit], InputSplit]:
     """Return a function that gives an input split the absolute path and the content of its file."""
     hashes = {file["file"]: file["xxh3_128"] for file in source.files}
-    contents = {file.uri: hashes.get(file.shown) for file in original_files(source.source)}
-    identity = cache(sources.file_identity)
+    planned = {file.uri: (hashes.get(file.shown), file.identity) for file in original_files(source.source)}
 
     def locate(split: InputSplit) -> InputSplit:
-        if "://" in split.uri:
+        content, identity = planned.get(split.uri, (None, None))
+        split = replace(split, content=content, identity=identity)
+        if is_remote(split.uri):
             return split
         folder = None if split.folder is None else str(Path(split.folder).absolute())
-        uri, content = str(Path(split.uri).absolute()), contents.get(split.uri)
-        return replace(split, uri=uri, folder=folder, content=content, identity=content and identity(uri))
+        return replace(split, uri=str(Path(split.uri).absolute()), folder=folder)
 
     return locate
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ...errors import InputError, Location
 from ..bytes.text import content
+from ..bytes.unchanged import file_identity
 from ..formats.columnar import check_parquet
 from ..formats.json_document import check_not_one_object
 from ..model import ParseOptions, SourceFile
@@ -18,13 +19,13 @@ def local_file(path: Path, options: ParseOptions, shown: str | None = None) -> S
     if not path.is_file():
         hint = "a file is read more than once: pipe rows in instead, `… | chatfmt convert -`"
         raise InputError(f"`{path}` is not a regular file", code="file.missing", hint=hint)
-    size = path.stat().st_size
+    size, identity = path.stat().st_size, file_identity(str(path))
     if size == 0 and not options.allow_empty:
         raise InputError(
             "the file is empty", code="file.empty", at=Location(shown), hint="use `--allow-empty` if this is intended"
         )
     format, compression = detect_format(str(path), shown, options)
-    file = SourceFile(str(path), shown, format, compression, size)
+    file = SourceFile(str(path), shown, format, compression, size, identity)
     if format == "parquet":
         check_parquet(str(path), shown)
     if format == "json" and options.field is None:

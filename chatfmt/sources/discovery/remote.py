@@ -12,6 +12,7 @@ from ...manifest import MANIFEST, UNFINISHED
 from ...stores import open_store, scheme_of, store_errors, without_credentials
 from ..bytes.compression import open_binary
 from ..bytes.remote_cache import KEPT, kept
+from ..bytes.unchanged import file_identity
 from ..model import ParseOptions, Source, SourceFile
 from .data_files import splits_by_name
 from .sniff import detect_format, format_by_name
@@ -26,7 +27,7 @@ def resolve_remote(url: str, options: ParseOptions, split: str | None = None, ke
     With `split` only its files are opened. With `keep_in` what is read of them is kept in a new folder there. Raises
     InputError, UnknownName, MissingExtra.
     """
-    found = _found(url)
+    found = found_files(url)
     shown = without_credentials(url)
     if not any(found.values()):
         raise InputError(f"no file matches `{shown}`", code="file.missing")
@@ -36,7 +37,8 @@ def resolve_remote(url: str, options: ParseOptions, split: str | None = None, ke
     return Source(shown, "files", files, options=options)
 
 
-def _found(url: str) -> dict[str, list[str]]:
+def found_files(url: str) -> dict[str, list[str]]:
+    """Return the URLs of the files at a URL, a glob or a folder, by split."""
     with store_errors(url, InputError):
         system, path = open_store(url)
         if _WILD.search(url) and "://" not in path:
@@ -61,7 +63,8 @@ def _is_data(below: str) -> bool:
 def _file(url: str, folder: Path | None, options: ParseOptions) -> SourceFile:
     shown, uri = without_credentials(url), kept(url, folder)
     with store_errors(url, InputError):
+        identity = file_identity(uri)
         format, compression = detect_format(uri, shown, options)
         with open_binary(uri) as file:
             size = file.seek(0, os.SEEK_END)
-    return SourceFile(uri, shown, format, compression, size)
+    return SourceFile(uri, shown, format, compression, size, identity)

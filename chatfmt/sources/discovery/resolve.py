@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 import tempfile
 from collections.abc import Sequence
@@ -15,13 +16,14 @@ from ...errors import InputError, edit_distance, nearest
 from ...scratch_folder import explained
 from ...stores import is_remote
 from ..bytes.compression import SUFFIXES
+from ..bytes.unchanged import file_identity
 from ..model import DEFAULTS, ParseOptions, Source, SourceFile
 from . import archives
 from .data_files import FoundFiles, find_splits
 from .hub import resolve_hub
 from .hub_errors import HubRequest
 from .local import local_file
-from .remote import resolve_remote
+from .remote import found_files, resolve_remote
 from .sniff import FORMAT_BY_SUFFIX
 from .split_slices import select_slices
 
@@ -74,9 +76,26 @@ def resolve(
     return _from_files(source, [path], options)
 
 
+def named_files(
+    source: str, folder: Path, *, name: str | None = None, data_files: Sequence[str] = (), data_dir: str | None = None
+) -> dict[str, list[str]]:
+    """Return the files that a folder, glob or URL names now, by split, without opening them; none of other sources.
+
+    A relative path is one in `folder`. Raises what `resolve` does.
+    """
+    if is_remote(source):
+        return {} if _HUB_URL.fullmatch(source) else found_files(source)
+    path = folder / _path(source)
+    if path.is_dir():
+        found = find_splits(path, name=name, data_files=data_files, data_dir=data_dir).splits
+    else:
+        found = {"train": _globbed(os.path.join(glob.escape(str(folder)), _path(source)))} if not path.exists() else {}  # noqa: PTH118
+    return {split: list(map(str, paths)) for split, paths in found.items()}
+
+
 def _with_sheet(source: Source, path: Path, sheet: str | None) -> Source:
     """Return the source of an unpacked file, which its manifest names; a sheet is shown by the name of its file."""
-    original = SourceFile(str(path), str(path), "csv", None, path.stat().st_size)
+    original = SourceFile(str(path), str(path), "csv", None, path.stat().st_size, file_identity(str(path)))
     if sheet is None:
         return replace(source, originals=(original,))
     shown = {
