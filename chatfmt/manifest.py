@@ -31,7 +31,7 @@ import orjson
 from msgspec import Struct, field
 
 from .errors import DataProblem, InputError, Location
-from .stores import is_remote, url_of
+from .stores import url_of
 
 VERSION = 1
 SEMANTICS = "5.23"
@@ -262,13 +262,18 @@ def verify(folder: Path) -> list[FolderProblem]:
     Reads all of the data. The card may be edited, which is no damage: see `card_change`. Damaged data raises nothing.
     """
     if not folder.is_dir():
-        what = "it is a file; only folders have a manifest" if folder.exists() else "there is no such folder"
-        return [FolderProblem("manifest", "", what)]
+        return [no_folder(is_file=folder.exists())]
     try:
         manifest = read_manifest(folder)
     except InputError as error:
         return [FolderProblem("manifest", MANIFEST, error.message)]
     return list(problems_of(folder, manifest, _data_files(folder)))
+
+
+def no_folder(*, is_file: bool) -> FolderProblem:
+    """Return the problem of a path or URL at which there is no folder."""
+    what = "it is a file; only folders have a manifest" if is_file else "there is no such folder"
+    return FolderProblem("manifest", "", what)
 
 
 def card_change(folder: Path, manifest: Manifest) -> str:
@@ -291,9 +296,9 @@ def check_folder(folder: Path) -> Manifest:
 
 def damaged(folder: Path | str, problems: Sequence[FolderProblem]) -> DataProblem:
     """Return the error for a folder that differs from its manifest."""
-    hint = "convert again with --overwrite" if is_remote(str(folder)) or Path(folder).is_dir() else NAME_A_FOLDER
-    if any(problem.code == "manifest" and problem.path for problem in problems):
-        hint = f"{RESUME}, with --overwrite it begins again"
+    hint, of_manifest = "convert again with --overwrite", [each for each in problems if each.code == "manifest"]
+    if of_manifest:
+        hint = f"{RESUME}, with --overwrite it begins again" if of_manifest[0].path else NAME_A_FOLDER
     return DataProblem(f"{folder}: " + "; ".join(map(str, problems)), hint=hint)
 
 

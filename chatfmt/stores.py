@@ -158,6 +158,11 @@ class Store:
         with store_errors(self.url, kind):
             self._system, self._root = open_store(self.url)
 
+    def is_file(self) -> bool:
+        """Return whether the store has a file where the folder would be."""
+        with store_errors(self.url, self._kind):
+            return bool(self._system.isfile(self._root))
+
     def sizes(self, folder: str = "") -> dict[str, int]:
         """Return the size in bytes of each file in the folder, or in one below it, by name."""
         self._system.invalidate_cache()

@@ -16,9 +16,12 @@ SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet":
 def format_from_name(name: str) -> tuple[str, str | None] | None:
     """Return the format and compression that a file name asks for; None for the name of a folder.
 
-    Raises UsageError for a compressed Parquet name (`x.parquet.gz`): Parquet compresses its pages itself.
+    Raises UsageError for a compressed Parquet name (`x.parquet.gz`), as Parquet compresses its pages itself, and for a
+    suffix alone (`.jsonl`), as a script has it whose variable for the name is empty.
     """
     path = Path(name)
+    if path.name.startswith(".") and format_from_name(f"train{path.name}"):
+        raise UsageError(f"`{name}` is a suffix without a name", hint=f"name a file, such as train{path.name}")
     compression = path.suffix[1:] if path.suffix[1:] in COMPRESSIONS else None
     inner = path.with_suffix("").suffix if compression else path.suffix
     format = SUFFIXES.get(inner)

@@ -38,6 +38,7 @@ from ..manifest import (
     Manifest,
     Shard,
     card_change,
+    no_folder,
     problems_of,
     read_manifest,
     shard_from_json,
@@ -206,7 +207,8 @@ def verify_on_store(url: str) -> tuple[list[FolderProblem], Manifest | None, str
             (folder / name).unlink(missing_ok=True)
 
         if MANIFEST not in sizes:
-            return [FolderProblem("manifest", MANIFEST, "is missing")], None, ""
+            missing = FolderProblem("manifest", MANIFEST, "is missing")
+            return [missing if sizes else no_folder(is_file=store.is_file())], None, ""
         try:
             manifest = read_manifest(folder)
         except InputError as error:

@@ -100,7 +100,8 @@ def check_local(run: Run) -> None:
     """Raise UsageError for rejects or a report at a URL: they are files on this machine."""
     for flag, path in (("--rejects", run.rejects), ("--report", run.report)):
         if path is not None and (url := url_of(path)):
-            raise UsageError(f"`{flag}` cannot write to `{without_credentials(url)}`", hint=f"{flag} {path.name}")
+            more = ", or leave it out: an output on a store has its rejects with it" if flag == "--rejects" else ""
+            raise UsageError(f"`{flag}` cannot write to `{without_credentials(url)}`", hint=f"{flag} {path.name}{more}")
 
 
 def check_selection(recipe: Recipe, target: Target) -> None:

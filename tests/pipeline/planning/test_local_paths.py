@@ -13,6 +13,7 @@ def test_rejects_at_a_url_are_a_usage_error_and_no_folder(tmp_path, url):
     run = run_cli(
         "convert", "in.jsonl", "-t", "chatml", "-o", "out.jsonl", "--on-error", "skip", "--rejects", url, cwd=tmp_path
     )
-    message = f"error: `--rejects` cannot write to `{url}`\nhint: --rejects r.jsonl\n"
+    more = ", or leave it out: an output on a store has its rejects with it"
+    message = f"error: `--rejects` cannot write to `{url}`\nhint: --rejects r.jsonl{more}\n"
     assert (run.returncode, run.stderr.decode()) == (2, message)
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]

@@ -252,6 +252,22 @@ def test_a_damaged_output_is_found() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "problem", "hint"),
+    [
+        ("out", ".chatfmt/manifest.json: is missing",
+         "the same `chatfmt convert` with --resume finishes an interrupted run, with --overwrite it begins again"),
+        ("out/x.jsonl", "it is a file; only folders have a manifest", "name a folder that chatfmt wrote"),
+        ("none", "there is no such folder", "name a folder that chatfmt wrote"),
+    ],
+)  # fmt: skip
+def test_what_is_not_an_output_is_named(name: str, problem: str, hint: str) -> None:
+    convert(out=f"{STORE}/x.jsonl")
+    url = f"memory://bucket/{name}"
+    run = run_here("verify", url)
+    assert (run.returncode, run.stderr.decode()) == (1, f"error: {url}: {problem}\nhint: {hint}\n")
+
+
+@pytest.mark.parametrize(
     ("out", "error", "hint"),
     [
         ("https://example.com/x", "cannot write to `https://example.com/x`",
@@ -263,6 +279,8 @@ def test_a_damaged_output_is_found() -> None:
         ("memory://", "`memory://` names no folder", "-o memory://BUCKET/PREFIX"),
         ("memory://b/x.csv", "unsupported output format: `memory://b/x.csv`",
          "name a .jsonl or .parquet file, or a folder"),
+        ("memory://b/.jsonl.gz", "`.jsonl.gz` is a suffix without a name", "name a file, such as train.jsonl.gz"),
+        ("out/.parquet", "`.parquet` is a suffix without a name", "name a file, such as train.parquet"),
     ],
 )  # fmt: skip
 def test_urls_that_cannot_be_written(out: str, error: str, hint: str, tmp_path: Path) -> None:
