@@ -11,6 +11,8 @@ import pytest
 import chatfmt
 from chatfmt.errors import ChatfmtError
 
+from ..conftest import run_cli
+
 CHAT = [
     {"from": "Mia", "text": "Hi"}, {"from": "AI", "text": ["See ", {"type": "link", "text": "a.b", "href": "c"}, "!"]},
     {"from": "Ann", "text": [{"type": "bold", "text": "Yes"}, "."], "id": 3, "weight": 0},
@@ -94,3 +96,20 @@ def test_rows_of_a_known_format_name_its_recipe(row: str, tmp_path: Path) -> Non
         )
     assert raised.value.hint == HINTS[row]
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+def test_the_hints_for_an_export_of_all_chats_lead_to_its_records(tmp_path: Path) -> None:
+    chat = {"name": "Trip", "messages": [{"type": "message", **turn} for turn in CHAT]}
+    export = {"user": {"id": 1}, "chats": {"about": "", "list": [chat]}}
+    (tmp_path / "all.json").write_text(json.dumps(export, indent=1))
+    people = "; of people who chat, --me NAME is the one to train"
+    for given, hint in (
+        (("all.json",), "`--field chats.list`"),
+        (("telegram", "all.json"), "there is `user`, `chats`; records could be at `--field chats.list`"),
+        (("telegram", "all.json", "--field", "chats.list", "--explode", "messages", "--group-by", "name"),
+         f"map it with --role Mia=ROLE: system, user, assistant or tool{people}"),
+    ):  # fmt: skip
+        run = run_cli("convert", *given, "-q", cwd=tmp_path)
+        assert (run.returncode > 0, run.stderr.decode().splitlines()[-1]) == (True, f"hint: {hint}")
+    done = run_cli("convert", *given, "--me", "Ann", "-q", cwd=tmp_path)
+    assert [turn["content"] for turn in json.loads(done.stdout)["messages"]] == ["Hi", "See a.b!", "Yes."]

@@ -75,6 +75,7 @@ def unknown_role(name: str) -> DialectError:
     """Return the error for an unknown role; only what answers an action has an obvious role."""
     role = "tool" if name.lower() in _OBSERVERS else "ROLE"
     which = "" if role == "tool" else ": system, user, assistant or tool"
+    which += "" if name.islower() else "; of people who chat, --me NAME is the one to train"
     hint = f"map it with --role {shlex.quote(name)}={role}{which}"
     return DialectError(f"unknown role `{name}`", hint=hint, code="msg.role")
 
@@ -90,7 +91,8 @@ def map_roles(names: pa.StringArray, roles: Mapping[str, str], lists: pa.ListArr
     calls = pa.array([is_call_role(value, roles) for value in values], pa.bool_())
     mapped = found.take(encoded.indices)
     if mapped.null_count:
-        hint = "" if names.null_count < len(names) else "--roles user,assistant if the turns alternate"
+        some = names.null_count < len(names)
+        hint = "--on-error skip drops such rows" if some else "--roles user,assistant if the turns alternate"
 
         def error(turn: int) -> DialectError:
             if (name := names[turn].as_py()) is not None:

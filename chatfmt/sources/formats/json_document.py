@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 from ...errors import InputError, Location, RowError
@@ -28,9 +29,11 @@ def find_records(document: Any, path: str, shown: str) -> Iterator[Any]:
     except NoSuchStep as error:
         there = ", ".join(f"`{key}`" for key in error.value) if type(error.value) is dict else _kind(error.value)
         wanted = _MISSING.get(error.step, f"`{error.step}`")
+        flags = _flags(_lists_of_records(document))
         raise InputError(
-            f"`--field {path}`: no {wanted} there", code="json.field", at=Location(shown), hint=f"there is {there}"
-        ) from None
+            f"`--field {path}`: no {wanted} there", code="json.field", at=Location(shown),
+            hint=f"there is {there}" + (f"; records could be at {flags}" if flags else ""),
+        ) from None  # fmt: skip
 
 
 _MISSING: dict[Step, str] = {Every.ITEM: "list", Every.VALUE: "object"}
@@ -80,12 +83,23 @@ def _hint_for_several(text: bytes, shown: str) -> str:
 
 
 def _field_hint(document: Any) -> str:
-    lists = [key for key, value in document.items() if type(value) is list and any(type(i) is dict for i in value)]
-    if lists:
-        return f"{' or '.join(f'`--field {shlex.quote(key)}`' for key in lists[:3])}, or `--field .` for one record"
+    if flags := _flags(_lists_of_records(document, depth=1)):
+        return f"{flags}, or `--field .` for one record"
     if document and all(type(value) is dict for value in document.values()):
         return "`--field 'values(.)'`"
-    return "name the path to the records with `--field`"
+    return _flags(_lists_of_records(document)) or "name the path to the records with `--field`"
+
+
+def _lists_of_records(document: Any, path: str = "", depth: int = 3) -> Iterator[str]:
+    """Yield the paths to lists of objects in an object, or in objects inside of it."""
+    for key, value in document.items() if type(document) is dict and depth else ():
+        if type(value) is list and any(type(item) is dict for item in value):
+            yield f"{path}{key}"
+        yield from _lists_of_records(value, f"{path}{key}.", depth - 1)
+
+
+def _flags(paths: Iterable[str]) -> str:
+    return " or ".join(f"`--field {shlex.quote(path)}`" for path in islice(paths, 3))
 
 
 def document_records(chunks: Iterable[bytes], file: SourceFile | InputSplit, path: str) -> Iterator[Any]:
