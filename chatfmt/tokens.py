@@ -135,16 +135,22 @@ def _trims(post_processor: Any) -> bool:
     return post_processor is not None and b'"trim_offsets":true' in post_processor.__getstate__()
 
 
-def load(reference: str, *, revision: str | None = None) -> Tokenizer:
+def load(reference: str, *, revision: str | None = None, sha256: str | None = None) -> Tokenizer:
     """Load the tokenizer of a `tokenizer.json` file, of a folder with one, or of a Hub model.
 
-    Raises MissingExtra if `tokenizers` is not installed, InputError if the file cannot be found or read.
+    Raises MissingExtra if `tokenizers` is not installed, InputError if the file cannot be found or read, or if its
+    `content` is not `sha256`.
     """
     try:
         import tokenizers
     except ImportError as error:
         raise MissingExtra.of("tokenizers", "tokens") from error
     file = _find(reference, revision)
+    if sha256 not in (None, content(str(file))):
+        raise InputError(
+            "another tokenizer than the one that was planned", code="file.changed", at=Location(str(file)),
+            hint="it has to be the same file during the whole run, and on every machine",
+        )  # fmt: skip
     try:
         inner = tokenizers.Tokenizer.from_file(str(file))
     except Exception as error:  # the library raises plain Exception for a bad file

@@ -81,7 +81,8 @@ INNER = {
         {"planning"},
         {"reorder"},
         {"running"},
-        {"job_array", "converter", "inspection"},
+        {"plan_file", "converter", "inspection"},
+        {"job_array"},
         {"__init__"},
     ],
     "writers": [

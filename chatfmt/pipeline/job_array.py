@@ -4,42 +4,30 @@ write_plan ──▶ STATE/plan.json ──▶ run_part 1/N … N/N, in parallel
 
 On a store, STATE is its folder `.chatfmt`, and nothing else is shared: parts upload what they write.
 
-The plan is plain JSON: the recipe, the target, the input splits, the schema, and a hash of all that. What follows from
-these (dialect, template, jobs) is determined again by each part and compared with the fingerprint of the plan.
+See `plan_file` for what a part makes of the plan.
 """
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypedDict
 
-import msgspec
-import pyarrow as pa
-from msgspec import Struct
 from msgspec.structs import replace
 
 from .. import sources, writers
-from ..errors import ChatfmtError, InputError, OutputError, RecipeError, UsageError
-from ..manifest import MANIFEST, STATE, Manifest, Shard, fingerprint, read_manifest
-from ..recipe import Recipe, Run, SourceSpec
-from ..render.template.chat_template import ChatTemplate
-from ..sources import InputSplit, Source, SourceFile
+from ..errors import OutputError, UsageError
+from ..manifest import MANIFEST, STATE, Manifest, Shard, read_manifest
+from ..recipe import Run
 from ..stores import Store, has_credentials, is_remote, read_url, url_of, without_credentials
 from .conversion.job import Task
-from .planning.fingerprint import run_fingerprint
-from .planning.inputs import open_source, original_files
-from .planning.jobs import has_nulls, to_job
-from .planning.plan import Plan, with_schema
+from .plan_file import NEW_PLAN, check_files, read_plan, read_plan_file, to_text, with_new_uris
+from .planning.inputs import original_files
+from .planning.plan import Plan
 from .planning.scratch import Scratch
-from .planning.source_plan import SourcePlan
 from .planning.target import Target
-from .planning.templates import load_template
 from .reorder.gather import first_tasks
 from .running.destinations import open_store_folder
 from .running.progress import OnProgress, ignore_progress
@@ -47,8 +35,6 @@ from .running.resuming import state_folder
 from .running.run import check_output, run_plan, run_shard_tasks
 from .running.summary import Summary, summarise, summarise_plan
 
-VERSION = 1
-NEW_PLAN = "make a new plan with `chatfmt plan … --overwrite`"
 NO_PLACE = {
     "stream": "-o out/",
     "hub": "name a folder with -o, and then `chatfmt push` it",
@@ -57,36 +43,6 @@ NO_PLACE = {
 """The kinds of target that parts on several machines cannot write, and what to name instead."""
 SHOWN = 3
 """Maximum number of missing shards that an error names."""
-
-
-class PlannedFile(TypedDict):
-    """An input file as it was when the plan was made."""
-
-    file: str
-    bytes: int
-    xxh3_128: str
-
-
-class PlannedSource(Struct, frozen=True):
-    """A source, its files and the input splits of its shards, as stored in a plan file."""
-
-    source: Source
-    files: tuple[PlannedFile, ...]
-    shards: tuple[Annotated[tuple[InputSplit, ...], msgspec.Meta(min_length=1)], ...]
-
-
-class PlanFile(Struct, frozen=True):
-    """The content of a plan file; `schema` is the base64 of its Arrow message, `folder` where the plan was made."""
-
-    version: Literal[1]
-    fingerprint: str
-    recipe: Mapping[str, Any]
-    folder: str
-    target: Target
-    names: tuple[str, ...]
-    sources: tuple[PlannedSource, ...]
-    schema: str | None
-    notes: tuple[str, ...]
 
 
 def write_plan(plan: Plan, scratch: Scratch, run: Run, copy: Path | None = None) -> Path | str:
@@ -182,46 +138,6 @@ def with_files_at(plan: Plan, scratch: Scratch, place: str) -> Plan:
     return with_new_uris(plan, new_uri)
 
 
-def with_new_uris(plan: Plan, new_uri: Callable[[str], str]) -> Plan:
-    """Return the plan with each file at its new URI."""
-    return replace(plan, sources=tuple(
-        replace(planned, source=with_uris(planned.source, new_uri), shards=tuple(
-            tuple(replace(split, uri=new_uri(split.uri)) for split in shard) for shard in planned.shards
-        ))
-        for planned in plan.sources
-    ))  # fmt: skip
-
-
-def with_uris(source: Source, new_uri: Callable[[str], str]) -> Source:
-    """Return the source with each file at its new URI; a file that was moved has another identity there."""
-
-    def moved(file: SourceFile) -> SourceFile:
-        uri = new_uri(file.uri)
-        same = uri in (str(Path(file.uri).absolute()), sources.url_of_kept(file.uri))
-        return replace(file, uri=uri, identity=file.identity if same else sources.file_identity(uri))
-
-    splits = {split: tuple(map(moved, files)) for split, files in source.splits.items()}
-    return replace(source, splits=splits, originals=tuple(map(moved, source.originals)))
-
-
-def to_text(plan: Plan) -> str:
-    """Return the text of the plan file."""
-    planned = [{"source": one.source, "files": one.files, "shards": one.shards} for one in plan.sources]
-    schema = plan.sources[0].job.schema if plan.sources else None
-    data = {
-        "version": VERSION,
-        "fingerprint": plan.fingerprint,
-        "recipe": plan.recipe.plain(),
-        "folder": str(Path.cwd()),
-        "target": msgspec.to_builtins(plan.target, enc_hook=str),
-        "names": list(plan.names),
-        "sources": msgspec.to_builtins(planned, enc_hook=str),
-        "schema": None if schema is None else base64.b64encode(schema.serialize().to_pybytes()).decode(),
-        "notes": list(plan.notes),
-    }
-    return json.dumps({**data, "sha256": fingerprint(data)}, ensure_ascii=False, indent=1) + "\n"
-
-
 def find_plan(given: Path | str) -> Path | str:
     """Return the plan file at a path or URL, or of the output there; raises OutputError."""
     hint = f"chatfmt plan SOURCE … -o {given}"
@@ -241,91 +157,6 @@ def find_plan(given: Path | str) -> Path | str:
     raise OutputError(f"there is no plan in `{path}`", hint=hint, code="output.plan")
 
 
-def read_plan_file(path: Path | str) -> tuple[Recipe, PlanFile]:
-    """Return the recipe in a plan file, and all of its content; raises InputError if it is damaged or not a plan."""
-    try:
-        data = json.loads(path.read_bytes() if isinstance(path, Path) else read_url(path) or b"")
-        digest = data.pop("sha256")
-        content = msgspec.convert(data, PlanFile, dec_hook=lambda kind, value: kind(value))
-        recipe = Recipe(**content.recipe)
-        shards = sum(len(source.shards) for source in content.sources)
-        consistent = len(recipe.read_apart) == len(content.sources) and len(content.names) == shards
-        valid = digest == fingerprint(data) and consistent
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, RecipeError):
-        valid = False
-    if not valid:
-        raise invalid_plan(path)
-    return recipe, content
-
-
-def invalid_plan(path: Path | str) -> InputError:
-    return InputError(f"`{path}` is not a plan of this version of chatfmt, or it was changed", hint=NEW_PLAN)
-
-
-def read_plan(path: Path | str) -> Plan:
-    """Return the plan in a file.
-
-    Raises InputError if the file was changed, OutputError if planning again would not give the same plan.
-    """
-    recipe, content = read_plan_file(path)
-    target, files = content.target, tuple(file for source in content.sources for file in source.files)
-    template = load_template(recipe)
-    check_no_more_files(recipe, content, path)
-    try:
-        pairs = zip(recipe.read_apart, content.sources, strict=True)
-        sources = tuple(plan_again(recipe, spec, planned, template, target) for spec, planned in pairs)
-    except ChatfmtError:
-        check_files(content.sources, path)
-        raise
-    now = run_fingerprint(recipe, [(source.job, source.detection) for source in sources], template, files, target)
-    if now != content.fingerprint:
-        check_files(content.sources, path)
-        raise changed(path, "the template, the options or chatfmt")
-    plan = Plan(recipe, target, sources, template, now, files, content.notes, content.names)
-    if content.schema is not None:
-        plan = with_schema(plan, read_schema(content.schema, path))
-    return plan
-
-
-def read_schema(text: str, path: Path | str) -> pa.Schema:
-    """Return the schema in a plan file; raises InputError."""
-    try:
-        return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text, validate=True)))
-    except (ValueError, OSError, pa.ArrowException):
-        raise invalid_plan(path) from None
-
-
-def plan_again(
-    recipe: Recipe, spec: SourceSpec, planned: PlannedSource, template: ChatTemplate | None, target: Target
-) -> SourcePlan:
-    """Return the plan of a source with the shards that were planned, its dialect detected again."""
-    with Scratch() as scratch, open_source(recipe, spec, scratch, planned.source) as reader:
-        sample = reader.sample
-    job, detection = to_job(recipe, sample, template, target, nulls=has_nulls(planned.source))
-    return SourcePlan(planned.source, job, detection, planned.shards, planned.files)
-
-
-def changed(path: Path | str, what: str) -> OutputError:
-    return OutputError(f"{what} changed since `{path}` was written", hint=NEW_PLAN, code="output.fingerprint")
-
-
-def check_no_more_files(recipe: Recipe, content: PlanFile, path: Path | str) -> None:
-    """Raise OutputError for a file that was added to a folder, or fits a glob, since the plan was made."""
-    for spec, planned in zip(recipe.read_apart, content.sources, strict=True):
-        source, found = planned.source, dict[str, list[str]]()
-        with suppress(ChatfmtError):  # what is gone is reported when it is read
-            if source.kind == "files" and not recipe.from_rejects:
-                found = sources.named_files(
-                    spec.source, Path(content.folder),
-                    name=spec.name or recipe.name, data_files=recipe.data_files, data_dir=recipe.data_dir,
-                )  # fmt: skip
-        known = {file.uri for file in original_files(source)}
-        used = {split.split for shard in planned.shards for split in shard}
-        for uri in (uri for split in found.keys() & used for uri in found[split] if uri not in known):
-            text = f"`{without_credentials(uri)}` was added to `{source.shown}` after `{path}` was written"
-            raise OutputError(text, hint=NEW_PLAN, code="output.fingerprint")
-
-
 def keep_unversioned(plan: Plan, scratch: Scratch) -> Plan:
     """Return the plan with remote files of which the store reports no version kept when they are first read.
 
@@ -334,19 +165,6 @@ def keep_unversioned(plan: Plan, scratch: Scratch) -> Plan:
     files = [file for source in plan.sources for file in original_files(source.source) if file.identity is None]
     uris = {file.uri for file in files if is_remote(file.uri)}
     return with_new_uris(plan, lambda uri: sources.kept(uri, scratch.folder) if uri in uris else uri) if uris else plan
-
-
-def check_files(
-    planned: Sequence[PlannedSource | SourcePlan], path: Path | str, tasks: Sequence[Task] | None = None
-) -> None:
-    """Raise OutputError for an input file that has changed, or InputError if it is gone; only files of the tasks."""
-    used = None if tasks is None else {split.shown for task in tasks for split in task.inputs}
-    for source in planned:
-        contents = {file["file"]: file["xxh3_128"] for file in source.files}
-        for file in original_files(source.source):
-            is_used = used is None or file.shown in used
-            if is_used and not sources.has_content(file.uri, contents.get(file.shown, ""), file.identity):
-                raise changed(path, f"`{file.shown}`")
 
 
 def run_part(path: Path | str, index: int, count: int, run: Run, on_progress: OnProgress = ignore_progress) -> Summary:

@@ -58,6 +58,31 @@ def test_relative_paths_are_those_of_the_folder_where_they_are_typed(typed, out)
     assert load_dataset(kind, data_files=files, split="train")["text"][:] == [TEXT.format("mine")]
 
 
+def write_tokenizer(path: Path, **words: int) -> None:
+    """Write a tokenizer of whole words."""
+    tokenizers = pytest.importorskip("tokenizers")
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel({"?": 0, **words}, unk_token="?"))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    tokenizer.save(str(path))
+
+
+def test_a_tokenizer_is_that_of_the_folder_where_it_is_typed(typed, tmp_path):
+    write_tokenizer(tmp_path / "typed/tokens.json", mine=7)
+    write_tokenizer(tmp_path / "elsewhere/tokens.json", mine=8)
+    recipe = Recipe(source="in.jsonl", template="chatml", to="tokens", tokenizer="tokens.json")
+    chatfmt.convert(recipe, out=Path("out.jsonl"), executor="elsewhere", workers=1)
+    assert 7 in json.loads(Path("out.jsonl").read_text())["input_ids"]
+
+    def other_machine(task):
+        place = str(tmp_path / "elsewhere" / "tokens.json")
+        return replace(task, job=replace(task.job, key="there", tokenizer=place))
+
+    typed.append(other_machine)
+    with pytest.raises(InputError) as caught:
+        chatfmt.convert(recipe, out=Path("out"), executor="elsewhere", workers=1)
+    assert str(caught.value) == f"{tmp_path}/elsewhere/tokens.json: another tokenizer than the one that was planned"
+
+
 def test_a_worker_that_sees_another_file_at_the_path_reads_no_row_of_it(typed, tmp_path):
     def other_machine(task):
         splits = [replace(split, uri=str(tmp_path / "elsewhere" / "in.jsonl")) for split in task.inputs]

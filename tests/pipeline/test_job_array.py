@@ -18,9 +18,11 @@ from chatfmt import manifest, pipeline, writers
 from chatfmt.errors import ChatfmtError, DataProblem, InputError, OutputError, UsageError
 from chatfmt.executors import EXECUTORS, Executor
 from chatfmt.pipeline import Scratch, commit, find_plan, run_part, target_of, write_plan
+from chatfmt.pipeline.plan_file import read_plan
 from chatfmt.recipe import Recipe, Run
 
 from ..conftest import run_cli
+from ..executors.test_elsewhere import write_tokenizer
 from ..stand_in_servers import FileServer
 from .test_convert import ROWS, tree, write_jsonl, write_parquet
 
@@ -155,7 +157,7 @@ def edited(path: Path) -> None:
         (
             lambda path: Path("t.jinja").write_text("{% for m in messages %}{{ m.role }}:{{ m.content }}{% endfor %}"),
             OutputError,
-            "the template, the options or chatfmt changed since",
+            "the template `t.jinja` changed since",
         ),
         (lambda path: write_jsonl(Path("in.jsonl"), ROWS[1:12]), OutputError, "`in.jsonl` changed since"),
         (
@@ -207,7 +209,7 @@ def test_a_plan_with_a_wrong_value_anywhere_is_an_error_in_words(planned):
             inner[place[-1]] = WRONG[number // 2 % len(WRONG)]
         signed_again(Path("copy.json"), changed)
         with suppress(ChatfmtError):  # what changes nothing is no error
-            pipeline.job_array.read_plan(Path("copy.json"))
+            read_plan(Path("copy.json"))
 
 
 @pytest.mark.parametrize(
@@ -227,6 +229,26 @@ def test_a_plan_of_wrong_types_is_one_line(planned, key, value):
         3, "error: `copy.json` is not a plan of this version of chatfmt, or it was changed\n"
         "hint: make a new plan with `chatfmt plan … --overwrite`\n",
     )  # fmt: skip
+
+
+def test_a_plan_has_its_template_and_finds_its_tokenizer_from_another_folder(tmp_path, monkeypatch):
+    write_jsonl(tmp_path / "in.jsonl", ROWS[:12])
+    Path("t.jinja").write_text("{% for m in messages %}{{ m.role }}: {{ m.content }}<|im_end|>\n{% endfor %}")
+    Path("elsewhere").mkdir()
+    for folder, word in ((".", "user"), ("elsewhere", "other")):
+        write_tokenizer(Path(folder, "tokens.json"), **{word: 7})
+    keys = {"template": "t.jinja", "tokenizer": "tokens.json", "to": "tokens", "rows_per_shard": 6}
+    path = plan(recipe_of("in.jsonl", keep=(), **keys), "out", copy=Path("copy.json")).absolute()
+    expected = whole(recipe_of("in.jsonl", keep=(), **keys), "out")
+    Path("t.jinja").unlink()
+    monkeypatch.chdir("elsewhere")
+    do(path, 1, 2, of=2)
+    assert commit(path, SERIAL).rows == 12
+    data = {name: text for name, text in expected.items() if name.startswith("out/data")}
+    assert len(data) == 2 and data.items() <= tree(tmp_path).items()
+    write_tokenizer(tmp_path / "tokens.json", user=9)
+    with pytest.raises(OutputError, match="the tokenizer, the options or chatfmt changed since"):
+        read_plan(Path("../copy.json"))
 
 
 def rewritten(path: Path) -> None:

@@ -65,6 +65,8 @@ class Job(Struct, frozen=True, eq=False):
     allow_loss: tuple[str, ...] = ()
     control_tokens: ControlTokenPolicy = "keep"
     tokenizer: str | None = None
+    tokenizer_sha256: str | None = None
+    """The `tokens.content` of the tokenizer when it was planned; another one is not used."""
     max_tokens: int | None = None
     over_length: str = "error"
     packing: Packing | None = None
@@ -147,7 +149,8 @@ class Task(Struct, frozen=True):
         """The local files that have to be where the task runs, its folder by the record that is in it."""
         record = self.state / "run.json"
         state = [str(record)] if self.state.is_absolute() and record.exists() else []
-        return (*(split.uri for split in self.inputs if not is_remote(split.uri)), *state)
+        tokenizer = [self.job.tokenizer] if self.job.tokenizer and Path(self.job.tokenizer).is_absolute() else []
+        return (*(split.uri for split in self.inputs if not is_remote(split.uri)), *tokenizer, *state)
 
     def row_by_row(self, position: RowRange) -> Task:
         """Return the task that finds the row in `position` that crashes the process; see `executors`."""

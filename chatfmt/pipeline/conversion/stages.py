@@ -80,7 +80,7 @@ class Conversion:
         self._offers: dict[tuple[str, str], str] = {}
         if job.template is not None:
             self._prepare(job, job.template)
-        self._tokenizer = tokens.load(job.tokenizer) if job.tokenizer is not None else None
+        self._tokenizer = tokens.load(job.tokenizer, sha256=job.tokenizer_sha256) if job.tokenizer is not None else None
         self._reported: Counter[str] = Counter()
         self._ledger, self._source = job.ledger, pa.RecordBatch.from_pydict({})
         self._awaited = awaited_truths(job.view, job.ledger)

@@ -11,7 +11,7 @@ import pyarrow as pa
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ... import render, trainers, transforms, writers
+from ... import render, tokens, trainers, transforms, writers
 from ...dialects.kit.columns import ALIASES
 from ...errors import TemplateError, UsageError
 from ...recipe import Recipe, Run
@@ -20,7 +20,7 @@ from ...sources import InputSplit, LineFinder
 from ...stores import is_remote
 from ...views import INPUTS
 from ..conversion.fitting import template_error
-from ..conversion.job import Task
+from ..conversion.job import Job, Task
 from ..plugins import load_plugins
 from .fingerprint import run_fingerprint
 from .inputs import original_files
@@ -74,9 +74,9 @@ class Plan(Struct, frozen=True):
         folder or on another machine reads the same files, or none.
         """
         shards = [
-            (shard[0].split, number, source.job, tuple(map(located, shard)))
+            (shard[0].split, number, job, tuple(map(located, shard)))
             for number, source in enumerate(self.sources)
-            for located in [split_locator(source)]
+            for job, located in [(with_tokenizer(source.job), split_locator(source))]
             for shard in source.shards
         ]
         splits = list(dict.fromkeys(split for split, *_ in shards))
@@ -85,6 +85,15 @@ class Plan(Struct, frozen=True):
             Task(job, inputs, split, name, state.absolute(), self.fingerprint, number)
             for (split, number, job, inputs), name in zip(shards, self.names, strict=True)
         ]
+
+
+def with_tokenizer(job: Job) -> Job:
+    """Return the job with the absolute path of its tokenizer, if it is a local file, and its content."""
+    if job.tokenizer is None:
+        return job
+    path = Path(job.tokenizer)
+    place = str(path.absolute()) if path.exists() else job.tokenizer
+    return replace(job, tokenizer=place, tokenizer_sha256=tokens.content(place))
 
 
 def split_locator(source: SourcePlan) -> Callable[[InputSplit], InputSplit]:
