@@ -85,7 +85,8 @@ def _hint_for_several(text: bytes, shown: str) -> str:
 def _field_hint(document: Any) -> str:
     if flags := _flags(_lists_of_records(document, depth=1)):
         return f"{flags}, or `--field .` for one record"
-    if document and all(type(value) is dict for value in document.values()):
+    values = list(document.values())
+    if values and all(type(value) is dict for value in values) and set.intersection(*map(set, values)):
         return "`--field 'values(.)'`"
     return _flags(_lists_of_records(document)) or "name the path to the records with `--field`"
 
