@@ -27,11 +27,11 @@ def call_ids(batch: pa.RecordBatch, value: str) -> Changed:
 
     Nine is the rule of Mistral's templates (mistral-common, `InvalidFunctionCallException`), and Kimi K2's print the id
     for the name (its tool calling guide). A new id depends only on the old id, or on the call and its position in the
-    conversation, so runs agree. Results without an id answer the calls before them in order, if there are as many of
-    them; otherwise they stay as they are, as do results of no call.
+    conversation, from the prompt to the end of the completion, so runs agree. Results without an id answer the calls
+    before them in order, if there are as many of them; otherwise they stay as they are, as do results of no call.
     """
     change = _with_names if value == "named" else lambda turns: _with_ids(turns, value == "nine")
-    return edit_conversations(batch, "call_ids", _calls_and_results, change, after_prompt=value == "named")
+    return edit_conversations(batch, "call_ids", _calls_and_results, change, after_prompt=True)
 
 
 def _calls_and_results(column: pa.ListArray) -> BoolArray:

@@ -72,6 +72,21 @@ def test_a_template_that_wants_ids_gets_ids() -> None:
     assert (card.tool_ids, "--transform call_ids=fill" in card.flags) == ("required", True)
 
 
+@pytest.mark.parametrize("value", ["fill", "nine", "named"])
+def test_ids_are_those_of_the_whole_conversation_also_where_it_is_a_prompt_and_its_completions(value: str) -> None:
+    """A result may be the first turn behind the prompt that has its call."""
+    turns = [*told([None], [None])["messages"], *told([None], [None])["messages"]]
+    whole = to_rows(transforms.apply(to_batch([{"messages": turns}]), {"call_ids": value})[0])[0]["messages"]
+    ids = [turn["tool_calls"][0]["id"] for turn in whole[::2]]
+    assert len({*ids}) == 2 and [turn["tool_call_id"] for turn in whole[1::2]] == ids
+    for cut in range(1, 4):
+        rows = [{"prompt": turns[:cut], "completion": turns[cut:]},
+                {"prompt": turns[:cut], "chosen": turns[cut:], "rejected": turns[cut:]}]  # fmt: skip
+        for row in rows:
+            (made,) = to_rows(transforms.apply(to_batch([row]), {"call_ids": value})[0])
+            assert [[*made["prompt"], *made[name]] for name in [*row][1:]] == [whole] * (len(row) - 1)
+
+
 NAMED = ["functions.f:0", "functions.f:1", "functions.f:2"]
 
 
