@@ -200,6 +200,11 @@ def decode_values(column: pa.Array) -> list[Any]:
     return [ABSENT if value is None else without_nulls(value) if nested else value for value in values]
 
 
+def decode_or_none(column: pa.Array) -> list[Any]:
+    """Return the Python values of one column, None both for null and for what is absent."""
+    return [None if value is ABSENT else value for value in decode_values(column)]
+
+
 def _has_structs(type: pa.DataType) -> bool:
     """Return whether a type has structs, in which null stands for an absent key; in a map it is a value."""
     if pa.types.is_map(type):

@@ -163,7 +163,9 @@ def spinner(*, quiet: bool = False) -> Iterator[None]:
         return
     from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    with _drawn(SpinnerColumn("line"), TextColumn("reading the source"), TimeElapsedColumn()) as bar:
+    from ..pipeline.running.progress import READING
+
+    with _drawn(SpinnerColumn("line"), TextColumn(READING), TimeElapsedColumn()) as bar:
         bar.add_task("read", total=None)
         yield
 
@@ -171,7 +173,9 @@ def spinner(*, quiet: bool = False) -> Iterator[None]:
 @contextmanager
 def reading() -> Iterator[Callable[[Reached], None]]:
     """Yield a function to call with how far a source is read; it draws a bar on stderr if that is a terminal."""
-    with progress(None, quiet=not is_drawn(quiet=False), stage="reading the source") as advance:
+    from ..pipeline.running.progress import READING
+
+    with progress(None, quiet=not is_drawn(quiet=False), stage=READING) as advance:
         yield advance
 
 

@@ -176,8 +176,7 @@ def _to_turn_lists(values: pa.Array, name: str) -> pa.ListArray:
 
 def plain_values(values: pa.Array) -> list[Any]:
     """Return the Python values of a column, None if absent; lists and objects written as text are parsed."""
-    found = [None if value is json_columns.ABSENT else value for value in json_columns.decode_values(values)]
-    return [read_list_literal(value) for value in found]
+    return list(map(read_list_literal, json_columns.decode_or_none(values)))
 
 
 def _turns_value(value: Any, name: str) -> list[dict[str, Any]]:

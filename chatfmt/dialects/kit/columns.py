@@ -280,11 +280,10 @@ def to_text(values: pa.Array, name: str, part: str) -> pa.StringArray:
     """Return a column as text; JSON must hold strings and nulls only. Raises DialectError `col.type`."""
     if values.type == json_columns.TEXT:
         return values
-    found = json_columns.decode_values(values)
 
     def text_in(value: Any) -> str | None:
-        if isinstance(value, str) or value is None or value is json_columns.ABSENT:
-            return value if isinstance(value, str) else None
+        if value is None or isinstance(value, str):
+            return value
         raise DialectError(
             f"column `{name}` holds {json_type(value)}, not text",
             hint=f"write it as text with --map {part}='{{{{ {name} }}}}'"
@@ -293,7 +292,7 @@ def to_text(values: pa.Array, name: str, part: str) -> pa.StringArray:
             code="col.type",
         )
 
-    return pa.array(map_rows(text_in, found), json_columns.TEXT)
+    return pa.array(map_rows(text_in, json_columns.decode_or_none(values)), json_columns.TEXT)
 
 
 def read_bools(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.BooleanArray:
@@ -306,7 +305,7 @@ def read_bools(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.Boolean
         return values
 
     def label_in(value: Any) -> bool:
-        if value is None or value is json_columns.ABSENT:
+        if value is None:
             raise DialectError(f"column `{path}` is null", hint=SKIP_HINT, code="col.null")
         if (label := label_of(value)) is None:
             shown = f"`{value}`" if isinstance(value, (str, int, float)) else json_type(value)
@@ -317,7 +316,7 @@ def read_bools(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.Boolean
             )
         return label
 
-    return pa.array(map_rows(label_in, json_columns.decode_values(values)), pa.bool_())
+    return pa.array(map_rows(label_in, json_columns.decode_or_none(values)), pa.bool_())
 
 
 def json_type(value: Any) -> str:

@@ -130,12 +130,12 @@ def read_system(batch: pa.RecordBatch, columns: Columns) -> pa.Array | None:
         return pc.if_else(has_text(values), values, pa.scalar(None, json_columns.TEXT))
 
     def system_in(value: Any) -> Any:
-        content = None if value is json_columns.ABSENT else content_of(value)
-        if content is None and value and value is not json_columns.ABSENT:
+        content = content_of(value)
+        if content is None and value:
             raise DialectError(f"column `{path}` holds {json_type(value)}, not text or blocks", code="col.type")
         return json_columns.ABSENT if is_blank(content) else content
 
-    return json_columns.encode_values(map_rows(system_in, json_columns.decode_values(values)))
+    return json_columns.encode_values(map_rows(system_in, json_columns.decode_or_none(values)))
 
 
 def with_system(own: Mapping[str, pa.Array], system: pa.Array, *, beside: bool = False) -> dict[str, pa.Array]:
@@ -189,12 +189,12 @@ def read_reasoning(batch: pa.RecordBatch, columns: Columns) -> pa.StringArray | 
     if values.type != json_columns.TEXT:
 
         def reasoning_in(value: Any) -> str | None:
-            text = None if value is json_columns.ABSENT else text_of(value)
-            if text is None and value and value is not json_columns.ABSENT:
+            text = text_of(value)
+            if text is None and value:
                 raise DialectError(f"column `{path}` holds {json_type(value)}, not text", code="col.type")
             return text
 
-        values = json_columns.text_array(map_rows(reasoning_in, json_columns.decode_values(values)))
+        values = json_columns.text_array(map_rows(reasoning_in, json_columns.decode_or_none(values)))
     switches = pc.is_in(pc.utf8_lower(pc.utf8_trim_whitespace(values)), pa.array(sorted(SWITCHES)))
     return pc.if_else(switches, pa.scalar(None, json_columns.TEXT), values)
 
@@ -296,10 +296,7 @@ def to_json(values: pa.Array) -> pa.Array:
         return pc.if_else(pc.equal(values, "null").fill_null(True), pa.scalar(None, json_columns.JSON), values)
     if not pa.types.is_struct(values.type) and not json_columns.is_turns(values.type):
         return json_columns.to_json(values)
-    found = [
-        None if value is json_columns.ABSENT else json_columns.without_nulls(value)
-        for value in json_columns.decode_values(values)
-    ]
+    found = list(map(json_columns.without_nulls, json_columns.decode_or_none(values)))
     return json_columns.json_array(map(json_columns.to_plain, found), [value is not None for value in found])
 
 

@@ -69,8 +69,7 @@ def _read_calls(values: pa.Array, columns: Columns, lists: pa.ListArray) -> pa.A
 
 def read_call_column(values: pa.Array, columns: Columns, path: str) -> pa.Array:
     """Return a column of calls as JSON, null where a row has none; raises DialectError `col.type`."""
-    found = [None if value is json_columns.ABSENT else value for value in json_columns.decode_values(values)]
-    calls = [call_list(value, columns) if value else [] for value in found]
+    calls = [call_list(value, columns) if value else [] for value in json_columns.decode_or_none(values)]
     wrong = [row for row, call in enumerate(calls) if call is None]
     text = f"column `{path}` does not hold calls with a name"
     refuse_rows(wrong, lambda row: DialectError(text, code="col.type"))

@@ -31,6 +31,9 @@ class Reached(Struct, frozen=True):
     """The rows of the stage, if they are others than those of the source."""
 
 
+READING = "reading the source"
+"""The stage of a command that reads and writes nothing, and of all before their first row."""
+
 OnProgress = Callable[[Reached], None]
 
 
@@ -97,7 +100,7 @@ def run_reading_tasks(
     def on_position(task: A, position: object) -> None:
         inputs = read.get(id(task)) or read.setdefault(id(task), ReadInputs(task.inputs))
         if isinstance(position, RowRange) and inputs.reach(position):
-            on_progress(Reached(sum(each.rows for each in read.values()), stage="reading the source", total=total))
+            on_progress(Reached(sum(each.rows for each in read.values()), stage=READING, total=total))
 
     yield from run_tasks(fn, tasks, run, on_position)
 
