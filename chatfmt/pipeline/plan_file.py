@@ -28,7 +28,7 @@ from ..sources import InputSplit, Source, SourceFile
 from ..stores import read_url, without_credentials
 from .conversion.job import Task
 from .planning.fingerprint import run_fingerprint
-from .planning.inputs import open_source, original_files
+from .planning.inputs import open_source, original_files, source_files
 from .planning.jobs import has_nulls, to_job
 from .planning.plan import Plan, with_schema
 from .planning.scratch import Scratch
@@ -220,7 +220,7 @@ def check_files(
     used = None if tasks is None else {split.shown for task in tasks for split in task.inputs}
     for source in planned:
         contents = {file["file"]: file["xxh3_128"] for file in source.files}
-        for file in original_files(source.source):
+        for file in () if source.source.originals else source_files(source.source):  # whose rows are kept with the plan
             is_used = used is None or file.shown in used
             if is_used and not sources.has_content(file.uri, contents.get(file.shown, ""), file.identity):
                 raise changed(path, f"`{file.shown}`")
