@@ -333,6 +333,18 @@ def test_templates_train_needs_no_value_of_eos(tmp_path):
     assert done.stderr.decode() == "note: no test conversation prints these, so they got no tags: {{- m.weather }}\n"
 
 
+def test_templates_train_names_a_missing_stop_token(tmp_path):
+    text = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}"
+    for name in ("glm-4", tmp_path / "t.jinja"):
+        (tmp_path / "t.jinja").write_text(text)
+        done = run_cli("templates", "train", name)
+        assert (done.returncode, "{%- generation %}" in done.stdout.decode()) == (0, True)
+        assert done.stderr.decode() == (
+            f"note: the template `{name}` prints no stop token after the last answer, so a model trained on its "
+            "answers never ends one: `chatfmt convert --mask --end eos` appends EOS\n"
+        )
+
+
 def test_rows_that_lose_a_text_are_left_out_like_any_bad_row(tmp_path):
     text = "{% for m in messages %}{% if m.role != 'system' %}{{ m.role }}: {{ m.content }};{% endif %}{% endfor %}"
     (tmp_path / "t.jinja").write_text(text)

@@ -206,6 +206,8 @@ def train_template(name: Name) -> None:
     terminal.print_out(found.text.removesuffix("\n"))
     if found.unknown:
         terminal.print_note(f"no test conversation prints these, so they got no tags: {', '.join(found.unknown)}")
+    if found.stopless:
+        terminal.print_note(f"{found.stopless}: `chatfmt convert --mask --end eos` appends EOS")
 
 
 @templates.command("audit", cls=Command)

@@ -69,17 +69,23 @@ def _texts_only(job: Job) -> Job:
     )
 
 
-def template_error(job: Job, rows: pa.RecordBatch, file: str) -> RowError | TemplateError | None:
-    """Return the error of the template on the first of the rows of `file`, rendered without spans, that has one."""
+def template_error(job: Job, rows: pa.RecordBatch, file: str, *, every: bool) -> RowError | TemplateError | None:
+    """Return the error of the template on the first of the rows of `file`, rendered without spans, that has one.
+
+    With `every`, only if it renders none of the rows.
+    """
     from .row_counts import RowCounts
     from .stages import Conversion
 
+    counts, errors = RowCounts(), list[ChatfmtError]()
     try:
-        for _ in Conversion(_texts_only(job)).convert(rows, file, RowCounts()):
+        reject = (lambda error, _: errors.append(error)) if every else None
+        for _ in Conversion(_texts_only(job)).convert(rows, file, counts, reject):
             pass
     except ChatfmtError as error:
-        return error if isinstance(error, (RowError, TemplateError)) and error.code in OF_TEMPLATES else None
-    return None
+        errors.append(error)
+    found = (error for error in errors if error.code in OF_TEMPLATES)
+    return next((error for error in found if isinstance(error, (RowError, TemplateError)) and not counts.written), None)
 
 
 def _converts(job: Job, row: pa.RecordBatch, file: str) -> bool:

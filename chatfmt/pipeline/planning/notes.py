@@ -181,14 +181,11 @@ def indentation(template: ChatTemplate, recipe: Recipe) -> int | None:
 def require_stop(template: ChatTemplate, job: Job) -> None:
     """Raise TemplateError if the template prints no stop token after the last answer, whatever follows earlier ones."""
     from ...render import template_renderer
-    from ...render.masks.turn_boundaries import TurnBoundaries
+    from ...render.masks.turn_boundaries import missing_stop
 
-    boundaries = TurnBoundaries(template_renderer(template, job.options, job.isolation))
-    if not boundaries.stop_after_answer(final=True):
-        where = " after the last answer" if boundaries.stops else ""
+    if missing := missing_stop(template_renderer(template, job.options, job.isolation)):
         raise TemplateError(
-            f"the template `{template.name}` prints no stop token{where}, "
-            "so a model trained on its answers never ends one",
+            missing,
             hint=misspelt(template, job) or "--end eos appends EOS; --no-mask-stop-token trains answers without an end",
             code="mask.stop",
         )

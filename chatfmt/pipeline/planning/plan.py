@@ -183,15 +183,18 @@ def plan_notes(recipe: Recipe, sources: Sequence[SourcePlan], template: ChatTemp
     try:
         yield from template_notes(template, recipe, sources[0].job)
     except TemplateError as error:
-        if template is not None and error.code == "mask.stop" and recipe.on_error == "stop":
-            raise_template_error(template, sources[0])
+        if template is not None and error.code == "mask.stop":
+            raise_template_error(template, sources[0], every=recipe.on_error == "skip")
         raise
 
 
-def raise_template_error(template: ChatTemplate, source: SourcePlan) -> None:
-    """Raise the error that the template has with the first rows anyway, which may explain why it prints no stop."""
-    split = source.shards[0][0]
-    if source.first_rows is not None and (error := template_error(source.job, source.first_rows, split.shown)):
+def raise_template_error(template: ChatTemplate, source: SourcePlan, *, every: bool) -> None:
+    """Raise the error that the template has with the first rows anyway, which may explain why it prints no stop.
+
+    With `every`, only if it has one with each of them.
+    """
+    split, rows = source.shards[0][0], source.first_rows
+    if rows is not None and (error := template_error(source.job, rows, split.shown, every=every)):
         error.at = LineFinder(split).with_line(error.at)
         error.hint = misspelt(template, source.job) or error.hint
         raise error

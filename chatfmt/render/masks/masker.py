@@ -177,6 +177,8 @@ class Masker:
             return _from_blocks(text, blocks, trained_turns(chat.messages, ALL_TURNS), wanted)
         if not wanted:
             return MaskedText(text, (), (), "markers")
+        if self.options.stop_token and not self.boundaries(chat).are_learnt:
+            raise mask_refused("the template prints no plain exchange, so its stop token is not known", wanted[0])
         if self.options.stop_token and wanted[0] < len(chat.messages) - 1 and self.boundaries(chat).stops_late:
             raise mask_refused("the template prints a stop token after the last answer only", wanted[0])
         if len(chat.messages) > MAX_MARKERS:

@@ -86,6 +86,8 @@ class TurnBoundaries:
 
     def __init__(self, renderer: TemplateRenderer) -> None:
         self._renderer, self._in_parts = renderer, False
+        self.are_learnt = True
+        """Whether the template prints a plain exchange, from which they can be learnt."""
         self.lead, self.tools = self._demanded()
         self._token = control_token_pattern(renderer)
         openings = {None: self._learn_first_opening(), **{role: self._learn_opening(role) for role in _LEADING}}
@@ -309,6 +311,7 @@ class TurnBoundaries:
                 for self.tools in (None, [_TOOL]):
                     if self._literal([_USER, _ANSWER], 1) is not None:
                         return self.lead, self.tools
+        self.are_learnt = False
         return (), None
 
     def _literal(self, turns: Turns, message: int, *, generation_prompt: bool = False, **variables: bool) -> str | None:
@@ -372,6 +375,19 @@ class TurnBoundaries:
             return opening if opening.prompts else after_user
         ends = (self._header_end(opening.header, prompt) for prompt in after_user.prompts)
         return Opening(opening.header, tuple(sorted({opening.header[:end] for end in ends if end}, key=len)[::-1]))
+
+
+def missing_stop(renderer: TemplateRenderer) -> str:
+    """Say that a template prints no stop token after the last answer, whatever follows earlier ones.
+
+    Empty if it prints one, or if it prints no plain exchange.
+    """
+    boundaries = TurnBoundaries(renderer)
+    if boundaries.stop_after_answer(final=True) or not boundaries.are_learnt:
+        return ""
+    where = " after the last answer" if boundaries.stops else ""
+    name = renderer.template.name
+    return f"the template `{name}` prints no stop token{where}, so a model trained on its answers never ends one"
 
 
 def as_parts(turn: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from ...errors import RenderError, TemplateError
 from ..masks.masker import WHOLE_TURNS, Masker, together
+from ..masks.turn_boundaries import missing_stop
 from ..single import Chat, TemplateRenderer
 from ..template.chat_template import GENERATION, ChatTemplate
 from .conditions import Effort, branches_of, conditions, explain, plain_conditions, with_branches
@@ -50,6 +51,8 @@ class TaggedTemplate(Struct, frozen=True):
     strict: str
     unknown: tuple[str, ...] = ()
     """What no example has printed, as it is written in the template, but for errors that it raises."""
+    stopless: str = ""
+    """That it prints no stop token after the last answer, as a sentence; empty if it prints one."""
 
 
 def tag_template(renderer: TemplateRenderer) -> ChatTemplate | None:
@@ -70,14 +73,14 @@ def training_template(renderer: TemplateRenderer) -> TaggedTemplate:
 
     Raises TemplateError if it gets none.
     """
-    if GENERATION.search(text := renderer.template.choose()):
-        return TaggedTemplate(text, text)
+    text = renderer.template.choose()
     template = replace(renderer.template, special_tokens={**STAND_INS, **renderer.template.special_tokens})
-    found = tag(with_text(replace(renderer, template=template), text))
+    renderer = with_text(replace(renderer, template=template), text)
+    found = TaggedTemplate(text, text) if GENERATION.search(text) else tag(renderer)
     if isinstance(found, Untaggable):
         message = f"the template `{renderer.template.name}` gets no `{{% generation %}}` tags: {found.reason}"
         raise TemplateError(message, hint="`chatfmt convert --mask` finds the spans row by row", code="template.train")
-    return found
+    return replace(found, stopless=missing_stop(renderer))
 
 
 def _strict(renderer: TemplateRenderer, text: str) -> str:

@@ -170,3 +170,34 @@ def test_masks_without_a_stop_token_are_refused(within: str, stderr: str, capsys
         assert capsys.readouterr().err == stderr
     for flags in (["--mask", "--end", "eos", "--var", "eos_token=</s>"], ["--mask", "--no-mask-stop-token"], []):
         assert convert("-t", "t.jinja", "-q", *flags) == 0 and capsys.readouterr().err == ""
+
+
+def test_what_a_template_refuses_of_all_rows_comes_before_a_missing_stop_token(capsys: Output) -> None:
+    no_system = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    Path("bad.jinja").write_text(no_system + "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}")
+    with_system = json.dumps({"messages": [{"role": "system", "content": "s"}, *TURNS]})
+    for rows, error in (
+        ([with_system], "error: in.jsonl row 0: no system (line 1)"),
+        ([with_system, json.dumps({"messages": TURNS})], "error: the template `bad.jinja` prints no stop token, "
+         "so a model trained on its answers never ends one"),
+    ):  # fmt: skip
+        Path("in.jsonl").write_text("".join(f"{row}\n" for row in rows))
+        assert convert("-t", "bad.jinja", "--mask", "--on-error", "skip", "-q") == (4 if " row 0" in error else 6)
+        assert capsys.readouterr().err.splitlines()[0] == error
+
+
+def test_the_stop_token_of_a_template_that_refuses_plain_exchanges_is_not_said_to_be_missing(capsys: Output) -> None:
+    Path("t.jinja").write_text(
+        "{%- for m in messages %}{{ user.upper() if m.role == 'user' }}{{ m.content }}</s>{% endfor %}"
+    )
+    assert convert("-t", "t.jinja", "--mask", "-q") == 4
+    assert capsys.readouterr().err.splitlines()[0] == "error: in.jsonl row 0: 'user' is undefined (line 1)"
+    assert convert("-t", "t.jinja", "--mask", "-q", "--var", "user=tom") == 0
+    assert json.loads(capsys.readouterr().out) == {"text": "TOMq</s>a</s>", "assistant_spans": [[8, 13]]}
+    Path("t.jinja").write_text("{%- for m in messages %}{{ m.name.upper() }}{{ m.content }}</s>{% endfor %}")
+    Path("in.jsonl").write_text(json.dumps({"messages": [{**turn, "name": "x"} for turn in TURNS]}) + "\n")
+    assert convert("-t", "t.jinja", "--mask", "-q", "--allow-loss", "all") == 4
+    assert capsys.readouterr().err.splitlines()[0] == (
+        "error: in.jsonl row 0: cannot tell which text is the assistant's: "
+        "the template prints no plain exchange, so its stop token is not known (message 1, line 1)"
+    )
