@@ -125,13 +125,14 @@ class Masker:
 
     def __init__(self, renderer: TemplateRenderer, options: MaskOptions = WHOLE_TURNS) -> None:
         self.renderer, self.options = renderer, options
-        self._boundaries: dict[tuple[str, str], TurnBoundaries] = {}
+        self._boundaries: dict[tuple[str, str, bool], TurnBoundaries] = {}
 
     def boundaries(self, chat: Chat) -> TurnBoundaries:
         """Return the turn boundaries of the template that the tools and variables of the row select."""
-        key = (self.renderer.template.choose(chat.tools), repr(chat.variables))
+        text, with_tools = self.renderer.template.choose(chat.tools), bool(chat.tools)
+        key = (text, repr(chat.variables), with_tools and "tools" in text)
         if key not in self._boundaries:
-            self._boundaries[key] = TurnBoundaries(self.renderer.chosen(chat))
+            self._boundaries[key] = TurnBoundaries(self.renderer.chosen(chat), with_tools=with_tools)
         return self._boundaries[key]
 
     def mask(self, chat: Chat) -> MaskedText:

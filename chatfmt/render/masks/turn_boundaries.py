@@ -82,13 +82,16 @@ class AnswerEnd(Struct, frozen=True):
 
 
 class TurnBoundaries:
-    """The literals that one template prints around the assistant's texts, learnt once."""
+    """The literals that one template prints around the assistant's texts, learnt once.
 
-    def __init__(self, renderer: TemplateRenderer) -> None:
+    `with_tools` learns them from conversations with a list of tools, if the template accepts one.
+    """
+
+    def __init__(self, renderer: TemplateRenderer, *, with_tools: bool = False) -> None:
         self._renderer, self._in_parts = renderer, False
         self.are_learnt = True
         """Whether the template prints a plain exchange, from which they can be learnt."""
-        self.lead, self.tools = self._demanded()
+        self.lead, self.tools = self._demanded(([_TOOL], None) if with_tools else (None, [_TOOL]))
         self._token = control_token_pattern(renderer)
         openings = {None: self._learn_first_opening(), **{role: self._learn_opening(role) for role in _LEADING}}
         self._openings = {role: self._with_prompts(each, openings["user"]) for role, each in openings.items()}
@@ -304,11 +307,11 @@ class TurnBoundaries:
                 return self._learn_ending(turns, _RESULT)
         return None
 
-    def _demanded(self) -> tuple[Turns, Any]:
-        """Return the turns and tools without which the template refuses a plain exchange."""
+    def _demanded(self, tools: Sequence[Any]) -> tuple[Turns, Any]:
+        """Return the turns and the first of the `tools` without which the template refuses a plain exchange."""
         for self._in_parts in (False, True):
             for self.lead in ((), (_SYSTEM,)):
-                for self.tools in (None, [_TOOL]):
+                for self.tools in tools:
                     if self._literal([_USER, _ANSWER], 1) is not None:
                         return self.lead, self.tools
         self.are_learnt = False
@@ -349,16 +352,19 @@ class TurnBoundaries:
     def _prompts(self, turns: Turns, header: str) -> tuple[str, ...]:
         """Return the generation prompts after `turns`, as they are and without thinking, the longest first.
 
-        For a template without a generation prompt, that is what it prints before all answers, if only blanks follow.
+        For a template that takes no generation prompt, that is what it prints at the end if it is printed before all
+        answers too, and either only blanks follow there or it is not what a user's turn ends with.
         """
         last, source = len(turns) - 1, self._renderer.template.choose(self.tools)
         ways = [{}, *({name: False} for name in THINKING if name in source)]
         found = [self._literal(turns, last, generation_prompt=True, **way) for way in ways]
         bare = [self._literal(turns, last, **way) for way in ways]
-        if found[0] == bare[0] and (
-            found[0] is None or not header.startswith(found[0]) or header.removeprefix(found[0]).strip()
-        ):
+        if found[0] == bare[0] and (found[0] is None or not header.startswith(found[0])):
             return ()
+        if found[0] == bare[0] and header.removeprefix(found[0] or "").strip():
+            following = self._literal([*turns, _USER], last)
+            if following is None or following.startswith(found[0] or ""):
+                return ()
         usual = found[0] or ""
         prompts = [text for text, without in zip(found[1:], bare[1:], strict=True) if text and text != without]
         own = {text[max(text.find(usual), 0) :] for text in (usual, *prompts) if text}  # not what the turn before gets

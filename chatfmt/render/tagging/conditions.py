@@ -51,9 +51,14 @@ def plain_conditions(conditions: Sequence[str]) -> Sequence[str]:
 
 
 def _of_state(piece: Piece, source: str) -> Iterator[str]:
-    yield from (f"{name} is defined and {name}" for name in THINKING if name in source)
+    for name in filter(source.__contains__, THINKING):
+        yield f"{name} is defined and {name}"
+        yield f"{name} is defined"
+    if "tools" in source:
+        yield "tools is defined and tools"
     if piece.messages:
         yield "loop.last"
+        yield "loop.nextitem is mapping and loop.nextitem.role == 'assistant'"
         yield "loop.previtem is mapping and loop.previtem.role == 'tool'"
     yield LAST_TRAINED
 

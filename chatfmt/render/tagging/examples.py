@@ -16,19 +16,26 @@ ARGUMENTS: tuple[Any, ...] = (
     {"first": "qxone", "second": [True, None, {"third": "qxtwo"}], "fourth": {"fifth": 1.5}},
     {},
 )
-TOOL: Turn = {
-    "type": "function",
-    "function": {
-        "name": "qxtool",
-        "description": "qxabout",
-        "parameters": {"type": "object", "properties": {"first": {"type": "string"}}, "required": ["first"]},
+PARAMETERS: Turn = {
+    "type": "object",
+    "properties": {
+        "first": {"type": "string", "description": "qxfirst", "enum": ["qxone", "qxtwo"]},
+        "second": {"type": "array", "items": {"type": "integer"}, "description": "qxsecond"},
+        "fourth": {"type": "object", "properties": {"fifth": {"type": "number", "description": "qxfifth"}}},
     },
+    "required": ["first"],
 }
+TOOLS: Sequence[Turn] = [
+    {"type": "function", "function": {"name": name, "description": "qxabout", "parameters": PARAMETERS}}
+    for name in ("qxtool", "qxother")
+]
 PATTERNS = (
     "ua", "sua", "uaua", "suaua", "uauaua", "u", "su", "ur", "urua", "urur", "uaur", "ui", "uiua", "uaui", "ub",
     "uaub", "ubua", "uaa", "uua", "auau", "uasua", "dua", "dsua", "ssua",
 )  # fmt: skip
 """One letter a message: system, developer, user, answer, answer with reasoning, with inline reasoning, without text."""
+WITH_TOOLS = ("ua", "suaua")
+"""Patterns without calls that are also given with tools."""
 IN_PARTS = ("ua", "sua", "suaua", "ur", "uasua")
 """Patterns whose texts are also given as lists of parts."""
 CALLING = (
@@ -47,8 +54,10 @@ def examples(source: str, lead: Sequence[Turn], tools: Sequence[Any] | None) -> 
             yield Chat(_led([as_parts(turn) for turn in turns], lead), tools)
     for arguments in ARGUMENTS:
         for pattern in CALLING if arguments is ARGUMENTS[0] else CALLING[:4]:
-            for given in (tools or [TOOL], tools) if "tools" in source else (tools,):
+            for given in (TOOLS, tools) if "tools" in source else (tools,):
                 yield Chat(_led(_turns(pattern, arguments), lead), given)
+    if "tools" in source:
+        yield from (Chat(_led(_turns(pattern, ARGUMENTS[0]), lead), TOOLS) for pattern in WITH_TOOLS)
     for name in THINKING:
         if name in source:
             for on in (False, True):

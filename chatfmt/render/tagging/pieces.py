@@ -107,11 +107,13 @@ def _elements(tokens: Sequence[Token]) -> Iterator[tuple[str, list[Token]]]:
 
 
 def _follow(tokens: Sequence[Token], open_tags: list[tuple[str, str]]) -> None:
-    """Note that a tag opens or closes a block; a loop with its variable."""
+    """Note that a tag opens or closes a block; a loop with its variable, which its `else` does not have."""
     words = [text for kind, text in tokens if kind != "whitespace"]
     name = words[0] if words else ""
     if name.startswith("end") and open_tags:
         open_tags.pop()
+    elif name == "else" and open_tags and open_tags[-1][0] == "for":
+        open_tags[-1] = ("for", "")
     elif name in _OPENERS and not (name == "set" and ("operator", "=") in tokens):
         open_tags.append((name, words[1] if name == "for" and words[2:3] == ["in"] else ""))
 

@@ -186,7 +186,7 @@ def _is_left_out(masker: Masker, chat: Chat, number: int, text: str) -> bool:
 def _prints_answers(chat: Chat, text: str) -> bool:
     """Return whether the template prints the answers, and not as a Python list or nothing at all."""
     words = _WORD.findall(str([turn["content"] for turn in chat.messages if turn["role"] == "assistant"]))
-    return all(word in text for word in words[-1:]) and "'type'" not in text
+    return all(word in text.lower() for word in words[-1:]) and "'type': 'text'" not in text
 
 
 def _decide(note: Noted, effort: Effort) -> Iterator[Decided]:

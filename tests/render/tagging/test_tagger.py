@@ -7,7 +7,7 @@ import pytest
 from chatfmt.errors import RenderError
 from chatfmt.render.masks.masker import Masker, together
 from chatfmt.render.single import Chat, TemplateRenderer
-from chatfmt.render.tagging.examples import TOOL, examples
+from chatfmt.render.tagging.examples import TOOLS, examples
 from chatfmt.render.tagging.tagger import TaggedTemplate, Untaggable, tag
 from chatfmt.render.template import builtin
 from chatfmt.render.template.chat_template import ChatTemplate
@@ -79,7 +79,23 @@ PADDED = (
     "{% if add_generation_prompt %}<|assistant|>{% else %}<|pad|>{% endif %}"
 )
 """A token behind the stop token of the last answer, and calls that are left out."""
-MORE_SHAPES = (PADDED, ESCAPED, JOINED_ANSWERS, RENDERED_BY_MACRO, NOTHING_PRINTED, BLANK_AFTER_HEADER)
+BLANK_BEFORE_THINKING = (
+    "{% for m in messages if m.role in ('user', 'assistant') %}{{ '\n' + m.role + ': ' + m.content + '</s>' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '\nassistant:' }}"
+    "{% if enable_thinking is defined %}{{ ' <think>' }}{% if not enable_thinking %}{{ '</think>' }}{% endif %}{% endif %}"
+    "{% endif %}"
+)
+"""The blank behind a header is the model's, if no block of reasoning is asked for or refused, as in RWKV's template."""
+DEFAULT_SYSTEM = (
+    "{%- for m in messages if m.role == 'system' %}{% else %}<|system|>A chat.</s>\n{% endfor %}"
+    "{%- for m in messages %}{{ '<|' + m.role + '|>' + m.content + '</s>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+"""What the `else` of a loop prints belongs to no message."""
+LINES = "{%- for m in messages %}{{- m.content + '\n' -}}{%- endfor -%}"
+"""Answers in a row are one with the line break between them, as in the template of Fuyu."""
+UPPER = "{% for m in messages %}{{ '<|' + m.role + '|>' + m.content|upper + '</s>' }}{% endfor %}"
+MORE_SHAPES = (BLANK_BEFORE_THINKING, DEFAULT_SYSTEM, LINES, UPPER, PADDED, ESCAPED, JOINED_ANSWERS, RENDERED_BY_MACRO, NOTHING_PRINTED, BLANK_AFTER_HEADER)
 SHAPES = (*MORE_SHAPES, CHATML, NO_SYSTEM, NO_STOP, THINKER, LLAMA, NEXT_HEADER, TWO_MESSAGES, RESULTS_IN_TURN)
 FILES = ("glm-4.5", "gpt-oss", "hermes", "llama-3.1", "mistral", "qwen2.5", "qwen3", "deepseek-v3.1", "phi-3")
 
@@ -132,7 +148,13 @@ def test_a_built_in_template_and_the_same_text_without_tags_have_the_same_spans(
     assert compared > 20
 
 
-WITHOUT_SPANS_OF_CALLS = ("command-a", "command-r7b", "falcon-3", "nemotron-nano-v2")
+def test_what_a_template_prints_of_tools_is_known() -> None:
+    for tools in ("{{ tools }}", "{% for t in tools %}{{ ', ' if not loop.first }}{{ t.function.parameters.properties }}{% endfor %}"):
+        found = tagged(CHATML + "{% if tools %}" + tools + "{% endif %}")
+        assert found.unknown == ()
+
+
+WITHOUT_SPANS_OF_CALLS = ()
 """Templates that print answers otherwise with tools or in the last turn: untagged copies of them are refused there."""
 
 
@@ -146,7 +168,7 @@ def test_all_built_in_templates_have_the_spans_of_the_same_text_without_tags() -
                 say("user", "q"), say("assistant", "", tool_calls=[call]),
                 say("tool", "res", name="qxtool", tool_call_id="qxid00001"), say("assistant", "a2"),
             ],
-            [TOOL],
+            TOOLS,
         ),
     ]  # fmt: skip
     compared = 0
