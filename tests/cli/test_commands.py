@@ -395,7 +395,12 @@ def test_what_a_template_leaves_out_of_the_schemas_of_tools_is_named(tmp_path):
     (tmp_path / "in.jsonl").write_text(json.dumps({"messages": turns, "tools": [tool]}))
     done = run_cli("convert", "in.jsonl", "-t", "t.jinja", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, b'{"text":"look;q;a;"}\n')
-    assert "left out by the template: description of tools, enum of tools\n" in done.stderr.decode()
+    assert "left out by the template: anyOf of tools, description of tools, enum of tools\n" in done.stderr.decode()
+    (tmp_path / "t.jinja").write_text(
+        text.replace("name }}", "name }}{{ t.function.parameters.properties.unit.anyOf[0] }}")
+    )
+    done = run_cli("convert", "in.jsonl", "-t", "t.jinja", cwd=tmp_path)
+    assert "left out by the template: description of tools\n" in done.stderr.decode()
 
 
 def test_a_block_whose_text_is_its_content_is_text_beside_one_with_reasoning(tmp_path):

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from chatfmt.render.template import builtin
 from tests.conftest import ROOT, run_cli
+from tests.render.templates import untagged
 
 TURNS = [
     {"role": "system", "content": "s"},
@@ -17,6 +19,10 @@ TURNS = [
     {"role": "user", "content": "r"},
     {"role": "assistant", "content": "b", "reasoning_content": "why"},
 ]
+TOOL = {
+    "type": "function",
+    "function": {"name": "look", "description": "d", "parameters": {"type": "object", "properties": {}}},
+}
 END = "<|im_end|>"
 THOUGHT = f"<think>\nwhy\n</think>\n\nb{END}"
 
@@ -72,3 +78,32 @@ def test_options_about_spans_are_refused_where_none_are_written(flags: list[str]
     counted = run_cli("stats", source, "-t", "qwen3", *flags, "--json")
     plain = run_cli("stats", source, "-t", "qwen3", "--json")
     assert counted.returncode == 0 and counted.stdout != plain.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "turns"),
+    [
+        ("exaone-4", [("user", "q"), ("assistant", "")]),
+        ("mistral-v7", [("user", "q"), ("assistant", "a"), ("assistant", "b")]),
+        ("gemma-4", [("user", "q"), ("call", ""), ("tool", "r"), ("user", "s"), ("assistant", "t")]),
+        ("apertus", [("user", "q"), ("call", ""), ("tool", "r"), ("user", "s"), ("assistant", "t")]),
+        ("falcon-3", [("user", "q"), ("call", "")]),
+    ],
+)
+def test_a_file_has_the_spans_of_the_built_in_template(name, turns, tmp_path):
+    call = {"id": "abcdefgh1", "type": "function", "function": {"name": "look", "arguments": {"place": "x"}}}
+    messages = [
+        {"role": "assistant", "content": text, "tool_calls": [call]} if role == "call"
+        else {"role": role, "content": text} | ({"name": "look", "tool_call_id": "abcdefgh1"} if role == "tool" else {})
+        for role, text in turns
+    ]  # fmt: skip
+    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": messages, "tools": [TOOL]}) + "\n")
+    known = builtin.find(name)
+    tokens = [f"--var={key}={json.dumps(value)}" for key, value in known.special_tokens.items()]
+    (tmp_path / "own.jinja").write_text(untagged(known.text))
+    for flags in ([], ["--mask-last"], ["--train-roles", "user,assistant"]):
+        more = ["--mask", *flags, "--end", "eos", "--allow-loss", "all", "-q"]
+        own = run_cli("convert", "in.jsonl", "-t", name, *more, cwd=tmp_path)
+        file = run_cli("convert", "in.jsonl", "-t", "own.jinja", *tokens, *more, cwd=tmp_path)
+        assert (own.returncode, file.returncode) == (0, 0), (own.stderr, file.stderr)
+        assert file.stdout == own.stdout and json.loads(own.stdout)["assistant_spans"]

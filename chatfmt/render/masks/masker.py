@@ -417,7 +417,7 @@ def _intersect(masked: MaskedText, blocks: Sequence[Span]) -> MaskedText:
     inside = [
         ((max(start, low), min(end, high)), message)
         for (start, end), message in zip(masked.spans, masked.messages, strict=True)
-        for low, high in blocks
+        for low, high in together(blocks)
         if max(start, low) < min(end, high)
     ]
     spans, messages = tuple(span for span, _ in inside), tuple(message for _, message in inside)

@@ -7,7 +7,8 @@ plan, then one by one where that plan fails.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -33,7 +34,8 @@ from .supplied_reasoning import with_supplied_reasoning
 class MaskedRenderer:
     """Renders as `inner` does, but spans are those of `Masker`, whatever tags the template has.
 
-    `single` renders one conversation with the template of `inner`.
+    `single` renders one conversation with the template of `inner`. `tagged` renders all rows with tags in that template;
+    without it, `tag` returns such a renderer for rows of which markers do not find every answer.
     """
 
     def __init__(
@@ -42,8 +44,9 @@ class MaskedRenderer:
         single: TemplateRenderer,
         mask: MaskOptions = WHOLE_TURNS,
         tagged: Renderer | None = None,
+        tag: Callable[[], Renderer | None] = lambda: None,
     ) -> None:
-        self.inner, self.tagged = inner, tagged
+        self.inner, self.tagged, self._tag = inner, tagged, tag
         self.masker = Masker(single, mask)
         self.methods: dict[str, int] = {}
         """The number of rows by method (see `masker`)."""
@@ -58,6 +61,8 @@ class MaskedRenderer:
             return self.inner(chats, request, failures)
         rendered = self._masked(chats, request, failures)
         assert rendered.spans is not None
+        if not self._is_flagged(chats.messages):  # else each span may have a weight of its own
+            rendered = replace(rendered, spans=joined_spans(rendered.spans))
         if self.masker.options.reasoning != "all":
             return rendered
         return replace(rendered, spans=with_supplied_reasoning(rendered.text, rendered.spans))
@@ -66,8 +71,7 @@ class MaskedRenderer:
         if self._tags_suffice(chats.messages):
             rendered = self.inner(chats, request, failures)
             self._count("generation", len(rendered.text) - rendered.text.null_count)
-            assert rendered.spans is not None
-            return replace(rendered, spans=joined_spans(rendered.spans))
+            return rendered
         text_only = replace(request, spans=False)
         if self.tagged is not None and self._is_every_turn(chats.messages):
             return self._render_tagged(self.tagged, chats, request, failures)
@@ -95,7 +99,7 @@ class MaskedRenderer:
         masked = self._mask_some(singly, chats, rendered, text_only, refused)
         _report(refused, failures)
         known = np.setdiff1d(np.arange(len(chats)), singly)
-        return _merge(rendered, known, joined_spans(marked.spans.take(integers(known))), masked)
+        return _merge(rendered, known, marked.spans.take(integers(known)), masked)
 
     def _render_replayed(
         self, inner: TracedRenderer, chats: ConversationBatch, request: RenderRequest, failures: Failures
@@ -104,9 +108,10 @@ class MaskedRenderer:
         replayed = inner.replay(chats, request, failures)
         groups = self._cache.group_rows(replayed, chats.messages, flags=self.masker.options.flags)
         refused: list[RenderError] = []
-        samples = self._mask_some(groups.sample_rows(), chats, replayed.rendered, request, refused)
-        for row, masked in samples.items():
+        found = self._mask_some(groups.sample_rows(), chats, replayed.rendered, request, [])
+        for row, masked in found.items():
             groups.record(row, masked.spans if masked is not None and masked.method == "markers" else None)
+        samples = {row: masked for row, masked in found.items() if masked is not None}
         known, spans = groups.spans(samples.keys())
         self._count("markers", len(known))
         others = sorted({*range(len(chats))} - {*known.tolist()} - samples.keys())
@@ -145,10 +150,49 @@ class MaskedRenderer:
         texts = rendered.text.to_pylist()
         blocks = self._blocks(rows, rendered.spans)
         marked = self._render_marked(rows, texts, blocks, chats, request)
-        return [
-            self._mask_row(row, rows[row], texts[row], blocks[row], marked.get(row), failures)
+        refused: dict[int, RenderError] = {}
+        masked = [
+            self._mask_row(row, rows[row], texts[row], blocks[row], marked.get(row), refused)
             for row in range(len(rows))
         ]
+        wanting = [row for row in range(len(rows)) if row in refused or self._lacks_answers(rows[row], masked[row])]
+        for row, own in self._blocks_by_tags(wanting, chats, texts, blocks).items():
+            if (by_tags := self._mask_row(row, rows[row], texts[row], own, None, {})) is not None:
+                masked[row] = by_tags
+                refused.pop(row, None)
+        for found in filter(None, masked):
+            self._count(found.method, 1)
+        if refused and failures is None:
+            raise refused[min(refused)]
+        if failures is not None:
+            failures += refused.values()
+        return masked
+
+    def _lacks_answers(self, row: Chat | None, masked: MaskedText | None) -> bool:
+        """Return whether there is no span for some trained answer of a masked row."""
+        if row is None or masked is None or -1 in masked.messages:
+            return False
+        trained = trained_turns(row.messages, self.masker.options)
+        return any(row.messages[n].get("role") == "assistant" and n not in masked.messages for n in trained)
+
+    def _blocks_by_tags(
+        self, rows: Sequence[int], chats: ConversationBatch, texts: Sequence[str | None], known: Sequence[object]
+    ) -> dict[int, list[Span]]:
+        """Return the generation blocks that a template with tags has in `rows`, if it prints the same texts.
+
+        Rows whose blocks are `known` are left out.
+        """
+        rows = [row for row in rows if known[row] is None]
+        if not rows or self.tagged is not None or (tagged := self._tags) is None:
+            return {}
+        marked = tagged(chats.take(integers(np.array(rows, np.int64))), RenderRequest(spans=True), [])
+        assert marked.spans is not None
+        found = zip(rows, marked.text.to_pylist(), marked.spans.to_pylist(), strict=True)
+        return {row: list(map(tuple, spans)) for row, text, spans in found if spans and text == texts[row]}
+
+    @cached_property
+    def _tags(self) -> Renderer | None:
+        return self._tag()
 
     def _tags_suffice(self, messages: pa.ListArray) -> bool:
         """Return whether the template's own tags give all spans, without a look at the rows."""
@@ -156,8 +200,12 @@ class MaskedRenderer:
 
     def _is_every_turn(self, messages: pa.ListArray) -> bool:
         """Return whether all turns are trained as a whole, whatever their messages say."""
-        flagged = not {field.name for field in messages.type.value_type}.isdisjoint(TRAIN_KEYS)
-        return self.masker.options.is_every_turn and not (self.masker.options.flags and flagged)
+        return self.masker.options.is_every_turn and not self._is_flagged(messages)
+
+    def _is_flagged(self, messages: pa.ListArray) -> bool:
+        """Return whether messages may say how they are trained."""
+        names = {field.name for field in messages.type.value_type}
+        return self.masker.options.flags and not names.isdisjoint(TRAIN_KEYS)
 
     def _count(self, method: str, rows: int) -> None:
         self.methods[method] = self.methods.get(method, 0) + rows
@@ -168,7 +216,9 @@ class MaskedRenderer:
             return [None] * len(rows)
         has_tag = self.masker.renderer.has_generation_tag
         return [
-            [(start, end) for start, end in blocks or ()] if row is not None and has_tag(row.tools) else None
+            None
+            if row is None or blocks is None or not (self.tagged or has_tag(row.tools))
+            else list(map(tuple, blocks))
             for row, blocks in zip(rows, spans.to_pylist(), strict=True)
         ]
 
@@ -208,20 +258,16 @@ class MaskedRenderer:
         text: str | None,
         blocks: Sequence[Span] | None,
         marked: tuple[MarkedChat, str] | None,
-        failures: Failures,
+        refused: dict[int, RenderError],
     ) -> MaskedText | None:
         if row is None or text is None:
             return None
         try:
-            masked = self.masker.mask_rendered(row, text, blocks, marked)
+            return self.masker.mask_rendered(row, text, blocks, marked)
         except RenderError as error:
             error.locate(row=index)
-            if failures is None:
-                raise
-            failures.append(error)
+            refused[index] = error
             return None
-        self._count(masked.method, 1)
-        return masked
 
 
 def joined_spans(spans: pa.ListArray) -> pa.ListArray:

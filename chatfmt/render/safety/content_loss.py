@@ -49,6 +49,7 @@ from ..masks.masker import to_chats
 from ..single import Chat, TemplateRenderer, Turns
 from .cut_texts import CutTextFinder
 from .lost_parts import PartPlace, lost_parts
+from .schema_keywords import schema_keywords, without_keyword
 from .trimmed_texts import TrimFinder
 
 PLAN = MarkerPlan(tools=True, values=True)
@@ -187,9 +188,13 @@ class _LossFinder:
         """Return which parts of the tools' schemas the template does not print, as in `enum of tools`."""
         marked, text = add_markers(chat, SCHEMA_PLAN), self._renderer.text_or_none(chat)
         rendered = self._renderer.text_or_none(marked.chat) if marked else None
-        if marked is None or rendered is None or (unmarked := remove_markers(rendered, marked)).text != text:
-            return []
-        return list(dict.fromkeys(source.field for source in unmarked.lost if source.message is None))
+        unmarked = remove_markers(rendered, marked) if marked and rendered is not None else None
+        same = unmarked is not None and unmarked.text == text
+        found = [source.field for source in unmarked.lost if source.message is None] if unmarked and same else []
+        for keyword in schema_keywords(chat.tools) if text is not None else ():
+            if self._renderer.text_or_none(replace(chat, tools=without_keyword(chat.tools, keyword))) == text:
+                found.append(f"{keyword} of tools")
+        return list(dict.fromkeys(found))
 
     def _loss(self, messages: Turns, source: TextSource) -> Loss:
         if source.message is None:
