@@ -34,7 +34,7 @@ from .supplied_reasoning import with_supplied_reasoning
 class MaskedRenderer:
     """Renders as `inner` does, but spans are those of `Masker`, whatever tags the template has.
 
-    `single` renders one conversation with the template of `inner`. `tagged` renders all rows with tags in that template;
+    `single` renders one conversation with the template of `inner`. `tagged` renders all rows with tags in it;
     without it, `tag` returns such a renderer for rows of which markers do not find every answer.
     """
 
