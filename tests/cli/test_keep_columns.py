@@ -135,6 +135,16 @@ def test_columns_added_by_an_option_are_not_silently_overwritten(name, tmp_path)
     assert lines(run_cli("convert", path, "-t", "chatml", "--keep", "all").stdout)[0][name] == "MINE"
 
 
+def test_a_note_names_every_column_that_is_left_out(tmp_path):
+    path = tmp_path / "in.jsonl"
+    path.write_text(json.dumps({**ROWS[0], "assistant_spans": "x"}) + "\n")
+    run = run_cli("convert", path, "-t", "chatml", "--keep", "all", "--mask")
+    assert run.stderr.decode().splitlines()[0] == (
+        "note: `--keep all` leaves out `text`, `assistant_spans`, since the output needs the names: keep them with "
+        "--map source_text=text --map source_assistant_spans=assistant_spans"
+    )
+
+
 def test_a_misspelt_field_is_not_read_as_a_column(data):
     with pytest.raises(UsageError) as caught:
         chatfmt.convert(chatfmt.Recipe(source=str(data), map={"promt": "instruction"}), None)

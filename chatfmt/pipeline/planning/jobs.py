@@ -39,10 +39,9 @@ from ..conversion.text_parts import any_other_parts
 from ..conversion.train_keys import has_fractions
 from ..ledger.ledger import Ledger
 from ..plugins import load_plugins
-from .dropped import check_dropped_paths
 from .fingerprint import job_key
 from .left_behind import account_for_sample, open_ledger, read_sample, refuse_suspects
-from .names import check_keys, check_names, check_train_roles, empty_paths
+from .names import check_dropped_paths, check_keys, check_names, check_train_roles, empty_paths
 from .target import Target
 from .templates import MANY_ROWS, with_generation_tags
 
