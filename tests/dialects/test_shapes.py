@@ -44,16 +44,20 @@ def spec(name: str, **more: Any) -> Row:
     return {"type": "function", "function": {"name": name, **more}}
 
 
+def talk(*turns: Any, **columns: Any) -> Row:
+    return {"messages": list(turns), **columns}
+
+
 Q, A = user("q"), assistant("a")
-TALK = {"messages": [Q, A]}
-WITH_SYSTEM = {"messages": [system("s"), Q, A]}
+TALK = talk(Q, A)
+WITH_SYSTEM = talk(system("s"), Q, A)
 PAST = [user("hi"), assistant("hello")]
 CASES: dict[str, tuple[list[Row], list[Row]]] = {
     "system blocks": ([{"system": [{"type": "text", "text": "s"}], **TALK}], [WITH_SYSTEM]),
     "system blocks without a type": ([{"system": [{"text": "s"}], **TALK}], [WITH_SYSTEM]),
     "several system blocks": (
         [{"system": [{"text": "s"}, {"text": "t"}], **TALK}],
-        [{"messages": [system([{"text": "s", "type": "text"}, {"text": "t", "type": "text"}]), Q, A]}],
+        [talk(system([{"text": "s", "type": "text"}, {"text": "t", "type": "text"}]), Q, A)],
     ),
     "a system object": ([{"system": {"role": "system", "content": "s"}, **TALK}], [WITH_SYSTEM]),
     "a system in some rows as text": (
@@ -61,7 +65,7 @@ CASES: dict[str, tuple[list[Row], list[Row]]] = {
         [WITH_SYSTEM, WITH_SYSTEM],
     ),
     "a system instruction": ([{"system_instruction": "s", **TALK}], [WITH_SYSTEM]),
-    "a developer's text": ([{"developer": "Be brief.", **TALK}], [{"messages": [system("Be brief."), Q, A]}]),
+    "a developer's text": ([{"developer": "Be brief.", **TALK}], [talk(system("Be brief."), Q, A)]),
     "a developer of games": ([{"developer": "Valve", **TALK}], [TALK]),
     "an instruction that some turns repeat": (
         [{"instruction": "s", **TALK}, {"instruction": "q", **TALK}],
@@ -71,18 +75,18 @@ CASES: dict[str, tuple[list[Row], list[Row]]] = {
     "an instruction that a turn repeats": ([{"instruction": "q", **TALK}], [TALK]),
     "a developer's text that the system turn repeats": (
         [{"developer": "s", "messages": [system("x s"), Q, A]}],
-        [{"messages": [system("x s"), Q, A]}],
+        [talk(system("x s"), Q, A)],
     ),
     "pairs with a system text": (
         [{"conversation": [{"system": "s", "input": "q", "output": "a"}, {"input": "r", "output": "b"}]}],
-        [{"messages": [system("s"), Q, A, user("r"), assistant("b")]}],
+        [talk(system("s"), Q, A, user("r"), assistant("b"))],
     ),
-    "blocks without a type": ([{"messages": [user([{"text": "q"}]), assistant([{"text": "a"}])]}], [TALK]),
+    "blocks without a type": ([talk(user([{"text": "q"}]), assistant([{"text": "a"}]))], [TALK]),
     "parts as JSON text": (
-        [{"messages": [user(json.dumps([{"type": "text", "text": "q"}])), A]}],
-        [{"messages": [user([{"type": "text", "text": "q"}]), A]}],
+        [talk(user(json.dumps([{"type": "text", "text": "q"}])), A)],
+        [talk(user([{"type": "text", "text": "q"}]), A)],
     ),
-    "a list of JSON texts": ([{"messages": [json.dumps(Q), json.dumps(A)]}], [TALK]),
+    "a list of JSON texts": ([talk(json.dumps(Q), json.dumps(A))], [TALK]),
     "a preference as lists of JSON texts": (
         [{"prompt": [json.dumps(Q)], "chosen": [json.dumps(A)], "rejected": [json.dumps(assistant("b"))]}],
         [{"prompt": [Q], "chosen": [A], "rejected": [assistant("b")]}],
@@ -90,19 +94,17 @@ CASES: dict[str, tuple[list[Row], list[Row]]] = {
     "parallel lists": ([{"messages": {"role": ["user", "assistant"], "content": ["q", "a"]}}], [TALK]),
     "turns of LangChain": (
         [
-            {
-                "messages": [
-                    {"type": "system", "data": {"content": "s"}},
-                    {"type": "human", "data": {"content": "q"}},
-                    {"type": "ai", "data": {"content": "a"}},
-                ]
-            }
+            talk(
+                {"type": "system", "data": {"content": "s"}},
+                {"type": "human", "data": {"content": "q"}},
+                {"type": "ai", "data": {"content": "a"}},
+            )
         ],
         [WITH_SYSTEM],
     ),
     "logged turns": (
-        [{"messages": [{"uuid": "1", "message": Q}, {"uuid": "2", "message": A}]}],
-        [{"messages": [{"uuid": "1", **Q}, {"uuid": "2", **A}]}],
+        [talk({"uuid": "1", "message": Q}, {"uuid": "2", "message": A})],
+        [talk({"uuid": "1", **Q}, {"uuid": "2", **A})],
     ),
     "two spellings in one conversation": (
         [
@@ -123,7 +125,7 @@ CASES: dict[str, tuple[list[Row], list[Row]]] = {
         ],
         [WITH_SYSTEM],
     ),
-    "a history of turns": ([{"chat_history": PAST, "question": "q", "answer": "a"}], [{"messages": [*PAST, Q, A]}]),
+    "a history of turns": ([{"chat_history": PAST, "question": "q", "answer": "a"}], [talk(*PAST, Q, A)]),
     "a history of ShareGPT turns": (
         [
             {
@@ -132,36 +134,33 @@ CASES: dict[str, tuple[list[Row], list[Row]]] = {
                 "response": "a",
             }
         ],
-        [{"messages": [*PAST, Q, A]}],
+        [talk(*PAST, Q, A)],
     ),
-    "a history of texts": ([{"history": ["hi", "hello"], "input": "q", "output": "a"}], [{"messages": [*PAST, Q, A]}]),
-    "a context of turns": ([{"context": PAST, "query": "q", "response": "a"}], [{"messages": [*PAST, Q, A]}]),
-    "a history and its answer": ([{"chat_history": [*PAST, Q], "response": "a"}], [{"messages": [*PAST, Q, A]}]),
+    "a history of texts": ([{"history": ["hi", "hello"], "input": "q", "output": "a"}], [talk(*PAST, Q, A)]),
+    "a context of turns": ([{"context": PAST, "query": "q", "response": "a"}], [talk(*PAST, Q, A)]),
+    "a history and its answer": ([{"chat_history": [*PAST, Q], "response": "a"}], [talk(*PAST, Q, A)]),
     "a history and a question": ([{"chat_history": PAST, "prompt": "q"}], [{"prompt": [*PAST, Q]}]),
     "a question beside metadata": ([{"question": "q", "topic": "t", "id": "1"}], [{"prompt": [Q]}]),
     "reasoning in a column": (
         [{"Question": "q", "Complex_CoT": "t", "Response": "a"}],
-        [{"messages": [Q, assistant("a", reasoning_content="t")]}],
+        [talk(Q, assistant("a", reasoning_content="t"))],
     ),
     "reasoning of an Alpaca row": (
         [{"instruction": "q", "input": "", "output": "a", "cot": "t"}],
-        [{"messages": [Q, assistant("a", reasoning_content="t")]}],
+        [talk(Q, assistant("a", reasoning_content="t"))],
     ),
     "reasoning beside turns": (
-        [{**TALK, "reasoning": "t"}, {"messages": [Q, A, user("r"), assistant("b")], "reasoning": "t"}],
-        [
-            {"messages": [Q, assistant("a", reasoning_content="t")]},
-            {"messages": [Q, A, user("r"), assistant("b", reasoning_content="t")]},
-        ],
+        [{**TALK, "reasoning": "t"}, talk(Q, A, user("r"), assistant("b"), reasoning="t")],
+        [talk(Q, assistant("a", reasoning_content="t")), talk(Q, A, user("r"), assistant("b", reasoning_content="t"))],
     ),
     "a switch called reasoning": ([{**TALK, "reasoning": "on"}], [TALK]),
     "reasoning that the turn has": (
-        [{"messages": [Q, assistant("<think>t</think>a")], "reasoning": "t"}],
-        [{"messages": [Q, assistant("<think>t</think>a")]}],
+        [talk(Q, assistant("<think>t</think>a"), reasoning="t")],
+        [talk(Q, assistant("<think>t</think>a"))],
     ),
     "reasoning as blocks": (
-        [{"messages": [Q, assistant("a", reasoning_content=[{"type": "text", "text": "t"}])]}],
-        [{"messages": [Q, assistant("a", reasoning_content="t")]}],
+        [talk(Q, assistant("a", reasoning_content=[{"type": "text", "text": "t"}]))],
+        [talk(Q, assistant("a", reasoning_content="t"))],
     ),
     "tools by name": (
         [{"tools": {"f": {"description": "d", "parameters": {}}}, **TALK}],
@@ -175,7 +174,7 @@ CASES: dict[str, tuple[list[Row], list[Row]]] = {
     ),
     "calls with other keys": (
         [
-            {"messages": [Q, assistant("", tool_calls=[given])]}
+            talk(Q, assistant("", tool_calls=[given]))
             for given in (
                 {"name": "f", "arguments": {"a": 1}},
                 {"name": "f", "parameters": {"a": 1}},
@@ -184,41 +183,34 @@ CASES: dict[str, tuple[list[Row], list[Row]]] = {
                 {"type": "function", "function": {"name": "f", "parameters": {"a": 1}}},
             )
         ],
-        [{"messages": [Q, assistant("", tool_calls=[call("f", {"a": 1})])]}] * 5,
+        [talk(Q, assistant("", tool_calls=[call("f", {"a": 1})]))] * 5,
     ),
     "a later call with other keys": (
-        [{"messages": [Q, assistant("", tool_calls=[call("f", {}), {"name": "g", "arguments": {}}])]}],
-        [{"messages": [Q, assistant("", tool_calls=[call("f", {}), call("g", {})])]}],
+        [talk(Q, assistant("", tool_calls=[call("f", {}), {"name": "g", "arguments": {}}]))],
+        [talk(Q, assistant("", tool_calls=[call("f", {}), call("g", {})]))],
     ),
     "a call with an id of another name": (
-        [{"messages": [Q, assistant("", tool_calls=[{"call_id": "1", "name": "f", "args": {}, "index": 0}])]}],
-        [{"messages": [Q, assistant("", tool_calls=[call("f", {}, id="1") | {"index": 0}])]}],
+        [talk(Q, assistant("", tool_calls=[{"call_id": "1", "name": "f", "args": {}, "index": 0}]))],
+        [talk(Q, assistant("", tool_calls=[call("f", {}, id="1") | {"index": 0}]))],
     ),
     "a call of a custom tool": (
-        [
-            {
-                "messages": [
-                    Q,
-                    assistant("", tool_calls=[{"id": "1", "type": "custom", "custom": {"name": "f", "input": "x"}}]),
-                ]
-            }
-        ],
-        [{"messages": [Q, assistant("", tool_calls=[call("f", "x", id="1")])]}],
+        [talk(Q, assistant("", tool_calls=[{"id": "1", "type": "custom", "custom": {"name": "f", "input": "x"}}]))],
+        [talk(Q, assistant("", tool_calls=[call("f", "x", id="1")]))],
     ),
     "calls as JSON text": (
-        [{"messages": [Q, assistant("", tool_calls=json.dumps([call("f", "{}", id="1")]))]}],
-        [{"messages": [Q, assistant("", tool_calls=[call("f", "{}", id="1")])]}],
+        [talk(Q, assistant("", tool_calls=json.dumps([call("f", "{}", id="1")])))],
+        [talk(Q, assistant("", tool_calls=[call("f", "{}", id="1")]))],
     ),
     "calls as JSON text in some turns": (
         [
-            {"messages": [Q, assistant("", tool_calls=json.dumps({"name": "f", "arguments": {}}))]},
-            {"messages": [Q, assistant("", tool_calls=[call("f", {})])]},
+            talk(Q, assistant("", tool_calls=json.dumps({"name": "f", "arguments": {}}))),
+            talk(Q, assistant("", tool_calls=[call("f", {})])),
         ],
-        [{"messages": [Q, assistant("", tool_calls=[call("f", {})])]}] * 2,
+        [talk(Q, assistant("", tool_calls=[call("f", {})]))] * 2,
     ),
     "lists of both sides": (
         [{"human": ["q", "r"], "assistant": ["a", "b"]}, {"human": ["q", "r"], "assistant": ["a"]}],
-        [{"messages": [Q, A, user("r"), assistant("b")]}, {"messages": [Q, A, user("r")]}],
+        [talk(Q, A, user("r"), assistant("b")), talk(Q, A, user("r"))],
     ),
     "user turns as objects": (
         [{"question_id": 1, "cluster": "C and D", "turns": [{"content": "q"}]}],
@@ -249,32 +241,28 @@ CASES: dict[str, tuple[list[Row], list[Row]]] = {
     ),
     "Hermes, its tools once": (
         [
-            {
-                "messages": [
-                    system('Be brief.\n<tools>\n[{"name": "f"}]\n</tools>'),
-                    Q,
-                    assistant('<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'),
-                    {"role": "tool", "content": "<tool_response>\nr\n</tool_response>"},
-                ]
-            },
-            {"messages": [system('<tools>[{"name": "f"}]</tools>'), Q, A]},
+            talk(
+                system('Be brief.\n<tools>\n[{"name": "f"}]\n</tools>'),
+                Q,
+                assistant('<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'),
+                {"role": "tool", "content": "<tool_response>\nr\n</tool_response>"},
+            ),
+            talk(system('<tools>[{"name": "f"}]</tools>'), Q, A),
         ],
         [
-            {
-                "messages": [
-                    system("Be brief.\n"),
-                    Q,
-                    {"role": "assistant", "tool_calls": [call("f", {})]},
-                    {"role": "tool", "content": "r"},
-                ],
-                "tools": [spec("f")],
-            },
+            talk(
+                system("Be brief.\n"),
+                Q,
+                {"role": "assistant", "tool_calls": [call("f", {})]},
+                {"role": "tool", "content": "r"},
+                tools=[spec("f")],
+            ),
             {**TALK, "tools": [spec("f")]},
         ],
     ),
     "Hermes with its tools in a column": (
         [{"system": 'Be brief. <tools>[{"name": "f"}]</tools>', "conversations": [Q, A]}],
-        [{"messages": [system("Be brief. "), Q, A], "tools": [spec("f")]}],
+        [talk(system("Be brief. "), Q, A, tools=[spec("f")])],
     ),
     "ToolACE in a column, and a row without calls": (
         [
@@ -282,21 +270,13 @@ CASES: dict[str, tuple[list[Row], list[Row]]] = {
             {"system": 'Use [{"name": "f"}].', "conversations": [Q, A]},
         ],
         [
-            {
-                "messages": [system("Use ."), Q, {"role": "assistant", "tool_calls": [call("f", {"a": 1})]}],
-                "tools": [spec("f")],
-            },
-            {"messages": [system("Use ."), Q, A], "tools": [spec("f")]},
+            talk(system("Use ."), Q, {"role": "assistant", "tool_calls": [call("f", {"a": 1})]}, tools=[spec("f")]),
+            talk(system("Use ."), Q, A, tools=[spec("f")]),
         ],
     ),
     "ToolACE in a system turn": (
-        [{"messages": [system('Use [{"name": "f"}].'), Q, assistant("[f(a=1)]")]}],
-        [
-            {
-                "messages": [system("Use ."), Q, {"role": "assistant", "tool_calls": [call("f", {"a": 1})]}],
-                "tools": [spec("f")],
-            }
-        ],
+        [talk(system('Use [{"name": "f"}].'), Q, assistant("[f(a=1)]"))],
+        [talk(system("Use ."), Q, {"role": "assistant", "tool_calls": [call("f", {"a": 1})]}, tools=[spec("f")])],
     ),
     "Glaive with a text of its own": (
         [
@@ -306,25 +286,22 @@ CASES: dict[str, tuple[list[Row], list[Row]]] = {
                 "chat": "USER: q\n\n\nASSISTANT: a <|endoftext|>\n\n\n",
             }
         ],
-        [{"messages": [system("Rhyme."), Q, A], "tools": [spec("f")]}],
+        [talk(system("Rhyme."), Q, A, tools=[spec("f")])],
     ),
     "choices in columns of their own": (
         [
             {"question": "q", "opa": "1", "opb": "2", "opc": "3", "cop": 2, "exp": "it is so", "id": "7"},
             {"question": "q", "opa": "1", "opb": "2", "opc": None, "cop": 0, "exp": None, "id": "8"},
         ],
-        [
-            {"messages": [user("q\n\nA. 1\nB. 2\nC. 3"), assistant("C")]},
-            {"messages": [user("q\n\nA. 1\nB. 2"), assistant("A")]},
-        ],
+        [talk(user("q\n\nA. 1\nB. 2\nC. 3"), assistant("C")), talk(user("q\n\nA. 1\nB. 2"), assistant("A"))],
     ),
     "numbered choices": (
         [{"sentence": "q _", "option1": "x", "option2": "y", "answer": "2"}],
-        [{"messages": [user("q _\n\n1. x\n2. y"), assistant("2")]}],
+        [talk(user("q _\n\n1. x\n2. y"), assistant("2"))],
     ),
     "a passage before the question": (
         [{"article": "p", "question": "q", "options": ["x", "y"], "answer": "B"}],
-        [{"messages": [user("p\n\nq\n\nA. x\nB. y"), assistant("B")]}],
+        [talk(user("p\n\nq\n\nA. x\nB. y"), assistant("B"))],
     ),
     "a history before a preference": (
         [{"history": [["hi", "hello"]], "prompt": "q", "chosen": "a", "rejected": "b"}],
@@ -343,15 +320,13 @@ CASES: dict[str, tuple[list[Row], list[Row]]] = {
     ),
     "ms-swift's preference with calls": (
         [
-            {
-                "messages": [
-                    Q,
-                    {"role": "tool_call", "content": '{"name": "f", "arguments": {}}'},
-                    {"role": "tool_response", "content": "r"},
-                    A,
-                ],
-                "rejected_response": "b",
-            }
+            talk(
+                Q,
+                {"role": "tool_call", "content": '{"name": "f", "arguments": {}}'},
+                {"role": "tool_response", "content": "r"},
+                A,
+                rejected_response="b",
+            )
         ],
         [
             {
@@ -389,8 +364,8 @@ def without_empty(value: Any) -> Any:
 
 def test_binary_columns_that_hold_utf8_are_text() -> None:
     batch = to_native([{"question": "q", "answer": "é".encode()}])
-    assert convert(batch)[0] == [{"messages": [Q, assistant("é")]}]
-    turns = to_native([{"messages": [{"role": b"user", "content": b"q"}, {"role": b"assistant", "content": b"a"}]}])
+    assert convert(batch)[0] == [talk(Q, assistant("é"))]
+    turns = to_native([talk({"role": b"user", "content": b"q"}, {"role": b"assistant", "content": b"a"})])
     assert convert(turns)[0] == [TALK]
     with pytest.raises(NoDialect):
         convert(to_native([{"question": "q", "answer": b"\xff"}]))
@@ -405,17 +380,11 @@ def test_paths_lead_into_maps(tmp_path: Path) -> None:
 
 
 def test_an_observation_after_an_action_is_a_result() -> None:
-    turns = [
-        Q,
-        assistant('Thought: t\nAction: f\nAction Input: {"a": 1}'),
-        user("Observation: r"),
-        A,
-        user("Observation: s"),
-    ]
-    assert convert([{"messages": turns}], dialect="react")[0] == [
-        {"messages": [Q, {"role": "assistant", "content": "Thought: t", "tool_calls": [call("f", {"a": 1})]},
-                      {"role": "tool", "content": "r"}, A, user("Observation: s")]}
-    ]  # fmt: skip
+    action = assistant('Thought: t\nAction: f\nAction Input: {"a": 1}')
+    called = assistant("Thought: t", tool_calls=[call("f", {"a": 1})])
+    rows = [talk(Q, action, user("Observation: r"), A, user("Observation: s"))]
+    expected = talk(Q, called, {"role": "tool", "content": "r"}, A, user("Observation: s"))
+    assert convert(rows, dialect="react")[0] == [expected]
 
 
 def test_pairs_that_a_policy_leaves_out_are_counted(tmp_path: Path) -> None:
