@@ -180,6 +180,11 @@ def run_fresh(
     )
 
 
+def files(folder: Path) -> dict[str, bytes]:
+    """The bytes of every file below a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def _trl_templates() -> Path | None:
     """The folder of TRL's chat templates: CHATFMT_TRL_TEMPLATES, else fetched once as a wheel (not installed)."""
     if given := os.environ.get("CHATFMT_TRL_TEMPLATES"):

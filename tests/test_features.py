@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from .conftest import run_cli, run_here
+from .dialects.batches import without_nulls
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "w", "arguments": {"c": "x", "deep": [1, {"n": 2}]}}}
 OTHER_CALL = {"type": "function", "function": {"name": "v", "arguments": {"p": True, "q": []}}}
@@ -86,13 +87,6 @@ CASES: dict[str, list[dict[str, Any]]] = {
     ],
 }
 FORMATS = ["parquet", "jsonl"]
-
-
-def without_nulls(value: Any) -> Any:
-    """The value without keys that are null: all rows of a column have the keys of each."""
-    if isinstance(value, dict):
-        return {key: without_nulls(item) for key, item in value.items() if item is not None}
-    return [without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 @pytest.mark.parametrize("format", FORMATS)

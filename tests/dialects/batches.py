@@ -40,3 +40,10 @@ def convert(rows: Sequence[Mapping[str, Any]] | pa.RecordBatch, columns: Columns
     detection = detect([batch], columns, dialect)
     made = conversations(DIALECTS[detection.dialect].convert(batch, detection.columns))
     return [{key: value for key, value in row.items() if key != "row"} for row in made], detection
+
+
+def without_nulls(value: Any) -> Any:
+    """The value without keys that are null: all rows of a column have the keys of each."""
+    if isinstance(value, dict):
+        return {key: without_nulls(item) for key, item in value.items() if item is not None}
+    return [without_nulls(item) for item in value] if isinstance(value, list) else value

@@ -15,7 +15,7 @@ import pytest
 
 from chatfmt.dialects import DIALECTS, Columns, detect
 
-from .batches import conversations, convert, to_batch, to_native
+from .batches import conversations, convert, to_batch, to_native, without_nulls
 
 GOLDENS = sorted((Path(__file__).parent.parent / "goldens" / "dialects").glob("*.golden"))
 Golden = tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]
@@ -64,12 +64,6 @@ def test_golden_from_native_arrow_types(path: Path) -> None:
     found = detect([batch], columns, head["dialect"])
     made = conversations(DIALECTS[found.dialect].convert(batch, found.columns))
     assert without_nulls(made) == without_nulls(expected)
-
-
-def without_nulls(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: without_nulls(item) for key, item in value.items() if item is not None}
-    return [without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 @pytest.mark.parametrize("path", GOLDENS, ids=lambda path: path.stem)

@@ -18,8 +18,7 @@ from chatfmt.dialects import DIALECTS, Columns
 from chatfmt.errors import DialectError, NoDialect
 
 from ..conftest import run_cli
-from .batches import convert, to_batch, to_native
-from .test_goldens import without_nulls
+from .batches import convert, to_batch, to_native, without_nulls
 
 Row = dict[str, Any]
 

@@ -13,6 +13,7 @@ import chatfmt
 from chatfmt import executors
 from chatfmt.errors import OutputError
 
+from ..conftest import files
 from . import tasks as work
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed (chatfmt[ray])")
@@ -25,10 +26,6 @@ def cluster() -> Iterator[None]:
     import ray
 
     ray.shutdown()
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_conversion_gives_the_bytes_that_processes_give(tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ import chatfmt
 from chatfmt import executors
 from chatfmt.errors import OutputError
 
-from ..conftest import run_fresh
+from ..conftest import files, run_fresh
+from ..stand_in_servers import free_port
 from ..warm import ROOT
 from . import tasks as work
 from .support import run
@@ -95,12 +96,6 @@ def work_processes(pid: int) -> list[int]:
     return sorted(children(pid))
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     if not request.config.getoption("--full"):
@@ -138,10 +133,6 @@ def data(tmp_path: Path) -> Path:
     path = tmp_path / "in.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_folders_single_shards_and_stdout(cluster: Cluster, data: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from chatfmt.writers import AtomicFile, durable, staging
 
 from .scenarios import Outcome, Workshop
+from .storm import nothing, write_in_place
 
 
 @pytest.fixture
@@ -35,27 +36,18 @@ def test_power_may_be_lost(workshop: Workshop) -> None:
     assert wrong(workshop.power_losses(30, 1), 30) == []
 
 
-def no_sync(*arguments: object) -> None:
-    return None
-
-
 class TestProtectionsMatter:
     """Without a protection, the same faults do harm."""
 
     def test_syncing_files(self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(durable.OutputFile, "sync", no_sync)
+        monkeypatch.setattr(durable.OutputFile, "sync", nothing)
         assert wrong(workshop.power_losses(30, 2), 30)
 
     def test_syncing_folders(self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(durable, "sync_folder", no_sync)
+        monkeypatch.setattr(durable, "sync_folder", nothing)
         assert wrong(workshop.power_losses(60, 3), 60)
 
     def test_whole_writes(self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-        def write_in_place(path: Path, data: bytes) -> None:
-            with durable.OutputFile(path) as file:
-                file.write(data)
-                file.sync()
-
         monkeypatch.setattr(durable, "write_atomic", write_in_place)
         assert any(outcome.wrong for outcome in workshop.kills(first=60))
 

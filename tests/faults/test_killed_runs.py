@@ -14,7 +14,7 @@ import pytest
 
 from chatfmt.cli import main
 
-from ..conftest import run_here
+from ..conftest import files, run_here
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a fork is killed")
 TURNS = '{"messages":[{"role":"user","content":"hi %d"},{"role":"assistant","content":"yo"}]}\n'
@@ -27,10 +27,6 @@ RUNS = {
     "folder": ("convert", "in.jsonl.gz", "-t", "chatml", "-o", "out", "--rows-per-shard", "4", *SKIP),
     "grouped": ("convert", "turns.jsonl", "--group-by", "c", "-o", "out.jsonl"),
 }
-
-
-def listing(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def made(folder: Path) -> Path:
@@ -75,16 +71,16 @@ def test_a_killed_run_leaves_nothing_that_the_next_one_does_not_use_or_remove(
     while True:
         folder = made(tmp_path / str(step))
         monkeypatch.setattr(tempfile, "tempdir", str(folder / "tmp"))
-        before = listing(folder)
+        before = files(folder)
         if not killed_at(step, command, folder):
             break
-        left += listing(folder) != before
+        left += files(folder) != before
         again = run_here(*command, "--resume", cwd=folder)
         if again.returncode:  # killed before the run had begun here: what the error says to do then
             assert b"--overwrite" in again.stderr
             again = run_here(*command, "--overwrite", cwd=folder)
         assert again.returncode == 0, (step, again.stderr)
-        assert listing(folder) == listing(wanted), step
+        assert files(folder) == files(wanted), step
         assert list((folder / "tmp").iterdir()) == []
         step += stride
     assert step > 40 and left > 1

@@ -17,7 +17,7 @@ import pytest
 
 import chatfmt
 
-from ..conftest import ROOT, run_process
+from ..conftest import ROOT, files, run_process
 
 TEMPLATE = """{{ strftime_now("%d %B %Y %A %H:%M %Z") }}
 {%- for m in messages %}<|im_start|>{{ m.role }}
@@ -55,10 +55,6 @@ def make(folder: Path) -> None:
     turns = [[{"role": "user", "content": f"p{n}"}, {"role": "assistant", "content": "x" * (n % 7)}] for n in range(70)]
     pq.write_table(pa.table({"messages": turns * 2, "id": range(140)}), folder / "p.parquet", row_group_size=20)
     (folder / "day.jinja").write_text(TEMPLATE)
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def convert(
@@ -176,8 +172,8 @@ KNOWN = {
     "render/sandbox/renderer.py datetime.time": "midnight of the day that was named",
     "render/sandbox/worker.py datetime.datetime.now": "what it gives is thrown away: it loads the names of months",
     "render/template/chat_template.py datetime.datetime.now": "one conversation, as in transformers",
-    "render/trace/symbols.py secrets.token_hex": "marks that no data can hold, which no text keeps",
-    "render/trace/symbolic_sandbox.py secrets.token_hex": "marks that no data can hold, which no text keeps",
+    "render/trace/symbols.py os.urandom": "marks that no data can hold, which no text keeps",
+    "render/trace/symbolic_sandbox.py os.urandom": "marks that no data can hold, which no text keeps",
     "sources/discovery/hub.py os.getpid": "the name of a file that is renamed, in the cache",
     "writers/shard.py secrets.token_hex": "the name of a file that is renamed",
     "writers/staging.py os.getpid": "who holds the lock; gone with it",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +112,10 @@ def section(recipe: Recipe, found: Gathered) -> dict[str, Any]:
         "tiles": tiles(figures),
         "columns": columns(found),
         "lengths": [length for name, noun in LENGTHS.items() if (length := lengths(figures, name, noun, recipe))],
-        "counts": [each for each in (roles(figures), scripts(figures)) if each],
+        "counts": [
+            *counted("Roles", "turns", figures.roles, {}),
+            *counted("Scripts", "letters", figures.scripts, LANGUAGES),
+        ],
         "problems": problems(figures),
         "changes": dict(figures.counts.changes),
         "left": [*figures.counts.left_column, *figures.counts.left_key],
@@ -175,26 +178,16 @@ def lengths(figures: Figures, name: str, noun: str, recipe: Recipe) -> dict[str,
     return {"title": noun.capitalize(), "svg": svg, "same": f"{known.largest:,}" if same else "", "table": table}
 
 
-def roles(figures: Figures) -> dict[str, Any] | None:
-    """Return the bars of turns by role."""
-    return counted("Roles", "turns", figures.roles, {})
-
-
-def scripts(figures: Figures) -> dict[str, Any] | None:
-    """Return the bars of letters by script, with languages that are written in it."""
-    return counted("Scripts", "letters", figures.scripts, LANGUAGES)
-
-
-def counted(title: str, noun: str, counts: Counter[str], about: Mapping[str, str]) -> dict[str, Any] | None:
-    """Return bars for the most common names, and a table of all."""
+def counted(title: str, noun: str, counts: Counter[str], about: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """Yield bars for the most common names, and a table of all with what `about` says of them; nothing without any."""
     if not counts:
-        return None
+        return
     top = dict(counts.most_common(BARS))
     if others := counts.total() - sum(top.values()):
         top[f"{len(counts) - BARS} more"] = others
     top = {charts.printable(name): count for name, count in top.items()}
     table = [(name, f"{count:,}", about.get(name, "")) for name, count in counts.most_common()]
-    return {"title": title, "noun": noun, "svg": charts.bars(top, noun), "table": table}
+    yield {"title": title, "noun": noun, "svg": charts.bars(top, noun), "table": table}
 
 
 def problems(figures: Figures) -> list[dict[str, Any]]:
