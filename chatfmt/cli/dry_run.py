@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import asdict
 
-from ..stores import sources_without_credentials
 from . import terminal
 from .summary import left_behind, size
 
@@ -43,6 +42,8 @@ def print_plan(plan: Plan, run: Run, origins: Mapping[str, str]) -> None:
 
 def _with_view(row: tuple[str, Any, str], plan: Plan) -> tuple[str, Any, str]:
     """Return a row of `describe`: `to` with the view that `--for` chose for this data, `source` without passwords."""
+    from ..stores import sources_without_credentials
+
     if row[0] == "source":
         return row[0], sources_without_credentials(row[1]), row[2]
     chosen = row[0] == "to" and row[1] == "auto" and plan.recipe.trainer is not None

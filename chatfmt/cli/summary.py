@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..manifest import MANIFEST, read_manifest
 from . import terminal
 
 if TYPE_CHECKING:
@@ -29,8 +28,8 @@ def print_summary(summary: Summary, run: Run) -> None:
         terminal.print_err(text) if summary.out == "-" else terminal.print_out(text)
     elif not run.quiet:
         terminal.print_err(describe(summary))
-        if terminal.is_drawn(quiet=False) and (Path(summary.out) / MANIFEST).is_file():
-            terminal.print_err(next_steps(summary.out))
+        if terminal.is_drawn(quiet=False) and (line := next_steps(summary.out)):
+            terminal.print_err(line)
 
 
 def describe(summary: Summary) -> str:
@@ -75,7 +74,11 @@ def _listed(counts: Mapping[str, int]) -> str:
 
 
 def next_steps(out: str) -> str:
-    """Return the commands that people run next on a folder."""
+    """Return the commands that people run next on a folder that chatfmt wrote; empty for other output."""
+    from ..manifest import MANIFEST, read_manifest
+
+    if not (Path(out) / MANIFEST).is_file():
+        return ""
     folder = shlex.quote(out)
     named = "" if read_manifest(Path(out)).recipe.get("trainer") else " --for TRAINER"
     loader = f"chatfmt loader {folder}{named} --model MODEL"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import wraps
+from typing import Any
 
 from . import terminal
 
@@ -15,11 +17,10 @@ SMALL_BYTES = 1 << 20
 """Bytes of text that are converted before a worker has started."""
 
 
-def need_no_worker(sources: Iterable[str]) -> bool:
+def need_no_worker(sources: Sequence[str]) -> bool:
     """Return whether the sources are text files so small that workers would cost more than they save."""
-    files = list(sources)
-    is_text = all(file.endswith(SAFE_SUFFIXES) and os.path.isfile(file) for file in files)  # noqa: PTH113 a long name
-    return is_text and sum(os.path.getsize(file) for file in files) <= SMALL_BYTES  # noqa: PTH202
+    is_text = all(file.endswith(SAFE_SUFFIXES) and os.path.isfile(file) for file in sources)  # noqa: PTH113 a long name
+    return is_text and sum(os.path.getsize(file) for file in sources) <= SMALL_BYTES  # noqa: PTH202
 
 
 @contextmanager
@@ -40,3 +41,15 @@ def worker_processes(executor: str = "processes", *modules: str) -> Iterator[Non
         gc.freeze()  # imported modules stay; garbage collection was off while they were imported (`__main__`)
         gc.enable()
         yield
+
+
+def reading_in_workers(command: Callable[..., None]) -> Callable[..., None]:
+    """Decorate a command so that it reads its sources in worker processes, but for one small text file."""
+
+    @wraps(command)
+    def call(source: Sequence[str], **given: Any) -> None:
+        alone = len(source) == 1 and given.get("workers") is None and need_no_worker(source)
+        with worker_processes("serial" if alone else "processes"):
+            command(source, **given)
+
+    return call

@@ -78,6 +78,19 @@ def test_small_text_files_are_converted_without_workers(name, rows, options, sta
     assert len(opened) == started
 
 
+@pytest.mark.parametrize("command", ["inspect", "preview", "check", "stats"])
+@pytest.mark.parametrize(
+    ("names", "rows", "started"), [(["a.jsonl"], 1, 0), (["a.jsonl"], 2000, 1), (["a.jsonl"] * 2, 1, 1)]
+)
+def test_one_small_text_file_is_read_without_workers(command, names, rows, started, tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr(fork_server, "can_fork", lambda: opened.append(1))
+    monkeypatch.chdir(tmp_path)
+    Path("a.jsonl").write_text(TURNS * rows)
+    assert main([command, *names]) == 0
+    assert len(opened) == started
+
+
 @pytest.mark.parametrize(("rows", "tagged"), [(999, 0), (1000, 1)])
 def test_tags_are_found_for_a_thousand_rows_and_not_for_fewer(rows, tagged, tmp_path, monkeypatch):
     found = []

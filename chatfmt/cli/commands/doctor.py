@@ -9,7 +9,6 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from ...errors import ChatfmtError, DataProblem
@@ -46,7 +45,7 @@ def facts() -> Iterator[tuple[str, object]]:
 
     from ...pipeline import cores
 
-    yield "chatfmt", version("chatfmt")
+    yield "chatfmt", _installed("chatfmt")
     yield "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     core, extras = requirements()
     yield "packages", core
@@ -69,6 +68,8 @@ def _shown(name: str, value: str) -> str:
 
 def requirements() -> tuple[dict[str, str], dict[str, dict[str, str]]]:
     """Return the installed version of each dependency, and of those of each extra for users."""
+    from importlib.metadata import requires
+
     core: dict[str, str] = {}
     extras: dict[str, dict[str, str]] = {}
     for line in requires("chatfmt") or ():
@@ -80,6 +81,8 @@ def requirements() -> tuple[dict[str, str], dict[str, dict[str, str]]]:
 
 
 def _installed(name: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(name)
     except PackageNotFoundError:

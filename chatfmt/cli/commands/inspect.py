@@ -11,7 +11,7 @@ from .. import options, terminal
 from ..options import Sources
 from ..requests import to_recipe
 from ..summary import left_behind, left_out
-from ..workers import worker_processes
+from ..workers import reading_in_workers
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -29,7 +29,7 @@ SHOWN_ROWS = 5
 
 
 @options.declare(options.SELECTION, {"template": options.TEMPLATE["template"]}, {"json": options.REPORT["json"]})
-@worker_processes()
+@reading_in_workers
 def inspect(source: Sources, **given: Any) -> None:
     """Show what is in a dataset and how chatfmt reads it: columns, detected dialect, roles, lengths, problems.
 
@@ -119,7 +119,7 @@ def short(value: Any) -> str:
 
 
 @options.declare(options.SELECTION, options.CHANGES, options.TEMPLATE, options.VIEW, options.CHECK)
-@worker_processes()
+@reading_in_workers
 def check(source: Sources, **given: Any) -> None:
     """List every problem that a conversion of the whole dataset would meet, by reason, with rows.
 

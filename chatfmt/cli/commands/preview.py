@@ -18,7 +18,7 @@ from .. import options, terminal
 from ..options import Sources
 from ..requests import to_recipe
 from ..values import whole_number
-from ..workers import worker_processes
+from ..workers import reading_in_workers
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -77,7 +77,7 @@ def _value(metavar: str, help: str, *names: str, many: bool = False) -> Any:
     html=_value("FILE", "Write a page to browse the rows instead of printing them.", "--html"),
     json=options.REPORT["json"],
 )
-@worker_processes()
+@reading_in_workers
 def preview(source: Sources, **given: Any) -> None:
     """Show rows before and after conversion, with special tokens and trained text marked."""
     from ...pipeline import Scratch

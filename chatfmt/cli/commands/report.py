@@ -12,7 +12,7 @@ from .. import options, terminal
 from ..options import Sources
 from ..requests import to_recipe
 from ..summary import size
-from ..workers import worker_processes
+from ..workers import reading_in_workers
 
 if TYPE_CHECKING:
     from ...recipe import Recipe
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         str | None, typer.Option("-o", "--out", metavar="FILE", help="The page to write; default: report.html.")
     ],
 )
-@worker_processes()
+@reading_in_workers
 def report(source: Sources, **given: Any) -> None:
     """Write one page that shows a dataset: where columns go, lengths, trained text, problems, and rows to read.
 

@@ -15,7 +15,7 @@ from ..completion import completer
 from ..options import Sources
 from ..requests import to_recipe
 from ..summary import left_behind
-from ..workers import worker_processes
+from ..workers import reading_in_workers
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -51,7 +51,7 @@ SPARKS = "▁▂▃▄▅▆▇█"
         typer.Option("--fail-if", help="Exit with 1 if this holds: 'p99_tokens > 4096'. Repeatable.", metavar="EXPR"),
     ],
 )
-@worker_processes()
+@reading_in_workers
 def stats(source: Sources, **given: Any) -> None:
     """Show the figures of all rows: roles, turns, lengths, trained text, scripts, duplicates, problems.
 

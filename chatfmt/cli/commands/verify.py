@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ...stores import is_remote
 from .. import terminal
 from ..options import AsJson
 
@@ -21,6 +20,7 @@ def verify(
 ) -> None:
     """Compare all checksums and counts of an output folder with its manifest; exit code 1 if any differ."""
     from ... import manifest
+    from ...stores import is_remote
 
     place = folder if is_remote(folder) else Path(folder)
     problems, written, card = verify_anywhere(place)
