@@ -105,6 +105,10 @@ def json_values(column: pa.Array) -> list[Any]:
     return [None if text is None else loads(text) for text in column.to_pylist()]
 
 
+MOST_COLUMNS = 100_000
+"""The columns of a row: each takes a tenth of a millisecond, however little it holds."""
+TOO_MANY = f"more than the {MOST_COLUMNS:,} that a row may have"
+_KEYS_AND_VALUES = "keep what they hold as a list of keys and values, or skip such rows with `--on-error skip`"
 CELLS = 1 << 25
 """The most values, absent ones included, that objects with different keys may have as columns."""
 
@@ -115,10 +119,13 @@ def encode_objects(
     """Return the fields of `objects` as columns, keys in order of first appearance, `#keys` last if needed.
 
     With `turns=False` lists of objects become JSON text too, as does everything nested inside a turn.
-    Raises ValueError for a number that is not finite, and for a key named `#keys`; TooManyKeys for more than `cells`.
+    Raises ValueError for a number that is not finite, and for a key named `#keys`; TooManyKeys for more than `cells`,
+    or a row of more than MOST_COLUMNS keys.
     """
     if not objects:
         return {}
+    if turns and (most := max(map(len, objects))) > MOST_COLUMNS:
+        raise TooManyKeys(f"the record has {most:,} keys, {TOO_MANY}", hint=_KEYS_AND_VALUES, code="json.keys")
     names = tuple(objects[0])
     if all(tuple(item) == names for item in objects):
         columns: list[Sequence[Any]] = list(zip(*(item.values() for item in objects), strict=True))
@@ -127,7 +134,7 @@ def encode_objects(
         if len(names) * len(objects) > cells:
             raise TooManyKeys(
                 f"{len(objects):,} objects have {len(names):,} different keys, too many for columns",
-                hint="keep what they hold as a list of keys and values, or skip such rows with `--on-error skip`",
+                hint=_KEYS_AND_VALUES,
                 code="json.keys",
             )
         columns = [[item.get(name, ABSENT) for item in objects] for name in names]

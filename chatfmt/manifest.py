@@ -32,6 +32,7 @@ from msgspec import Struct, field
 
 from .errors import DataProblem, InputError, Location
 from .stores import url_of
+from .whole_files import read_whole
 
 VERSION = 1
 SEMANTICS = "5.23"
@@ -246,7 +247,7 @@ def read_manifest(folder: Path) -> Manifest:
     if not folder.exists():
         raise InputError(f"{folder}: there is no such folder", hint=NAME_A_FOLDER)
     try:
-        return Manifest.from_json(path.read_bytes().decode())
+        return Manifest.from_json(read_whole(path).decode())
     except FileNotFoundError:
         raise InputError(
             f"`{folder}` holds no finished conversion: `{MANIFEST}` is missing",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import yaml
 
+MOST_BYTES = 4 << 20
 MOST_NODES = 100_000
 """Values, with those behind an alias counted each time: a kilobyte of aliases of aliases can stand for billions."""
 MOST_LEVELS = 100

@@ -19,8 +19,9 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from . import plain_yaml
-from .errors import RecipeError, UnknownName, UsageError
+from .errors import InputError, RecipeError, UnknownName, UsageError
 from .validation import UNKNOWN, Problem, key_or_flag, read_fields, to_plain
+from .whole_files import read_whole
 
 DEFAULT_DATE = datetime.date(2024, 7, 26)
 """The date passed to templates by default: fixed, so that a run writes the same bytes on any day."""
@@ -442,7 +443,9 @@ def path_of(source: str) -> Path:
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read the mapping in a YAML file; raises RecipeError with the line of an error or of a repeated key."""
     try:
-        values = plain_yaml.read_yaml(path.read_text(encoding="utf-8"), _loader())
+        values = plain_yaml.read_yaml(read_whole(path, plain_yaml.MOST_BYTES).decode(), _loader())
+    except InputError as error:
+        raise RecipeError(error.message) from None
     except UnicodeDecodeError:
         raise RecipeError(f"`{path}` is not UTF-8 text") from None
     except plain_yaml.InvalidYaml as error:

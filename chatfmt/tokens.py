@@ -23,6 +23,7 @@ from .errors import CheckError, InputError, Location, MissingExtra
 from .schema import Turns
 from .token_spans import Int32Array, MaskArray, Spans, TokenBytes
 from .turn_columns import IntArray, offsets_of, to_lists
+from .whole_files import check_whole
 
 IGNORED = -100
 """The label of tokens that are not trained on."""
@@ -195,7 +196,8 @@ def _find(reference: str, revision: str | None) -> Path:
     path = Path(reference)
     if path.is_dir():
         path = path / "tokenizer.json"
-    if path.is_file():
+    if path.exists() and not path.is_dir():
+        check_whole(path)
         return path
     if path.suffix or reference.count("/") != 1 or reference.startswith((".", os.sep)):
         hint = "--tokenizer needs a tokenizer.json, a folder with one, or a Hub model id"

@@ -13,7 +13,7 @@ import pyarrow as pa
 from .chat import content_blocks, exports, messages, transcripts, trees, untagged_turns
 from .detection.detect import Detection, detect_dialect, used_columns
 from .detection.mixed import mixed
-from .detection.no_dialect import empty_column
+from .detection.no_dialect import empty_column, turns_in_turn
 from .dialect import Dialect
 from .instruction import multiple_choice, prompt_completion, reasoning
 from .kit.columns import ALIASES, SIDE_PARTS, Columns
@@ -23,7 +23,7 @@ from .tool_use import agent_traces, calls_in_text, functions, trajectories
 
 __all__ = [
     "DIALECTS", "Columns", "Detection", "Dialect", "detect", "dropped_rows", "empty_column", "known_parts",
-    "used_columns",
+    "turns_in_turn", "used_columns",
 ]  # fmt: skip
 
 _MODULES = (

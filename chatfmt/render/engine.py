@@ -17,6 +17,7 @@ there, `sandbox.renderer` takes the place of the Jinja engine, and templates are
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -28,6 +29,7 @@ from .jinja.determinism import random_names
 from .jinja_renderer import JinjaRenderer
 from .options import ENGINES, RenderOptions
 from .sandbox import interpreters
+from .sandbox.limits import FOR_ROWS, FOR_SAMPLES, SandboxLimits
 from .sandbox.renderer import Isolation, SandboxRenderer
 from .sandbox.sessions import SandboxSessions
 from .single import TemplateRenderer
@@ -68,8 +70,11 @@ def compile(template: ChatTemplate, options: RenderOptions = DEFAULTS, isolation
     choice = choose_engine(options)
     if needs_sandbox(template, isolation):
         sandbox = SandboxRenderer(template, options, isolation=isolation)
-        traced = choice.engine == "trace"
-        return TracedRenderer(template, options, sandbox, tracer=sandbox.trace) if traced else sandbox
+        if choice.engine != "trace":
+            return sandbox
+        traced = TracedRenderer(template, options, sandbox, tracer=sandbox.trace)
+        sandbox.count_rows = partial(getattr, traced.stats, "rows")
+        return traced
     template.check()
     jinja = JinjaRenderer(template, options)
     if choice.engine == "trace":
@@ -128,7 +133,10 @@ def prestart_sandbox(reference: str | None, isolation: Isolation) -> None:
 
 
 def sandbox_sessions(
-    template: ChatTemplate, isolation: Isolation, renderer: Renderer | None = None
+    template: ChatTemplate,
+    isolation: Isolation,
+    renderer: Renderer | None = None,
+    limits: SandboxLimits = FOR_ROWS,
 ) -> SandboxSessions | None:
     """Return the sandbox in which a `TemplateRenderer` renders this template; None for a template that needs none.
 
@@ -137,7 +145,7 @@ def sandbox_sessions(
     if not needs_sandbox(template, isolation):
         return None
     inner = renderer.fallback if isinstance(renderer, TracedRenderer) else renderer
-    return SandboxSessions(template, isolation, inner if isinstance(inner, SandboxRenderer) else None)
+    return SandboxSessions(template, isolation, inner if isinstance(inner, SandboxRenderer) else None, limits)
 
 
 def template_renderer(
@@ -148,8 +156,8 @@ def template_renderer(
 
 
 def tracer_of(template: ChatTemplate, options: RenderOptions) -> Tracer:
-    """Return the function that traces a template: `tracer.trace`, in a sandbox process if the template needs one."""
-    return SandboxRenderer(template, options).trace if needs_sandbox(template, "auto") else trace
+    """Return what traces a template for samples: `tracer.trace`, in a sandbox process if the template needs one."""
+    return SandboxRenderer(template, options, limits=FOR_SAMPLES).trace if needs_sandbox(template, "auto") else trace
 
 
 def isolation_level(renderer: Renderer) -> str:

@@ -91,3 +91,26 @@ def test_many_keys_take_time_in_proportion(tmp_path: Path, shape: str, command: 
         source.write_text(lines([{"messages": [turn, answer]} for turn in turns]))
     done = run_process(*command, source)
     assert done.returncode == 0
+
+
+def test_more_columns_than_a_row_may_have_are_an_error(tmp_path: Path) -> None:
+    """A million of them took minutes, and the memory of the machine."""
+    most = "more than the 100,000 that a row may have"
+    talk = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
+    keys = own_keys(0, 100_001)
+    (tmp_path / "wide.jsonl").write_text(lines([talk, {**talk, **keys}, talk]))
+    (tmp_path / "wide.csv").write_text(f"{','.join(keys)}\n{','.join('a' * len(keys))}\n")
+    table = pa.table([pa.array([1])] * len(keys), names=[*keys])
+    with pa.ipc.new_file(tmp_path / "wide.arrow", table.schema) as file:
+        file.write_table(table)
+    says = {
+        "wide.jsonl": f" row 1: the record has 100,002 keys, {most} (line 2, byte 88)",
+        "wide.csv": f": the file has 100,001 columns, {most} (line 1, byte 0)",
+        "wide.arrow": f": the file has 100,001 columns, {most}",
+    }
+    for name, text in says.items():
+        done = run_cli("convert", name, "-o", "out.jsonl", cwd=tmp_path)
+        assert done.returncode == (4 if name == "wide.jsonl" else 3)
+        assert done.stderr.decode().splitlines()[0] == f"error: {name}{text}"
+    done = run_cli("convert", "wide.jsonl", "-o", "out.jsonl", "--on-error", "skip", "--max-bad", "1", cwd=tmp_path)
+    assert (done.returncode, len((tmp_path / "out.jsonl").read_text().splitlines())) == (0, 2)

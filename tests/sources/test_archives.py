@@ -61,6 +61,33 @@ def test_members_are_read_like_files_of_a_folder(kind: str, tmp_path: Path) -> N
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_links_in_an_archive_are_named(kind: str, tmp_path: Path) -> None:
+    """A hard link holds the text of a file that is in the archive once; none is read, or followed."""
+    path = tmp_path / f"a.{kind}"
+    if kind == "tar":
+        write_tar(path, {"x.jsonl": ROWS[0]}, "w")
+        with tarfile.open(path, "a") as archive:
+            for name, type in (("hard.jsonl", tarfile.LNKTYPE), ("pipe.jsonl", tarfile.FIFOTYPE)):
+                member = tarfile.TarInfo(name)
+                member.type, member.linkname = type, "x.jsonl"
+                archive.addfile(member)
+    else:
+        write_zip(path, {"x.jsonl": ROWS[0]})
+        with zipfile.ZipFile(path, "a") as added:
+            link = zipfile.ZipInfo("link.jsonl")
+            link.external_attr = 0o120777 << 16
+            added.writestr(link, "x.jsonl")
+    done = run_cli("convert", path.name, "-o", "out.jsonl", cwd=tmp_path)
+    many = (
+        "3 links or devices in `a.tar` (`link.jsonl` …)"
+        if kind == "tar"
+        else "1 link or device in `a.zip` (`link.jsonl`)"
+    )
+    assert done.stderr.decode().splitlines()[0] == f"note: skipped {many}: unpack it to read them"
+    assert (done.returncode, len((tmp_path / "out.jsonl").read_text().splitlines())) == (0, 1)
+
+
 def test_splits_job_arrays_and_the_manifest(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "a.zip", {"train/x.jsonl": ROWS[0], "test/y.jsonl": "\n".join(ROWS[1:])})
     assert questions(path, tmp_path / "test.jsonl", split="test") == ["q", "r"]

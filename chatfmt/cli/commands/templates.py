@@ -159,10 +159,12 @@ def probe_template(
     """Show how a template handles system messages, tools, reasoning etc., and the flags to use with it."""
     from ...render import sandbox_sessions
     from ...render.inspection.probe import probe
+    from ...render.sandbox.limits import FOR_SAMPLES
     from ...render.template.chat_template import ChatTemplate
 
     template = ChatTemplate.load(name)
-    card = probe(template, to_values({"var": var}).get("var", {}), sandbox_sessions(template, "auto"))
+    sessions = sandbox_sessions(template, "auto", limits=FOR_SAMPLES)
+    card = probe(template, to_values({"var": var}).get("var", {}), sessions)
     if as_json:
         terminal.print_json({"schema": 1, **card.as_json()})
         return
@@ -196,12 +198,15 @@ def show_outcome(value: object) -> str:
 @templates.command("train", cls=Command)
 def train_template(name: Name) -> None:
     """Write a template with {% generation %} tags around the text that a model is trained on."""
-    from ...render import RenderOptions, template_renderer
+    from ...render import RenderOptions, sandbox_sessions
+    from ...render.sandbox.limits import FOR_SAMPLES
+    from ...render.single import TemplateRenderer
     from ...render.tagging.tagger import training_template
     from ...render.template.chat_template import ChatTemplate
 
     template = ChatTemplate.load(name)
-    found = training_template(template_renderer(template, RenderOptions(), "auto"))
+    sessions = sandbox_sessions(template, "auto", limits=FOR_SAMPLES)
+    found = training_template(TemplateRenderer(template, RenderOptions(), sessions))
     terminal.check_stdout()
     terminal.print_out(found.text.removesuffix("\n"))
     if found.unknown:

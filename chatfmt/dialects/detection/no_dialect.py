@@ -73,6 +73,13 @@ def empty_column(batches: Sequence[pa.RecordBatch], columns: Columns) -> str:
     return empty_conversation(first, columns) or ""
 
 
+def turns_in_turn(batches: Sequence[pa.RecordBatch], columns: Columns) -> str:
+    """Return the path in the first turn where a list of turns is; empty if there is none."""
+    turns = records_of(next(batch for batch in batches if len(batch)))[0].get("messages")
+    turn = turns[0] if isinstance(turns, list) and turns else None
+    return next((path for path, _ in _nested_turns(turn, columns) if isinstance(value_at(turn, path), list)), "")
+
+
 def no_turns(batches: Sequence[pa.RecordBatch], columns: Columns) -> DialectError:
     """Return the error for the first of rows that are all conversations without turns."""
     batch = next(batch for batch in batches if len(batch))

@@ -21,7 +21,10 @@ from ...json_columns import JSON, MEDIUM, TEXT, with_column
 from ...schema import MEDIA
 from ...sources import InputSplit
 from ...turn_columns import lengths_of, rows_of_turns, to_lists
+from ...whole_files import is_regular, read_whole
 
+MOST_BYTES = 2**31 - 1
+"""Bytes of a file, of which a column of Arrow can hold no more."""
 BATCH_BYTES = 32 << 20
 """Bytes of media that are in memory at a time, or those of one row if it has more."""
 
@@ -92,7 +95,7 @@ def _medium(path: str, folder: str | None) -> dict[str, bytes | str | None]:
             hint="--media-root DIR names a folder around it",
             code="media.file",
         )
-    if not Path(full).is_file():
+    if not is_regular(Path(full)):
         hint = "--media-root DIR names the folder, --on-error skip drops such rows"
         raise RowError(f"there is no file `{name}` in `{_shown(root)}`", hint=hint, code="media.file")
     return {"bytes": None, "path": full}
@@ -142,7 +145,7 @@ def _filled(batch: pa.RecordBatch, names: Sequence[str]) -> pa.RecordBatch:
     for name in names:
         column = batch.column(name)
         read = [
-            None if path is None else {"bytes": Path(path).read_bytes(), "path": Path(path).name}
+            None if path is None else {"bytes": read_whole(Path(path), MOST_BYTES), "path": Path(path).name}
             for path in _paths(column)
         ]
         items = pc.coalesce(pa.array(read, MEDIUM), column.flatten())

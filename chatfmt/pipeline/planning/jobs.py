@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from ... import dialects, mapping, media, render, trainers, views
 from ...dialects import Columns, Detection
-from ...errors import DialectError, RowError, UnknownName, UsageError, located
+from ...errors import DialectError, NoDialect, RowError, UnknownName, UsageError, located
 from ...field_path import top_level
 from ...manifest import fingerprint
 from ...recipe import Recipe
@@ -295,6 +295,13 @@ def detect(recipe: Recipe, sample: Sequence[pa.RecordBatch], fields: mapping.Fie
         dialect = "messages" if recipe.dialect in ("auto", "mixed") else recipe.dialect
         columns = columns.adding({"messages": dialects.empty_column(sample, columns)})
         return Detection(dialect, columns, 0, 0, str(error), names, ())
+    except NoDialect as error:
+        if recipe.groups_rows and (inside := dialects.turns_in_turn(sample, columns)):
+            joined = "--explode messages --map messages=messages joins their turns"
+            several = f"`messages` holds several conversations: {joined}, without --group-by each is a row"
+            alone = f"each row holds a conversation, in `{inside}`: leave out --group-by"
+            error.hint = several if inside == "messages" else alone
+        raise
     detection = with_media_of_text(detection, names)
     check_keys(recipe, detection, sample)
     return detection if fields.is_empty else with_source_columns(detection, fields, names)

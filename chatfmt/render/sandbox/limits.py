@@ -48,6 +48,8 @@ class SandboxLimits(Struct, frozen=True):
         return asdict(self)
 
 
+FOR_ROWS, FOR_SAMPLES = SandboxLimits(), SandboxLimits(steps=50_000, string=1_000_000, output=2_000_000)
+"""The limits for rows, and for the short conversations that chatfmt makes to find out what a template does."""
 _CONTAINERS_PER_STEP = 16
 """The number of containers that are measured in the time of a step."""
 

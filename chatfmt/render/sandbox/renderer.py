@@ -11,7 +11,7 @@ import builtins
 import contextlib
 import datetime
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast
 
 import jinja2
@@ -27,16 +27,18 @@ from ..options import SPANS, RenderOptions
 from ..template.chat_template import ChatTemplate
 from ..trace.program import OPERATIONS, QUESTIONS, Program, Untraceable
 from ..trace.tracer import Inputs
-from .limits import SandboxLimits
+from .limits import FOR_ROWS, SandboxLimits
 from .process import SandboxDied, SandboxProcess, is_error, take_process
 
 Isolation = Literal["auto", "required", "off"]
 ISOLATIONS: tuple[Isolation, ...] = ("auto", "required", "off")
 ROWS = 64
-"""Rows per request: enough to make the round trip cheap, few enough to find a failing row soon."""
+"""The most rows per request: enough to make the round trip cheap, few enough to find a failing row soon."""
 GROWTH = 1000
 """The most times a traced expression may be longer than its input; beyond that, the sandbox process computes it."""
-DEFAULTS = SandboxLimits()
+REFUSED_ROWS = 20
+"""The rows that may cost too much, besides 1% of all, before the template is refused; each takes about a second."""
+_DIED = ["OverLimit", "the template takes too long or too much memory", None]
 
 
 class SandboxRenderer:
@@ -51,13 +53,17 @@ class SandboxRenderer:
         template: ChatTemplate,
         options: RenderOptions,
         *,
-        limits: SandboxLimits = DEFAULTS,
+        limits: SandboxLimits = FOR_ROWS,
         isolation: Isolation = "auto",
     ) -> None:
         if isolation not in ISOLATIONS:
             raise UnknownName.of("isolation", isolation, ISOLATIONS)
         self.template, self.options = template, options
         self.limits, self.isolation = limits, isolation
+        self.count_rows: Callable[[], int] = int
+        """Returns the rows of the run so far, those that are replayed without this renderer included."""
+        self._rows, self._refused, self._rows_at_once = 0, 0, 1
+        self._spent: TemplateError | None = None
         self._endless: dict[str, Untraceable] = {}
         self._process = self._start()
         self.level = str(self._process.state["level"])
@@ -121,22 +127,40 @@ class SandboxRenderer:
         """Return one answer per row, as `worker.render_rows` yields them for these rows and shared values.
 
         `is_json` says that all values are known to be JSON. If the process dies, restart it and send the rows one by
-        one.
+        one. Raises TemplateError if so many rows cost too much that they would take up the run.
         """
-        message = {
-            "do": "render", "prompt": request.generation_prompt, "spans": request.spans, "rows": rows, "shared": shared,
-        }  # fmt: skip
-        try:
-            return self._process.request(_to_json(message, is_json), len(rows), _is_outcome)
-        except SandboxDied:
-            self._restart()
-        if len(rows) == 1:
-            return [{"error": ["OverLimit", "the template takes too long or too much memory", None]}]
-        answers: list[Any] = []
-        for row in rows:
-            answers += self.answers([row], shared, request, is_json=is_json)
-            check_text_size(sum(len(each[0] or "") for each in answers if isinstance(each, list)), len(rows))
-        return answers
+        if self._spent is not None:
+            raise self._spent
+        self._rows += len(rows)
+        message = {"do": "render", "prompt": request.generation_prompt, "spans": request.spans, "shared": shared}
+        found: list[Any] = []
+        alone_until = 0
+        while (start := len(found)) < len(rows):
+            some = rows[start : start + (1 if start < alone_until else self._rows_at_once)]
+            try:
+                answers = self._process.request(_to_json({**message, "rows": some}, is_json), len(some), _is_outcome)
+            except SandboxDied as died:
+                self._restart()
+                tried_alone, alone_until = start < alone_until, max(alone_until, start + len(some))
+                if not tried_alone and (len(some) > 1 or not died.out_of_time):
+                    continue
+                answers = [{"error": _DIED}]
+            self._rows_at_once = 1 if self._count_refused(answers) else min(8 * self._rows_at_once, ROWS)
+            found += answers
+            check_text_size(sum(len(each[0] or "") for each in found if isinstance(each, list)), len(rows))
+        return found
+
+    def _count_refused(self, answers: Sequence[Any]) -> int:
+        """Return how many of some rows cost too much; raises TemplateError if these are too many in all."""
+        failed = (each["error"] for each in answers if isinstance(each, dict) and "error" in each)
+        errors = [error for error in failed if error[0] == "OverLimit"]
+        self._refused += sum(REFUSED_ROWS // 2 if error is _DIED else 1 for error in errors)
+        rows = max(self._rows, self.count_rows())
+        if self._refused > REFUSED_ROWS + rows // 100:
+            message = f"{errors[-1][1]}, and does so in too many rows"
+            self._spent = _template_error(self.template.name, ["OverLimit", message, None])
+            raise self._spent
+        return len(errors)
 
     def _outcome(self, row: int, answer: Any, failures: Failures) -> tuple[str | None, Any]:
         if answer is None:
@@ -153,7 +177,7 @@ class SandboxRenderer:
     def trace(self, source: str, inputs: Inputs, *, deep: bool = False) -> Program | Untraceable:
         """Run `tracer.trace` in the sandbox process; programs that could cost much to replay count as untraceable.
 
-        A text whose tracing ended the process is not traced again.
+        A text whose tracing ended the process is not traced again. Raises TemplateError as a call does.
         """
         if source in self._endless:
             return self._endless[source]
@@ -169,6 +193,8 @@ class SandboxRenderer:
             return self._endless[source]
         if "program" in answer:
             return _to_program(answer["program"])
+        if self._count_refused([answer]):
+            return Untraceable(answer["error"][1].replace("the template", "it", 1))
         if "error" in answer:
             return Untraceable(f"it raises {answer['error'][0]}")
         return Untraceable(answer["reason"], bool(answer.get("every_row")))

@@ -16,6 +16,7 @@ from ..options import RenderOptions
 from ..single import Chat
 from ..template.chat_template import ChatTemplate
 from ..types import Moment
+from .limits import FOR_ROWS, SandboxLimits
 from .renderer import Isolation, SandboxRenderer, template_exception
 
 PROCESSES = 4
@@ -25,8 +26,14 @@ PROCESSES = 4
 class SandboxSessions:
     """Render for a `TemplateRenderer` in sandbox processes; raises what the template raised there."""
 
-    def __init__(self, template: ChatTemplate, isolation: Isolation, shared: SandboxRenderer | None = None) -> None:
-        self._template, self._isolation, self._shared = template, isolation, shared
+    def __init__(
+        self,
+        template: ChatTemplate,
+        isolation: Isolation,
+        shared: SandboxRenderer | None = None,
+        limits: SandboxLimits = FOR_ROWS,
+    ) -> None:
+        self._template, self._isolation, self._shared, self._limits = template, isolation, shared, limits
         self._open: dict[tuple[str, Moment], SandboxRenderer] = {}
         self._refused: dict[tuple[str, Moment], TemplateError] = {}
 
@@ -63,7 +70,7 @@ class SandboxSessions:
         """Start a process; a text that does not compile is remembered and not tried again."""
         template = ChatTemplate(self._template.name, text, self._template.special_tokens, origin=self._template.origin)
         try:
-            return SandboxRenderer(template, RenderOptions(date=date), isolation=self._isolation)
+            return SandboxRenderer(template, RenderOptions(date=date), limits=self._limits, isolation=self._isolation)
         except TemplateError as error:
             self._refused[text, date] = error
             raise

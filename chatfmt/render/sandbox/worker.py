@@ -36,7 +36,7 @@ from ..trace.program import Untraceable
 from ..trace.tracer import Inputs, trace
 from ..types import Moment
 from .framing import read_frame, to_frame
-from .limits import SandboxLimits, compile_limited, limited
+from .limits import FOR_SAMPLES, OverLimit, SandboxLimits, compile_limited, limited
 from .seccomp import die_with_parent, lock_process
 
 FLUSH_SIZE = 1 << 16
@@ -180,7 +180,8 @@ def trace_row(setup: Setup, request: Mapping[str, Any]) -> Iterator[Answer]:
     """Yield the program of one conversation, or the reason why there is none."""
 
     def answer() -> Answer:
-        setup.templates.check(request["text"])  # the tracer compiles in its own way, within the same limits
+        if count_steps(setup, request) > FOR_SAMPLES.steps:  # tracing takes many times as long as rendering
+            return {"reason": f"it takes more than {FOR_SAMPLES.steps:,} steps", "every_row": False}
         inputs = Inputs(
             request["messages"],
             request["tools"],
@@ -195,6 +196,22 @@ def trace_row(setup: Setup, request: Mapping[str, Any]) -> Iterator[Answer]:
         return {"program": found.to_json()}
 
     yield _attempt(answer)
+
+
+def count_steps(setup: Setup, request: Mapping[str, Any]) -> int:
+    """Return the steps that rendering the conversation takes, since tracing it counts none.
+
+    Raises OverLimit, MemoryError, and what compiling raises.
+    """
+    template = setup.templates.start_row(request["text"])
+    messages, others = normalise_messages(request["messages"]), (request["tools"], request["documents"])
+    try:
+        setup.render(messages, *others, request["variables"], generation_prompt=request["prompt"], spans=False)
+    except (OverLimit, MemoryError):
+        raise
+    except Exception:
+        pass  # the tracer meets the same error
+    return int(template.environment.steps)  # type: ignore[attr-defined]
 
 
 ANSWERS: dict[str, Callable[[Setup, Mapping[str, Any]], Iterator[Answer]]] = {

@@ -7,6 +7,7 @@ replace those of tokenizer_config.json entirely; `chat_template` there is text, 
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 from msgspec import Struct
 
 from ...errors import InputError
+from ...whole_files import read_whole
 from .special_tokens import NAMED, class_defaults, special_tokens, tokenizer_class
 
 NO_TEMPLATE = "template.none"
@@ -55,8 +57,7 @@ class ModelTemplates(Struct, frozen=True):
 def read_text(path: Path) -> str:
     """Return the text of a UTF-8 file with `\\r\\n` and `\\r` read as `\\n`, as transformers does; a BOM stays."""
     try:
-        with path.open(encoding="utf-8") as file:
-            return file.read()
+        return io.TextIOWrapper(io.BytesIO(read_whole(path)), encoding="utf-8").read()
     except UnicodeDecodeError as error:
         raise InputError(f"`{path}` is not UTF-8: byte {error.start}", hint="save it as UTF-8") from error
     except OSError as error:

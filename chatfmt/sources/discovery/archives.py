@@ -10,10 +10,13 @@ its size is refused.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import stat
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
+
+from msgspec import Struct
 
 from ...errors import InputError, Location, MissingExtra, UnknownName, UsageError
 from ...scratch_folder import explained, write
@@ -24,8 +27,17 @@ SPREADSHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
 _CARD = "README.md"
 _HEAD = 64 << 10
 """Bytes at the start of a file that show what it is."""
-Unpack = Callable[[Path, Path, str | None], str | None]
-"""Unpacks a file to a folder; given the name of a sheet or None, it returns that of the sheet that it read."""
+
+
+class Unpacked(Struct, frozen=True):
+    """The name of the sheet that was read of a spreadsheet, and what there is to say about an archive."""
+
+    sheet: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+Unpack = Callable[[Path, Path, str | None], Unpacked]
+"""Unpacks a file to a folder, given the name of a sheet or None."""
 
 
 def unpacker(path: Path) -> Unpack | None:
@@ -57,24 +69,27 @@ def _is_tar(head: bytes, path: Path) -> bool:
     return head[257:262] == b"ustar"
 
 
-def _unpack_zip(path: Path, folder: Path, name: str | None) -> None:
+def _unpack_zip(path: Path, folder: Path, name: str | None) -> Unpacked:
     """Write the data files of a zip archive to a folder."""
     from zipfile import ZipFile
 
     with _damaged(path), ZipFile(path) as archive:
         members = [info for info in archive.infolist() if not info.is_dir() and _is_wanted(info.filename)]
-        _write_members(path, folder, ((info.filename, archive.open(info)) for info in members))
+        links = {info.filename for info in members if stat.S_ISLNK(info.external_attr >> 16)}
+        contents = ((info.filename, None if info.filename in links else archive.open(info)) for info in members)
+        return _write_members(path, folder, contents)
 
 
-def _unpack_tar(path: Path, folder: Path, name: str | None) -> None:
-    """Write the data files of a tar archive, compressed or not, to a folder; links are not followed."""
+def _unpack_tar(path: Path, folder: Path, name: str | None) -> Unpacked:
+    """Write the data files of a tar archive, compressed or not, to a folder."""
     import tarfile
 
     head = next(file_chunks(str(path), size=_HEAD), b"")
     stream = _Stream(decompressed(file_chunks(str(path)), compression_of(head), str(path)))
     with _damaged(path), tarfile.open(fileobj=stream, mode="r|") as archive:  # type: ignore[call-overload]
-        members = (member for member in archive if member.isfile() and _is_wanted(member.name))
-        _write_members(path, folder, ((member.name, archive.extractfile(member)) for member in members))
+        members = (member for member in archive if not member.isdir() and _is_wanted(member.name))
+        contents = ((each.name, archive.extractfile(each) if each.isfile() else None) for each in members)
+        return _write_members(path, folder, contents)
 
 
 class _Stream:
@@ -94,8 +109,11 @@ def _is_wanted(name: str) -> bool:
     return format_by_name(name) is not None or PurePosixPath(name).name == _CARD
 
 
-def _write_members(path: Path, folder: Path, members: Iterable[tuple[str, IO[bytes] | None]]) -> None:
-    """Write members below the folder; raises InputError without any, or if they are far larger than the archive."""
+def _write_members(path: Path, folder: Path, members: Iterable[tuple[str, IO[bytes] | None]]) -> Unpacked:
+    """Write members below the folder, and return a note on those without content: links and devices.
+
+    Raises InputError without any others, or if they are far larger than the archive.
+    """
     size, written = path.stat().st_size, 0
 
     def chunks_of(content: IO[bytes]) -> Iterator[bytes]:
@@ -105,31 +123,36 @@ def _write_members(path: Path, folder: Path, members: Iterable[tuple[str, IO[byt
             check_ratio(written, size, str(path))
             yield chunk
 
+    left: list[str] = []
     targets: set[Path] = set()
     for name, content in members:
-        target = folder.joinpath(
-            *(part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", ".."))
-        )
-        if target in targets:
-            raise InputError(
-                f"the archive has two files named `{name}`",
-                hint="unpack it, and name its files",
-                at=Location(str(path)),
-                code="file.duplicate",
-            )
+        if content is None:
+            left.append(name)
+            continue
+        target = _target(path, folder, name, targets)
         targets.add(target)
-        if "\0" in name or target.is_dir() or any(part.is_file() for part in target.parents):
-            raise InputError(
-                f"the archive has a file `{name}` that cannot be beside the others",
-                code="file.damaged", at=Location(str(path)), hint="unpack it and name a file",
-            )  # fmt: skip
         with explained(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-        assert content is not None  # only of a link
         with content:
             write(target, chunks_of(content))
     if not any(file.is_file() and file.name != _CARD for file in folder.rglob("*")):
         raise InputError(f"no data files in `{path}`", code="file.missing", hint="unpack it and name a file")
+    many = "1 link or device" if len(left) == 1 else f"{len(left):,} links or devices"
+    named = f"`{left[0]}`{' …' * (len(left) > 1)}" if left else ""
+    return Unpacked(notes=(f"skipped {many} in `{path}` ({named}): unpack it to read them",) if left else ())
+
+
+def _target(path: Path, folder: Path, name: str, others: Collection[Path]) -> Path:
+    """Return where a member is written: never outside of the folder; raises InputError if another is there."""
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    target = folder.joinpath(*(part for part in parts if part not in ("/", "..")))
+    if target in others:
+        message, hint = f"the archive has two files named `{name}`", "unpack it, and name its files"
+        raise InputError(message, hint=hint, at=Location(str(path)), code="file.duplicate")
+    if "\0" in name or target.is_dir() or any(part.is_file() for part in target.parents):
+        message, hint = f"the archive has a file `{name}` that cannot be beside the others", "unpack it and name a file"
+        raise InputError(message, hint=hint, at=Location(str(path)), code="file.damaged")
+    return target
 
 
 @contextmanager
@@ -144,8 +167,8 @@ def _damaged(path: Path) -> Iterator[None]:
         raise InputError(f"the archive cannot be read: {error}", code="file.damaged", at=Location(str(path))) from None
 
 
-def _unpack_sheet(path: Path, folder: Path, name: str | None) -> str:
-    """Write a sheet as CSV to a folder, and return its name; raises UsageError if there are several to choose from."""
+def _unpack_sheet(path: Path, folder: Path, name: str | None) -> Unpacked:
+    """Write a sheet as CSV to a folder; raises UsageError if there are several to choose from."""
     import csv
 
     try:
@@ -163,7 +186,7 @@ def _unpack_sheet(path: Path, folder: Path, name: str | None) -> str:
     text = io.StringIO(newline="")
     csv.writer(text, quoting=csv.QUOTE_ALL).writerows([_cell(cell) for cell in row] for row in sheets[chosen])
     write(folder / "sheet.csv", [text.getvalue().encode()])
-    return chosen
+    return Unpacked(chosen)
 
 
 def _check_size(path: Path) -> None:

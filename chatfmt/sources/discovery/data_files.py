@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from ...errors import InputError, Location, UsageError
 from ...plain_yaml import InvalidYaml, read_yaml
+from ...whole_files import read_whole
 from .sniff import FORMAT_BY_SUFFIX, format_by_name
 from .split_slices import unknown
 
@@ -173,7 +174,7 @@ def _matching(root: Path, glob: str) -> list[Path]:
 def read_card(root: Path) -> dict[str, Any]:
     """The metadata at the top of README.md, empty if there is none. Raises InputError for invalid YAML."""
     card = root / "README.md"
-    text = inside(root, card).read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
+    text = read_whole(inside(root, card)).decode(errors="replace") if card.is_file() else ""
     return card_metadata(text, str(card))
 
 
@@ -268,7 +269,7 @@ def _files_of_state(root: Path) -> list[Path]:
 def _list_in(path: Path, key: str) -> list[Any]:
     """Read the list at a key of a JSON file."""
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(read_whole(path))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"cannot read: {error}", code="file.damaged", at=Location(str(path))) from None
     found = value.get(key, []) if isinstance(value, dict) else None

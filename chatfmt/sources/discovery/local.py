@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...errors import InputError, Location
+from ...whole_files import is_regular
 from ..bytes.text import content
 from ..bytes.unchanged import file_identity
 from ..formats.columnar import check_parquet
@@ -16,7 +17,7 @@ from .sniff import detect_format
 def local_file(path: Path, options: ParseOptions, shown: str | None = None) -> SourceFile:
     """Describe the file at `path`, named `shown` in messages. Raises InputError if it is missing, empty or not data."""
     shown = (str(path) if shown is None else shown).encode(errors="backslashreplace").decode()
-    if not path.is_file():
+    if not is_regular(path):
         hint = "a file is read more than once: pipe rows in instead, `… | chatfmt convert -`"
         raise InputError(f"`{path}` is not a regular file", code="file.missing", hint=hint)
     size, identity = path.stat().st_size, file_identity(str(path))

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from ...errors import InputError, edit_distance, nearest
 from ...scratch_folder import explained
 from ...stores import is_remote
+from ...whole_files import is_regular
 from ..bytes.compression import SUFFIXES
 from ..bytes.unchanged import file_identity
 from ..model import DEFAULTS, ParseOptions, Source, SourceFile
@@ -67,12 +68,12 @@ def resolve(
         return _from_folder(
             source, path, find_splits(path, name=name, data_files=data_files, data_dir=data_dir), split, options
         )
-    if unpack_to is not None and path.is_file() and (unpack := archives.unpacker(path)):
-        with explained(unpack_to):
-            folder = Path(tempfile.mkdtemp(dir=unpack_to, prefix="unpacked-"))
-        sheet = unpack(path, folder, name)
-        members = find_splits(folder, name=None if sheet else name, data_files=data_files, data_dir=data_dir)
-        return _with_sheet(_from_folder(source, folder, members, split, options), path, sheet)
+    if unpack_to is not None and is_regular(path) and (unpack := archives.unpacker(path)):
+        folder = _new_folder(unpack_to)
+        unpacked = unpack(path, folder, name)
+        members = find_splits(folder, name=None if unpacked.sheet else name, data_files=data_files, data_dir=data_dir)
+        inside = _from_folder(source, folder, members, split, options)
+        return _with_sheet(replace(inside, notes=(*unpacked.notes, *inside.notes)), path, unpacked.sheet)
     return _from_files(source, [path], options)
 
 
@@ -91,6 +92,11 @@ def named_files(
     else:
         found = {"train": _globbed(os.path.join(glob.escape(str(folder)), _path(source)))} if not path.exists() else {}  # noqa: PTH118
     return {split: list(map(str, paths)) for split, paths in found.items()}
+
+
+def _new_folder(parent: Path) -> Path:
+    with explained(parent):
+        return Path(tempfile.mkdtemp(dir=parent, prefix="unpacked-"))
 
 
 def _with_sheet(source: Source, path: Path, sheet: str | None) -> Source:

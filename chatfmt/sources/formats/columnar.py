@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from ...arrow_values import as_integers, to_values
 from ...errors import InputError, Location, located
 from ...features import declared_features, declared_type
-from ...json_columns import JSON, TEXT, is_turns, json_array, to_plain
+from ...json_columns import JSON, MOST_COLUMNS, TEXT, TOO_MANY, is_turns, json_array, to_plain
 from ...schema import KEYS, ROW
 from ...stores import is_remote
 from ...turn_columns import fields_of, rows_of_turns, struct_of, with_turns
@@ -237,6 +237,8 @@ def _dictionary_bytes(uri: str, chunk: Any) -> int:
 
 
 def _columns_to_read(schema: pa.Schema, columns: Sequence[str] | None, shown: str) -> list[str] | None:
+    if len(schema) > MOST_COLUMNS:
+        raise InputError(f"the file has {len(schema):,} columns, {TOO_MANY}", code="file.schema", at=Location(shown))
     names = Counter(schema.names)
     twice = next((name for name, count in names.items() if count > 1), None)
     if twice is not None:

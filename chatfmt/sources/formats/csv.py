@@ -17,7 +17,7 @@ import pyarrow as pa
 from msgspec.structs import replace
 
 from ...errors import InputError, Location, RowError, UsageError
-from ...json_columns import TEXT
+from ...json_columns import MOST_COLUMNS, TEXT, TOO_MANY
 from ...schema import KEYS, ROW
 from ..json.record_batch import SHOWN_BYTES, Record, explain_encoding, raise_bad, report_bad, too_large_error
 from ..json.strict import PLAIN_TEXT
@@ -87,6 +87,9 @@ def read_header(records: Iterator[CsvRecord], options: ParseOptions) -> tuple[tu
     first = next(records, None)
     if first is None:
         return (), iter(())
+    if len(first[0]) > MOST_COLUMNS:
+        at, hint = first[1]().location(), "use `--delimiter` if the fields are separated by another character"
+        raise InputError(f"the file has {len(first[0]):,} columns, {TOO_MANY}", code="csv.header", at=at, hint=hint)
     if not options.header:
         return tuple(f"column{number}" for number in range(1, len(first[0]) + 1)), chain([first], records)
     names = tuple(first[0])

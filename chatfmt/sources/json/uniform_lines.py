@@ -51,7 +51,10 @@ def line_ends(block: bytes) -> Positions:
 def _schema_of(line: bytes) -> pa.Schema | None:
     """The schema of the object on a line; None if it has values other than strings and turns of strings."""
     try:
-        fields = encode_objects([parse_object(line)])
+        record = parse_object(line)
+        if not {str, list}.issuperset(map(type, record.values())):
+            return None
+        fields = encode_objects([record])
     except (RowError, ValueError):
         return None
     if not line.startswith(b"{") or not fields or not fields.keys().isdisjoint((ROW, KEYS)):

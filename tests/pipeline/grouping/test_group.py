@@ -374,3 +374,31 @@ def test_a_number_is_one_key_however_it_is_written(tmp_path: Path) -> None:
     chatfmt.convert(recipe, tmp_path / "out.jsonl")
     made = [json.loads(line)["messages"] for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [[turn["content"] for turn in turns] for turns in made] == [["t0", "t1", "t2"], ["t3", "t4"], ["t5"]]
+
+
+SEVERAL = (
+    "`messages` holds several conversations: --explode messages --map messages=messages joins their turns, "
+    "without --group-by each is a row"
+)
+
+
+@pytest.mark.parametrize(
+    ("row", "hint"),
+    [
+        ({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}, SEVERAL),
+        ({"conversations": [{"from": "human", "value": "a"}]}, "each row holds a conversation, in `conversations`: "),
+        (
+            {"turn": {"messages": [{"role": "user", "content": "a"}]}},
+            "each row holds a conversation, in `turn.messages`: ",
+        ),
+    ],
+)
+def test_the_hint_for_rows_that_are_conversations_leads_to_them(tmp_path: Path, row: dict[str, Any], hint: str) -> None:
+    for ids in ("aab", "ab"):
+        (tmp_path / "in.jsonl").write_text("".join(json.dumps({"id": each, **row}) + "\n" for each in ids))
+        done = run_cli("convert", "in.jsonl", "--group-by", "id", "-o", "out.jsonl", cwd=tmp_path)
+        assert (done.returncode, done.stderr.decode()) == (
+            2,
+            "error: in.jsonl: no dialect fits: the columns are `id`, `messages`\n"
+            f"hint: {hint}{'' if hint is SEVERAL else 'leave out --group-by'}\n",
+        )

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from chatfmt import json_columns
 from chatfmt.errors import RenderError, TemplateError, UnknownName
-from chatfmt.render import ChatTemplate, JinjaRenderer, RenderOptions
+from chatfmt.render import ChatTemplate, JinjaRenderer, RenderOptions, compile
 from chatfmt.render.sandbox import interpreters
 from chatfmt.render.sandbox import process as process_module
 from chatfmt.render.sandbox import renderer as renderer_module
@@ -272,3 +272,42 @@ class TestTrace:
         assert isinstance(
             renderer_module._checked(replace(good, guards=((("nonsense", ("leaf", ())), True),))), Untraceable
         )
+
+
+ENDLESS = "{% if 'x' in messages[0].content %}{% for i in range(9999) %}{% for j in range(99) %}{% endfor %}{% endfor %}{% endif %}ok"
+
+COSTS_MORE = "{% for i in range(60 * messages[0].content | length) %}{% for j in range(999) %}{% endfor %}{% endfor %}"
+
+
+def chats_of(texts: list[str]) -> ConversationBatch:
+    return ConversationBatch(json_columns.encode_conversations([[{"role": "user", "content": text}] for text in texts]))
+
+
+def test_a_template_that_costs_too_much_in_many_rows_is_refused() -> None:
+    """More rows than 20 and 1% of all; those that are replayed without the sandbox count among all."""
+    limits, message = SandboxLimits(steps=1000), "the template takes more than 1,000 steps"
+    for engine in ("jinja", "auto"):
+        renderer = compile(template(ENDLESS), RenderOptions(engine=engine), "auto")
+        sandbox = renderer.fallback if isinstance(renderer, TracedRenderer) else renderer
+        assert isinstance(sandbox, SandboxRenderer)
+        sandbox.close()
+        sandbox.limits = limits
+        sandbox._process = sandbox._start()
+        failures: list[RenderError] = []
+        texts = renderer(chats_of(["a"] * 1000 + ["x"] * 25), failures=failures).text.to_pylist()
+        assert texts == ["ok"] * 1000 + [None] * 25
+        assert {failure.message for failure in failures} == {message}
+        for _ in range(2):
+            with pytest.raises(TemplateError) as caught:
+                renderer(chats_of(["x"] * 10), failures=[])
+            assert caught.value.code == "template.limit"
+            assert caught.value.message.endswith(f"is refused: {message}, and does so in too many rows")
+        sandbox.close()
+
+
+def test_what_a_costly_conversation_takes_is_found_before_it_is_traced() -> None:
+    renderer = SandboxRenderer(template(COSTS_MORE), RenderOptions())
+    for text, steps in (("x", "50,000"), ("x" * 40, "1,000,000")):
+        found = renderer.trace(COSTS_MORE, Inputs([{"role": "user", "content": text}]))
+        assert found == Untraceable(f"it takes more than {steps} steps")
+    renderer.close()
