@@ -108,7 +108,7 @@ def json_values(column: pa.Array) -> list[Any]:
 MOST_COLUMNS = 100_000
 """The columns of a row: each takes a tenth of a millisecond, however little it holds."""
 TOO_MANY = f"more than the {MOST_COLUMNS:,} that a row may have"
-_KEYS_AND_VALUES = "keep what they hold as a list of keys and values, or skip such rows with `--on-error skip`"
+_KEYS_AND_VALUES = "keep what they hold as a list of keys and values"
 CELLS = 1 << 25
 """The most values, absent ones included, that objects with different keys may have as columns."""
 

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from . import plain_yaml
-from .errors import InputError, RecipeError, UnknownName, UsageError
+from .errors import RecipeError, UnknownName, UsageError
 from .validation import UNKNOWN, Problem, key_or_flag, read_fields, to_plain
 from .whole_files import read_whole
 
@@ -441,11 +441,9 @@ def path_of(source: str) -> Path:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read the mapping in a YAML file; raises RecipeError with the line of an error or of a repeated key."""
+    """Read the mapping in a YAML file; raises RecipeError with the line of an error, and as `read_whole`."""
     try:
         values = plain_yaml.read_yaml(read_whole(path, plain_yaml.MOST_BYTES).decode(), _loader())
-    except InputError as error:
-        raise RecipeError(error.message) from None
     except UnicodeDecodeError:
         raise RecipeError(f"`{path}` is not UTF-8 text") from None
     except plain_yaml.InvalidYaml as error:

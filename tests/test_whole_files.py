@@ -30,7 +30,7 @@ def test_a_file_that_would_fill_the_memory_is_not_read(tmp_path: Path, kind: str
     with path.open("wb") as file:
         file.truncate(1 << 40)
     done = run_cli("convert", *COMMANDS[kind], "-o", "out.parquet", cwd=tmp_path)
-    assert done.returncode == (2 if kind == "recipe" else 3)
+    assert done.returncode == 3
     says = f"{path.relative_to(tmp_path)}` has 1,099,511,627,776 bytes, more than the "
     assert done.stderr.decode().startswith("error: `") and says in done.stderr.decode()
     assert not (tmp_path / "out.parquet").exists()
@@ -45,7 +45,7 @@ def test_a_file_without_a_size_that_has_text_is_not_read(tmp_path: Path, kind: s
     (tmp_path / "row.jsonl").write_text(ROW)
     path.symlink_to("/proc/self/mounts")
     done = run_cli("convert", *COMMANDS.get(kind, ("x.jsonl",)), "-o", "out.parquet", cwd=tmp_path)
-    assert done.returncode == (2 if kind == "recipe" else 3)
+    assert done.returncode == 3
     assert f"{path.relative_to(tmp_path)}` is not a regular file\n" in done.stderr.decode()
 
 
