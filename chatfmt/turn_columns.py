@@ -33,13 +33,14 @@ def contains(texts: pa.Array, text: str) -> pa.BooleanArray:
     return pc.match_substring_regex(texts, re.escape(text))
 
 
-def starts_with_any(texts: pa.StringArray, characters: bytes) -> bool:
-    """Return whether one of the texts starts with one of these ASCII characters."""
+def starting_with(texts: pa.StringArray, characters: bytes) -> pa.StringArray:
+    """Return the texts that start with one of these ASCII characters."""
     offsets = np.frombuffer(texts.buffers()[1] or b"", np.int32)[texts.offset :][: len(texts) + 1]
-    starts = offsets[:-1][np.diff(offsets) > 0]
+    filled = np.flatnonzero(np.diff(offsets))
     is_one = np.zeros(256, np.bool_)
     is_one[list(characters)] = True
-    return bool(is_one[np.frombuffer(texts.buffers()[2] or b"", np.uint8)[starts]].any())
+    first = np.frombuffer(texts.buffers()[2] or b"", np.uint8)[offsets[filled]]
+    return texts.take(integers(filled[is_one[first]]))
 
 
 def lengths_of(column: pa.ListArray) -> IntArray:

@@ -30,9 +30,10 @@ def worker_processes(executor: str = "processes", *modules: str) -> Iterator[Non
     Workers import what converts data and `modules`; pandas is kept out of all processes.
     """
     from .. import executors
-    from ..executors.worker_main import without_pandas
+    from ..executors.worker_main import keep_memory, without_pandas
 
     without_pandas()
+    keep_memory()
     forks = executor in executors.EXECUTORS and executors.EXECUTORS[executor].forks
     with (
         terminal.warnings_printed(),

@@ -53,6 +53,8 @@ class ReadOptions(Struct, frozen=True):
     max_row_bytes: int = 64 << 20
     skip: Collection[str] = ()
     """Columns that are not read where `columns` is None."""
+    line_bytes: int | None = None
+    """Bytes of local JSON Lines that make a batch, if they are few enough lines; None for `CHUNK`."""
 
 
 DEFAULT_READ = ReadOptions()

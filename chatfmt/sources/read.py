@@ -31,6 +31,7 @@ def read(
     split: InputSplit, *, columns: Sequence[str] | None = None, skip: Collection[str] = (),
     on_bad: OnBad | None = None,
     batch_rows: int = DEFAULT_READ.batch_rows, batch_bytes: int = DEFAULT_READ.batch_bytes,
+    line_bytes: int | None = None,
 ) -> Iterator[pa.RecordBatch]:  # fmt: skip
     """Yield source batches of `split`: `#row` first, then all columns, or those in `columns` that exist.
 
@@ -39,7 +40,7 @@ def read(
     A bad record goes to `on_bad` with its error and its bytes, and keeps its row number. Raises RowError for a bad
     record without `on_bad`, InputError for a file that is damaged or has changed since it was planned.
     """
-    options = ReadOptions(columns, on_bad, batch_rows, batch_bytes, split.options.max_row_bytes, skip)
+    options = ReadOptions(columns, on_bad, batch_rows, batch_bytes, split.options.max_row_bytes, skip, line_bytes)
     return while_unchanged(split, partial(_read, split, options))
 
 
@@ -73,12 +74,13 @@ def _read_text(split: InputSplit, options: ReadOptions) -> Iterator[pa.RecordBat
     piece = split.piece
     with located(split.shown):
         if isinstance(piece, ByteRange):
-            chunks = content(split, split.options, piece.start, piece.stop)
+            chunks = content(split, split.options, piece.start, piece.stop, options.line_bytes)
             yield from parse(chunks, TextPosition(split.first_row, piece.line, piece.start), split, options)
         else:
             first, stop = _range(piece)
             inside = replace(options, on_bad=_report_between(options.on_bad, first, stop))
-            yield from _rows_between(parse(content(split, split.options), TextPosition(), split, inside), first, stop)
+            chunks = content(split, split.options, line_bytes=options.line_bytes)
+            yield from _rows_between(parse(chunks, TextPosition(), split, inside), first, stop)
 
 
 def _range(piece: RecordRange | RowGroups) -> tuple[int, float]:

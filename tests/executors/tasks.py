@@ -71,6 +71,12 @@ def faults_of_more_arrays(megabytes: int) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
+def allocator_of_arrow(_: int) -> str:
+    import pyarrow as pa
+
+    return str(pa.default_memory_pool().backend_name)
+
+
 def large(number: int) -> bytes:
     return bytes([number]) * 3_000_000
 

@@ -122,7 +122,9 @@ class TestForkServer:
     def test_workers_keep_the_memory_of_a_batch_for_the_next(self, kind: str) -> None:
         with opened() if kind == "forked" else contextlib.nullcontext():
             (faults,) = run("processes", work.faults_of_more_arrays, [12])
+            allocators = run("processes", work.allocator_of_arrow, [0])
         assert faults < 300  # of 3,072 pages
+        assert allocators == ["system"]
 
     def test_a_process_with_threads_does_not_fork(self) -> None:
         wait = threading.Event()

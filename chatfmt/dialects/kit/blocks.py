@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from ... import json_columns
 from ...errors import DialectError
 from ...schema import REASONING_FIELDS
-from ...turn_columns import refuse_turns, starts_with_any
+from ...turn_columns import refuse_turns, starting_with
 from .literals import read_literal
 
 _TEXT_KEYS = ("text", "content", "value", "parts", "thinking", "summary")
@@ -76,8 +76,10 @@ def readable_content(fields: Mapping[str, pa.Array], lists: pa.ListArray) -> dic
     content = fields.get("content")
     if content is not None and content.type == json_columns.JSON:
         out |= _changed("content", content, f"{_UNTYPED}|{_QUOTED_PARTS}|{_RICH_TEXT}|{_CACHED}", _read_content, lists)
-    elif content is not None and content.type == json_columns.TEXT and starts_with_any(content, b"[ \t\n\f\r"):
-        out |= _changed("content", content, _WRITTEN_PARTS, _read_content, lists)
+    elif content is not None and content.type == json_columns.TEXT:
+        likely = starting_with(content, b"[ \t\n\f\r")  # there are few, and a pattern is slower
+        if pc.any(pc.match_substring_regex(likely, _WRITTEN_PARTS)).as_py():
+            out |= _changed("content", content, _WRITTEN_PARTS, _read_content, lists)
     ids = fields.get("tool_call_ids")
     if ids is not None and "tool_call_id" not in fields:
         found = [value if value is json_columns.ABSENT else _only(value) for value in json_columns.decode_values(ids)]

@@ -115,15 +115,15 @@ def file_chunks(uri: str, start: int = 0, stop: int | None = None, size: int = C
             yield chunk
 
 
-def line_chunks(path: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-    """Yield the bytes [start, stop) of a local file, `CHUNK` bytes at a time but cut behind the last line feed.
+def line_chunks(path: str, start: int = 0, stop: int | None = None, size: int | None = None) -> Iterator[bytes]:
+    """Yield the bytes [start, stop) of a local file, `size` (or `CHUNK`) at a time but cut behind the last line feed.
 
     So readers of lines need not join the ends of chunks, which would copy all bytes once more.
     """
     with open_binary(path) as file:
         stop = file.seek(0, os.SEEK_END) if stop is None else stop
-        at = start
-        for edge in range(start + CHUNK, stop + CHUNK, CHUNK):
+        at, size = start, size or CHUNK
+        for edge in range(start + size, stop + size, size):
             with reading(file, path):
                 end = _line_end(file, max(at, edge - _PROBED), edge) if edge < stop else stop
             file.seek(at)

@@ -13,11 +13,18 @@ from .compression import decompressed, file_chunks, line_chunks
 
 
 def content(
-    file: SourceFile | InputSplit, options: ParseOptions, start: int = 0, stop: int | None = None
+    file: SourceFile | InputSplit,
+    options: ParseOptions,
+    start: int = 0,
+    stop: int | None = None,
+    line_bytes: int | None = None,
 ) -> Iterator[bytes]:
-    """Yield the text of a file; [start, stop) are bytes of a file that is neither compressed nor recoded."""
+    """Yield the text of a file; [start, stop) are bytes of a file that is neither compressed nor recoded.
+
+    Of local JSON Lines `line_bytes` are read at a time.
+    """
     if file.format == "jsonl" and is_seekable(file, options) and Path(file.uri).is_file():
-        return line_chunks(file.uri, start, stop)
+        return line_chunks(file.uri, start, stop, line_bytes)
     chunks = decompressed(file_chunks(file.uri, start, stop), file.compression, file.shown)
     return to_utf8(chunks, options.encoding, file.shown)
 

@@ -41,3 +41,4 @@ def test_chunks_end_with_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(compression, "CHUNK", 8)
     (tmp_path / "lines").write_bytes(b"abc\nde\nfghijklmn\nop")
     assert list(line_chunks(str(tmp_path / "lines"))) == [b"abc\nde\n", b"fghijklmn", b"\nop"]
+    assert list(line_chunks(str(tmp_path / "lines"), size=18)) == [b"abc\nde\nfghijklmn\n", b"op"]
