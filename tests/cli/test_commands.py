@@ -34,8 +34,6 @@ def test_version():
 @pytest.mark.parametrize(
     ("arguments", "code", "lines"),
     [
-        (["convert", "nowhere.jsonl"], 3, ["error: no such file `nowhere.jsonl`"]),
-        (["convert", str(EVERYDAY), "-t", "chatmll"], 2, ["error: unknown template `chatmll`"]),
         (["convert", str(EVERYDAY), "--split", "test"], 2, [
             f"error: {EVERYDAY}: unknown split `test`", "hint: one of: train",
         ]),
@@ -74,9 +72,6 @@ def test_version():
         ]),
         (["convrt"], 2, ["error: no such command 'convrt'. Did you mean 'convert'?", "hint: chatfmt --help"]),
         (["recipes", "show", "gsm9k"], 2, ["error: unknown recipe `gsm9k`", "hint: did you mean `gsm8k`?"]),
-        (["verify", "nowhere"], 1, [
-            "error: nowhere: there is no such folder", "hint: name a folder that chatfmt wrote",
-        ]),
         (["templates", "diff", "chatml", "smollm2"], 1, []),
     ],
 )  # fmt: skip
@@ -185,11 +180,6 @@ def test_inspect_suggests_what_to_map(tmp_path):
     assert " a " in run.stdout.decode()
 
 
-def test_preview_shows_before_and_after():
-    shown = run_cli("preview", EVERYDAY, "-t", "chatml", "-n", "1").stdout.decode()
-    assert '"topic": "cooking"' in shown and "<|im_start|>user\nHow long do I boil an egg" in shown
-
-
 def test_untrusted_text_cannot_reach_the_terminal(tmp_path):
     row = {
         "messages": [
@@ -222,17 +212,6 @@ def test_progress_on_a_terminal_leaves_the_data_alone(tmp_path):
             pass
         assert run.wait(60) == 0
     assert (tmp_path / "out").read_bytes() == expected and b"wrote 12 rows" in shown
-
-
-def test_lists():
-    names = {row["name"] for row in json.loads(run_cli("templates", "list", "--json").stdout)}
-    needed = (
-        "chatml llama-2 llama-3 llama-3.1 mistral gemma phi-3 phi-4 zephyr vicuna alpaca qwen2.5 qwen3 smollm2 smollm3 "
-        "deepseek-v3 gpt-oss command-r"
-    )
-    assert set(needed.split()) <= names and len(names) >= 40
-    assert {"gsm8k", "smoltalk"} <= {row["name"] for row in json.loads(run_cli("recipes", "list", "--json").stdout)}
-    assert "calculator" in run_cli("transforms").stdout.decode()
 
 
 def test_every_recipe_key_has_its_flag_and_every_flag_its_place():
