@@ -11,12 +11,11 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from jinja2 import TemplateSyntaxError, nodes
 from msgspec import Struct
 from msgspec.structs import asdict
 
 from ..jinja.determinism import random_names
-from ..jinja.environment import sandbox
+from ..jinja.environment import literal_texts
 from ..single import Chat
 from ..template import builtin
 from ..template.chat_template import ChatTemplate
@@ -64,17 +63,14 @@ def audit(template: ChatTemplate, tracer: Tracer = trace) -> Audit:
     programs = [program for program in traced if isinstance(program, Program)]
     conditions = (f"{spell(question)} is {answer!r}" for program in programs for question, answer in program.guards)
     unrendered = (".".join(map(str, path)) for program in programs for path in program.unrendered())
+    printed = {text for source in template.texts for text in literal_texts(source) if text.strip()}
     random = [name for text in template.texts for name in random_names(text)]
     return Audit(
         template=template.name,
         sha256=template.sha256,
         origin=template.origin,
         equals=_same_builtin(template),
-        literals=tuple(
-            sorted(
-                {text for source in template.texts for text in _literals(source)}, key=lambda text: (-len(text), text)
-            )
-        ),
+        literals=tuple(sorted(printed, key=lambda text: (-len(text), text))),
         conditions=_distinct(conditions),
         untraceable=_distinct(result.reason for result in traced if isinstance(result, Untraceable)),
         unrendered=_distinct(unrendered),
@@ -91,16 +87,6 @@ def _distinct(texts: Iterable[str]) -> tuple[str, ...]:
 def _traced(template: ChatTemplate, chat: Chat, tracer: Tracer) -> Program | Untraceable:
     inputs = Inputs(chat.messages, chat.tools, variables=template.special_tokens)
     return tracer(template.choose(chat.tools), inputs, deep=True)
-
-
-def _literals(source: str) -> list[str]:
-    try:
-        tree = sandbox().parse(source)
-    except (TemplateSyntaxError, RecursionError):
-        return []
-    texts = [node.data for node in tree.find_all(nodes.TemplateData)]
-    texts += [node.value for node in tree.find_all(nodes.Const) if isinstance(node.value, str)]
-    return [text for text in texts if text.strip()]
 
 
 def _special_tokens(template: ChatTemplate) -> Iterator[str]:

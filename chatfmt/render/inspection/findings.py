@@ -10,8 +10,6 @@ from msgspec import Struct
 from .probe_card import ProbeCard
 
 LOST = {"dropped": "drops", "refused": "refuses"}
-
-
 CALL_IDS = {
     "required": "refuses calls without an id",
     "nine characters": "accepts only nine-character call ids",
@@ -61,10 +59,7 @@ def _of_messages(card: ProbeCard) -> Iterator[tuple[str, str]]:
         if handling in LOST:
             yield f"{LOST[handling]} two messages of a role in a row", "merge"
     if card.leading_assistant in LOST:
-        yield (
-            f"{LOST[card.leading_assistant]} an answer at the start",
-            LEADING,
-        )
+        yield f"{LOST[card.leading_assistant]} an answer at the start", LEADING
     if card.needs_parts:
         yield "prints content only if it is a list of parts", ""
     elif card.text_parts != "kept":

@@ -150,6 +150,18 @@ def compile_template(text: str) -> jinja2.Template:
     return sandbox().from_string(text)
 
 
+@lru_cache(maxsize=64)
+def literal_texts(text: str) -> tuple[str, ...]:
+    """Return the text between a template's tags, and the strings inside them; none of text that does not compile."""
+    try:
+        tree = sandbox().parse(text)
+    except (jinja2.TemplateSyntaxError, RecursionError):
+        return ()
+    found = tree.find_all((nodes.TemplateData, nodes.Const))
+    values = (node.data if isinstance(node, nodes.TemplateData) else getattr(node, "value", None) for node in found)
+    return tuple(value for value in values if isinstance(value, str))
+
+
 def render_values(template: jinja2.Template, values: dict[str, Any]) -> str:
     """Render a template with `values`.
 

@@ -11,20 +11,19 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from jinja2 import TemplateSyntaxError, nodes
 from msgspec import Struct, field
 
 from ...errors import ChatfmtError, CheckError, Location
 from ...json_columns import JSON, TEXT, dumps, is_turns
 from ...schema import CONVERSATION_COLUMNS, KEYS
-from ..jinja.environment import sandbox
+from ..jinja.environment import literal_texts
 from ..masks.turn_boundaries import TOKEN
 from ..template.chat_template import ChatTemplate
 from .escaping import escaper
@@ -43,7 +42,7 @@ def find_control_tokens(template: ChatTemplate, extra: Iterable[str] = ()) -> tu
     Of a template that does not compile, only the special tokens are returned.
     """
     special = [token for token in template.special_tokens.values() if isinstance(token, str)]
-    found = {match[0] for text in _texts_of(template) for match in _SHAPE.finditer("\n".join(_literals(text)))}
+    found = {match[0] for text in _texts_of(template) for match in _SHAPE.finditer("\n".join(literal_texts(text)))}
     tokens = (token for token in {*special, *found, *extra} if len(token.strip()) >= _SHORTEST)
     return tuple(sorted(tokens, key=lambda token: (-len(token), token)))
 
@@ -56,18 +55,6 @@ def _texts_of(template: ChatTemplate) -> Iterator[str]:
             yield template.choose(tools)
         except ChatfmtError:  # a model whose only template is for tools
             continue
-
-
-@lru_cache(maxsize=64)
-def _literals(text: str) -> tuple[str, ...]:
-    """Return the text between a template's tags, and the strings inside them."""
-    try:
-        tree = sandbox().parse(text)
-    except (TemplateSyntaxError, RecursionError):
-        return ()
-    found = tree.find_all((nodes.TemplateData, nodes.Const))
-    values = (node.data if isinstance(node, nodes.TemplateData) else getattr(node, "value", None) for node in found)
-    return tuple(value for value in values if isinstance(value, str))
 
 
 class TokenEdges(Struct, frozen=True, dict=True):
@@ -113,7 +100,7 @@ class TokenEdges(Struct, frozen=True, dict=True):
 
 def find_token_edges(template: ChatTemplate) -> TokenEdges:
     """Return the edges that literal text of a template completes to control tokens; most templates have none."""
-    texts = [literal for text in _texts_of(template) for literal in _literals(text)]
+    texts = [literal for text in _texts_of(template) for literal in literal_texts(text)]
     literals = {text for text in (*texts, *template.special_tokens.values()) if isinstance(text, str) and text}
     ends: dict[str, str] = {}
     starts: dict[str, str] = {}
