@@ -80,9 +80,10 @@ def next_steps(out: str) -> str:
     if not (Path(out) / MANIFEST).is_file():
         return ""
     folder = shlex.quote(out)
-    named = "" if read_manifest(Path(out)).recipe.get("trainer") else " --for TRAINER"
+    recipe = read_manifest(Path(out)).recipe
+    named, look = "" if recipe.get("trainer") else " --for TRAINER", "stats" if recipe["to"] == "tokens" else "preview"
     loader = f"chatfmt loader {folder}{named} --model MODEL"
-    return f"next: chatfmt preview {folder} · {loader} · chatfmt push {folder} OWNER/NAME"
+    return f"next: chatfmt {look} {folder} · {loader} · chatfmt push {folder} OWNER/NAME"
 
 
 def left_out(names: Iterable[str]) -> str:

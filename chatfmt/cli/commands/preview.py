@@ -192,10 +192,21 @@ def shortened(value: Any, limit: int, key: str = "") -> Any:
         return value if rest <= 40 else f"{value[:limit]}… {rest:,} characters"
     if isinstance(value, Mapping):
         return {name: shortened(item, limit, str(name)) for name, item in value.items()}
+    if are_ids(value) and len(value) > min(2 * IDS, limit):
+        return [*value[:IDS], f"… {len(value) - IDS:,} more"]
     if isinstance(value, list):
         folded = summary_of_tools(value) if key == "tools" and len(json.dumps(value)) > limit // 4 else ""
         return folded or [shortened(item, limit) for item in value]
     return value
+
+
+IDS = 50
+"""The first numbers shown of a long list of them."""
+
+
+def are_ids(value: Any) -> bool:
+    """Return whether a value is a list of numbers, such as token ids, which fit on one line."""
+    return isinstance(value, list) and all(isinstance(item, (int, float)) for item in value)
 
 
 def summary_of_tools(tools: Sequence[Any]) -> str:
@@ -219,14 +230,19 @@ def print_output(screen: Console, row: PreviewRow, look: Look) -> None:
         texts = {name: value for name, value in output.items() if isinstance(value, str)}
         others = {name: value for name, value in output.items() if name not in turns and name not in texts}
         left, right = list(message_texts(turns, said, look)), list(rendered_texts(texts, row, look))
+        if right and not row.origins and not look.panes:  # the text holds the messages too
+            left = []
         if look.panes and left and right:
             screen.print(panes(("messages", "text"), (_group(left, len(turns)), _group(right, len(texts)))))
-        else:  # the text holds the messages too
-            for each in (*([] if right and not row.origins else left), *right):
+        else:
+            for each in (*left, *right):
                 screen.print(each, soft_wrap=True)
         for name, value in others.items():
+            if name == "tools" and left and not look.full:  # they are named below the messages
+                continue
             screen.print(_text(f"{name}:", "bold"))
-            text = json.dumps(shortened(value, look.limit, name), ensure_ascii=False, indent=1)
+            indent = None if are_ids(value) else 1
+            text = json.dumps(shortened(value, look.limit, name), ensure_ascii=False, indent=indent)
             screen.print(_text(terminal.visible(text, lines=True)), soft_wrap=True)
 
 

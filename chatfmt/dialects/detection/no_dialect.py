@@ -95,6 +95,8 @@ def _hint(names: Sequence[str], records: Sequence[SourceRow], columns: Columns, 
     known = next((command for columns, command in _FORMATS if columns <= set(names)), None)
     if known:
         return f"a recipe reads them: chatfmt convert {known}"
+    if "input_ids" in names:
+        return "the rows are token ids, which only trainers read: name the source they were made of"
     by_shape = _turns_hint(names, records, columns) or _pair_hint(names)
     texts = [name for name in names if isinstance(records[0].get(name), str)]
     return by_shape or transcript_hint(texts, records) or _texts_hint(names, records, columns, shown)

@@ -7,11 +7,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from ... import tokens, trainers
 from ...errors import TemplateError, UnknownName
 from ...field_path import top_level
+from ...json_columns import TEXT
 from ...mapping.names import names_needed
 from ...sources.discovery.archives import unpacker
+from ...transforms.answers import FINAL
 from ...validation import flag_of
 from ...views import VIEWS, is_rendered, own_view
 from ..conversion.output_columns import columns_of_turns, kept_notes
@@ -23,10 +28,30 @@ if TYPE_CHECKING:
     from ...recipe import Recipe
     from ...render.template.chat_template import ChatTemplate
     from ..conversion.job import Job
+    from .source_plan import SourcePlan
 
 SHOWN = 70
 """Maximum length of the template text that a note quotes."""
 SHOWN_TOKENS = 2
+
+
+def split_notes(source: SourcePlan, recipe: Recipe) -> Iterator[str]:
+    """Yield a note on the splits that are not read because none was named."""
+    read = dict.fromkeys(split.split for split in source.inputs)
+    left = [f"`{name}`" for name in source.source.splits if name not in read]
+    if left and recipe.split is None and all(spec.split is None for spec in recipe.source):
+        yield f"only the split {', '.join(f'`{name}`' for name in read)} is read, not {', '.join(left)}: see --split"
+
+
+def truth_notes(rows: pa.RecordBatch | None, job: Job, detection: Detection, recipe: Recipe) -> Iterator[str]:
+    """Yield a note on ground truths that are answers with their working, which no completion equals or holds."""
+    rewarded = (job.view and VIEWS[job.view].reads_truth) or recipe.trainer == "trl-grpo"
+    if rows is None or not rewarded or recipe.transforms.get("final_answer", "keep") != "keep":
+        return
+    for name in sorted({*detection.used}.intersection(rows.schema.names)):
+        column = rows.column(name)
+        if column.type == TEXT and 2 * pc.match_substring_regex(column, FINAL).true_count > len(column):
+            yield f"`{name}` has the working of each answer: --final-answer column writes the result alone, for rewards"
 
 
 def job_notes(job: Job, detection: Detection, recipe: Recipe) -> Iterator[str]:

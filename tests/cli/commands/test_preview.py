@@ -109,6 +109,25 @@ def test_long_values_and_tools_are_folded(tmp_path: Path) -> None:
     assert '"tools": "… 2 tools: f, g"' in shown[1]
     assert any(line.count("q") > 700 and "… 1,205 characters" in line for line in shown[2:])
     assert any("q" * 2000 in line for line in lines(path, "-t", "qwen3", "--fit", "--full")[2:])
+    assert [line for line in lines(path) if line.startswith("tools:")] == ["tools: … 2 tools: f, g"]
+
+
+def test_token_ids_are_a_line_each_and_not_read_back(tmp_path: Path) -> None:
+    tokenizers = pytest.importorskip("tokenizers")
+    made = tokenizers.Tokenizer(tokenizers.models.WordLevel({"w": 0}, unk_token="w"))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    made.save(str(tmp_path / "tokenizer.json"))
+    turns = [{"role": "user", "content": "w " * 120}, {"role": "assistant", "content": "w"}]
+    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    made_of = (tmp_path / "in.jsonl", "-t", "{user_message} {assistant_message}", "--tokenizer", tmp_path,
+               "--no-mask-stop-token")  # fmt: skip
+    shown = lines(*made_of, "--to", "tokens")
+    ids = f'[{"0, " * 50}"… 71 more"]'
+    assert shown[shown.index("input_ids:") + 1] == ids
+    assert run_cli("convert", *made_of, "--to", "tokens", "-o", tmp_path / "out").returncode == 0
+    run = run_cli("preview", tmp_path / "out")
+    hint = "hint: the rows are token ids, which only trainers read: name the source they were made of"
+    assert (run.returncode, run.stderr.decode().splitlines()[-1]) == (2, hint)
 
 
 def test_the_spans_are_those_of_the_mask_that_is_asked_for(tmp_path: Path) -> None:

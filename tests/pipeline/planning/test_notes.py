@@ -91,3 +91,22 @@ def test_text_that_could_be_read(tmp_path):
     row = {"messages": [*PAIR["prompt"], {"role": "assistant", "content": called}]}
     (note,) = said(tmp_path, row, "-t", "chatml")
     assert "--dialect hermes" in note
+
+
+def test_splits_that_are_not_read_are_noted(tmp_path):
+    (tmp_path / "in").mkdir()
+    for split in ("train", "test"):
+        (tmp_path / "in" / f"{split}.jsonl").write_text(json.dumps(TURNS) + "\n")
+    note = b"note: only the split `train` is read, not `test`: see --split\n"
+    for flags, expected in (((), note), (("--split", "train"), b""), (("--split", "all"), b"")):
+        run = run_cli("convert", "in", *flags, "-o", f"out-{len(flags)}{flags[-1:]}", cwd=tmp_path)
+        assert (run.returncode, run.stderr.partition(b"wrote")[0]) == (0, expected)
+
+
+@pytest.mark.parametrize("flags", [("--for", "trl-grpo"), ("--to", "rlvr-text")])
+def test_answers_with_their_working_are_noted_where_they_are_rewarded(flags, tmp_path):
+    row = {"question": "48 and 24?", "answer": "48+24 = 72\n#### 72"}
+    note = "`answer` has the working of each answer: --final-answer column writes the result alone, for rewards"
+    assert said(tmp_path, row, *flags) == [note]
+    assert said(tmp_path, row, *flags, "--final-answer", "column") == said(tmp_path, row) == []
+    assert said(tmp_path, {**row, "answer": "72"}, *flags) == []
