@@ -279,7 +279,8 @@ def exhausted(error: BaseException) -> OutputError | None:
     Native code raises some of these as RuntimeError.
     """
     text = str(error)
-    if isinstance(error, MemoryError) or "bad_alloc" in text or getattr(error, "errno", None) == errno.ENOMEM:
+    unmapped = "bad_alloc" in text or "failed to map segment" in text  # a library that cannot be loaded
+    if isinstance(error, MemoryError) or unmapped or getattr(error, "errno", None) == errno.ENOMEM:
         hint = "use fewer `--workers`, or a machine with more memory, then run again with `--resume`"
         return OutputError("out of memory", hint=hint, code="system.memory")
     if "can't start new thread" in text or "Resource temporarily unavailable" in text:

@@ -107,6 +107,7 @@ NO_THREADS = (
         ),
         (MemoryError(), "out of memory"),
         (RuntimeError("std::bad_alloc"), "out of memory"),
+        (ImportError("libarrow.so: failed to map segment from shared object"), "out of memory"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "out of memory"),
         (RuntimeError("something else"), None),
         (ValueError("x"), None),

@@ -182,6 +182,26 @@ def test_a_sheet(tmp_path: Path) -> None:
     assert "the sheet `Talk` is read" in summary.notes
 
 
+@pytest.mark.parametrize(
+    "change", [("</sheetData>", '<row r="1048576"><c r="XFD1048576"><v>1</v></c></row></sheetData>'), ("", "")]
+)
+def test_a_sheet_that_asks_for_all_memory(change: tuple[str, str], tmp_path: Path) -> None:
+    """A cell in the last row and column ended the process: half a terabyte for the cells before it."""
+    pytest.importorskip("python_calamine")
+    write_book(tmp_path / "a.xlsx", {"Talk": TALK})
+    with zipfile.ZipFile(tmp_path / "a.xlsx") as archive:
+        parts = {name: archive.read(name).decode() for name in archive.namelist()}
+    write_zip(tmp_path / "a.xlsx", {**parts, "xl/s1.xml": parts["xl/s1.xml"].replace(*change) if change[0] else "<"})
+    (tmp_path / "csv.py").write_text("raise SystemExit('a file of the folder is imported')")
+    done = run_cli("convert", "a.xlsx", "-o", "out.jsonl", cwd=tmp_path)
+    memory = (
+        "reading the spreadsheet takes more than 4 GiB of memory\nhint: save the sheet as CSV; or the file is damaged\n"
+    )
+    assert done.returncode == 3
+    assert done.stderr.decode().startswith(f"error: a.xlsx: {memory if change[0] else 'the file cannot be read: '}")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.xlsx", "csv.py"]
+
+
 def test_several_sheets(tmp_path: Path) -> None:
     pytest.importorskip("python_calamine")
     path = write_book(tmp_path / "a.xlsx", {"Notes": [["x"], ["y"]], "Talk": TALK})

@@ -1,7 +1,7 @@
 """Archives of data files, and spreadsheets: written out as files in a folder, from which they are read like any other.
 
     zip, tar, tar.gz (bz2, xz, zst)    the members whose names say that they are data, and the card
-    xlsx, xlsm, xls, xlsb, ods         one sheet as CSV; its cells are text, numbers as they are shown in full
+    xlsx, xlsm, xls, xlsb, ods         one sheet as CSV; see `spreadsheets`
 
 Nothing is written outside of the folder, whatever members are called. An archive that unpacks to more than 1000 times
 its size is refused.
@@ -9,19 +9,19 @@ its size is refused.
 
 from __future__ import annotations
 
-import io
 import stat
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO
 
 from msgspec import Struct
 
-from ...errors import InputError, Location, MissingExtra, UnknownName, UsageError
+from ...errors import InputError, Location
 from ...scratch_folder import explained, write
 from ..bytes.compression import CHUNK, check_ratio, compression_of, decompressed, file_chunks
 from .sniff import format_by_name
+from .spreadsheets import read_sheet
 
 SPREADSHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
 _CARD = "README.md"
@@ -67,6 +67,16 @@ def _is_tar(head: bytes, path: Path) -> bool:
         except InputError:  # damaged: its reader says how
             return False
     return head[257:262] == b"ustar"
+
+
+def _unpack_sheet(path: Path, folder: Path, name: str | None) -> Unpacked:
+    """Write a sheet as CSV to a folder."""
+    import zipfile
+
+    if zipfile.is_zipfile(path):
+        with _damaged(path), zipfile.ZipFile(path) as archive:
+            check_ratio(sum(info.file_size for info in archive.infolist()), path.stat().st_size, str(path))
+    return Unpacked(read_sheet(path, name, folder / "sheet.csv"))
 
 
 def _unpack_zip(path: Path, folder: Path, name: str | None) -> Unpacked:
@@ -165,57 +175,3 @@ def _damaged(path: Path) -> Iterator[None]:
         yield
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError, RuntimeError) as error:
         raise InputError(f"the archive cannot be read: {error}", code="file.damaged", at=Location(str(path))) from None
-
-
-def _unpack_sheet(path: Path, folder: Path, name: str | None) -> Unpacked:
-    """Write a sheet as CSV to a folder; raises UsageError if there are several to choose from."""
-    import csv
-
-    try:
-        from python_calamine import CalamineError, CalamineWorkbook
-    except ImportError:
-        raise MissingExtra.of("python-calamine", "xlsx") from None
-    _check_size(path)
-    try:
-        book = CalamineWorkbook.from_path(str(path))
-        names = book.sheet_names if name is None or name not in book.sheet_names else [name]
-        sheets = {each: book.get_sheet_by_name(each).to_python() for each in names}
-    except CalamineError as error:
-        raise InputError(f"the file cannot be read: {error}", code="file.damaged", at=Location(str(path))) from None
-    chosen = _choose_sheet(name, [each for each, rows in sheets.items() if rows], book.sheet_names, path)
-    text = io.StringIO(newline="")
-    csv.writer(text, quoting=csv.QUOTE_ALL).writerows([_cell(cell) for cell in row] for row in sheets[chosen])
-    write(folder / "sheet.csv", [text.getvalue().encode()])
-    return Unpacked(chosen)
-
-
-def _check_size(path: Path) -> None:
-    """Raise InputError for a spreadsheet whose parts unpack to far more than its size."""
-    import zipfile
-
-    if zipfile.is_zipfile(path):
-        with _damaged(path), zipfile.ZipFile(path) as archive:
-            check_ratio(sum(info.file_size for info in archive.infolist()), path.stat().st_size, str(path))
-
-
-def _choose_sheet(name: str | None, filled: Sequence[str], known: Sequence[str], path: Path) -> str:
-    """Return the sheet of that name, or the only one with cells."""
-    if name is not None:
-        if name not in known:
-            raise UnknownName.of("sheet", name, known)
-        return name
-    if not filled:
-        raise InputError("no records", code="file.empty", at=Location(str(path)))
-    if len(filled) > 1:
-        listed = ", ".join(f"`{sheet}`" for sheet in filled)
-        raise UsageError(f"`{path}` has several sheets: {listed}", hint=f"choose one, as in --name '{filled[0]}'")
-    return filled[0]
-
-
-def _cell(value: Any) -> str:
-    """Return the text of a cell: whole numbers without a decimal point, dates and times as ISO 8601."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)
