@@ -13,12 +13,13 @@ import pyarrow.compute as pc
 from ... import tokens, trainers
 from ...errors import TemplateError, UnknownName
 from ...field_path import top_level
-from ...json_columns import TEXT
+from ...json_columns import TEXT, decode_conversations, is_turns
 from ...mapping.names import names_needed
 from ...sources.discovery.archives import unpacker
 from ...transforms.answers import FINAL
 from ...validation import flag_of
 from ...views import VIEWS, is_rendered, own_view
+from ..conversion.fitting import fitting
 from ..conversion.output_columns import columns_of_turns, kept_notes
 from .jobs import answer_columns
 from .templates import SAID, missing_tokens
@@ -52,6 +53,26 @@ def truth_notes(rows: pa.RecordBatch | None, job: Job, detection: Detection, rec
         column = rows.column(name)
         if column.type == TEXT and 2 * pc.match_substring_regex(column, FINAL).true_count > len(column):
             yield f"`{name}` has the working of each answer: --final-answer column writes the result alone, for rewards"
+
+
+def parts_notes(rows: pa.RecordBatch | None, job: Job, detection: Detection) -> Iterator[str]:
+    """Yield a note on lists of text parts that the template takes for text, so that it prints their brackets."""
+    if rows is None or job.template is None or job.fitted or "parts" in job.transforms:
+        return
+    names = {*detection.used}.intersection(rows.schema.names)
+    columns = [rows.column(name) for name in names if is_turns(rows.schema.field(name).type)]
+    values = (value for column in columns for turns in decode_conversations(column) for turn in turns or ()
+              for value in turn.values())  # fmt: skip
+    if not any(map(_are_text_parts, values)):
+        return
+    if fitting(job.template, job.options.variables, job.isolation).transforms.get("parts") == "flatten":
+        yield f"the template `{job.template.name}` does not join the text parts of a message: --fit does"
+
+
+def _are_text_parts(value: object) -> bool:
+    parts = value if isinstance(value, list) else []
+    return bool(parts) and all(isinstance(part, dict) and part.get("type") in ("text", None) and "text" in part
+                               for part in parts)  # fmt: skip
 
 
 def job_notes(job: Job, detection: Detection, recipe: Recipe) -> Iterator[str]:

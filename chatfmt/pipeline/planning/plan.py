@@ -25,7 +25,16 @@ from ..plugins import load_plugins
 from .fingerprint import run_fingerprint
 from .inputs import original_files
 from .jobs import check_rendered, check_tokens
-from .notes import job_notes, misspelt, option_notes, split_notes, system_notes, template_notes, truth_notes
+from .notes import (
+    job_notes,
+    misspelt,
+    option_notes,
+    parts_notes,
+    split_notes,
+    system_notes,
+    template_notes,
+    truth_notes,
+)
 from .parquet_schema import find_schema, first_output, set_schema
 from .scratch import Scratch
 from .source_plan import SourcePlan, check_test_split, check_token_shards, check_views, plan_source
@@ -179,6 +188,7 @@ def plan_notes(recipe: Recipe, sources: Sequence[SourcePlan], template: ChatTemp
         yield from source.source.notes
         yield from split_notes(source, recipe)
         yield from job_notes(source.job, source.detection, recipe)
+        yield from parts_notes(source.first_rows, source.job, source.detection)
         yield from truth_notes(source.first_rows, source.job, source.detection, recipe)
     yield from option_notes(recipe)
     yield from system_notes((source.job, source.detection) for source in sources)

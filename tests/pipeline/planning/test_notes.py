@@ -110,3 +110,15 @@ def test_answers_with_their_working_are_noted_where_they_are_rewarded(flags, tmp
     assert said(tmp_path, row, *flags) == [note]
     assert said(tmp_path, row, *flags, "--final-answer", "column") == said(tmp_path, row) == []
     assert said(tmp_path, {**row, "answer": "72"}, *flags) == []
+
+
+@pytest.mark.parametrize("part", [{"type": "text", "text": "a"}, {"text": "a"}])
+def test_text_parts_that_a_template_does_not_join_are_noted(part, tmp_path):
+    """Llama 3's prints them as Python does, as transformers would."""
+    row = {"messages": [{"role": "user", "content": [part, part]}, *PAIR["chosen"]]}
+    assert said(tmp_path, row, "-t", "llama-3") == [
+        "the template `llama-3` does not join the text parts of a message: --fit does"
+    ]
+    for flags in (("-t", "llama-3", "--fit"), ("-t", "llama-3", "--transform", "parts=flatten"), ("-t", "gemma-3"), ()):
+        assert said(tmp_path, row, *flags) == []
+    assert said(tmp_path, TURNS, "-t", "llama-3") == []
