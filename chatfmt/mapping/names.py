@@ -21,16 +21,18 @@ def names_needed(text: str, *, expression: bool) -> set[str]:
 
     A guard tests whether the name exists: `x is defined`, `x is none`, `x | default('')`, `{% if x %}` in a template.
     """
-    source = "{{ (" + text + ") }}" if expression and "{{" not in text and "{%" not in text else text
-    tree = _parse(source)
+    tree = _parse(_braced(text) if expression else text)
     return set() if tree is None else _undeclared(tree) - _GLOBALS - set(_guarded(tree))
 
 
 def reads_nothing(expression: str) -> bool:
     """Return whether an expression names no column and not `row`, so that it has one value for all rows."""
-    braced = "{{" in expression or "{%" in expression
-    tree = _parse(expression if braced else "{{ (" + expression + ") }}")
+    tree = _parse(_braced(expression))
     return tree is not None and all(name.name in DEFAULT_NAMESPACE for name in tree.find_all(nodes.Name))
+
+
+def _braced(expression: str) -> str:
+    return expression if "{{" in expression or "{%" in expression else "{{ (" + expression + ") }}"
 
 
 def _undeclared(tree: nodes.Template) -> set[str]:
