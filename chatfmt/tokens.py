@@ -136,7 +136,7 @@ def _trims(post_processor: Any) -> bool:
     return post_processor is not None and b'"trim_offsets":true' in post_processor.__getstate__()
 
 
-def load(reference: str, *, revision: str | None = None, sha256: str | None = None) -> Tokenizer:
+def load(reference: str, *, sha256: str | None = None) -> Tokenizer:
     """Load the tokenizer of a `tokenizer.json` file, of a folder with one, or of a Hub model.
 
     Raises MissingExtra if `tokenizers` is not installed, InputError if the file cannot be found or read, or if its
@@ -146,7 +146,7 @@ def load(reference: str, *, revision: str | None = None, sha256: str | None = No
         import tokenizers
     except ImportError as error:
         raise MissingExtra.of("tokenizers", "tokens") from error
-    file = _find(reference, revision)
+    file = _find(reference)
     if sha256 not in (None, content(str(file))):
         raise InputError(
             "another tokenizer than the one that was planned", code="file.changed", at=Location(str(file)),
@@ -175,7 +175,7 @@ def split_tokens(reference: str, tokens: Iterable[str]) -> list[str]:
     The tokenizer is loaded only for tokens that its file does not list as added ones.
     """
     try:
-        added = msgspec.json.decode(_find(reference, None).read_bytes(), type=_TokenizerFile).added_tokens
+        added = msgspec.json.decode(_find(reference).read_bytes(), type=_TokenizerFile).added_tokens
     except msgspec.DecodeError:
         added = []
     known = {token.content for token in added}
@@ -187,12 +187,12 @@ def split_tokens(reference: str, tokens: Iterable[str]) -> list[str]:
     return [token for token, found in zip(others, ids, strict=True) if found != [inner.token_to_id(token)]]
 
 
-def content(reference: str, *, revision: str | None = None) -> str:
+def content(reference: str) -> str:
     """Return the SHA-256 (hex) of the `tokenizer.json` of a reference; raises InputError if there is none."""
-    return hashlib.sha256(_find(reference, revision).read_bytes()).hexdigest()
+    return hashlib.sha256(_find(reference).read_bytes()).hexdigest()
 
 
-def _find(reference: str, revision: str | None) -> Path:
+def _find(reference: str) -> Path:
     path = Path(reference)
     if path.is_dir():
         path = path / "tokenizer.json"
@@ -202,15 +202,15 @@ def _find(reference: str, revision: str | None) -> Path:
     if path.suffix or reference.count("/") != 1 or reference.startswith((".", os.sep)):
         hint = "--tokenizer needs a tokenizer.json, a folder with one, or a Hub model id"
         raise InputError(f"no tokenizer at `{reference}`", hint=hint, code="file.missing")
-    return _download(reference, revision)
+    return _download(reference)
 
 
-def _download(model: str, revision: str | None) -> Path:
+def _download(model: str) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(hf_hub_download(model, "tokenizer.json", revision=revision))
+        return Path(hf_hub_download(model, "tokenizer.json"))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"`{model}` has no readable tokenizer.json: {reason}", code="file.missing") from error

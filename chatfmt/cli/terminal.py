@@ -143,10 +143,10 @@ def table(
     return made
 
 
-def aligned(rows: Sequence[Sequence[str]], *, cut: int, width: int = 80) -> str:
-    """Return one line per row, columns two spaces apart, within `width`: `…` ends the cells of column `cut`."""
+def aligned(rows: Sequence[Sequence[str]], *, cut: int) -> str:
+    """Return one line per row, columns two spaces apart, within 80 characters: `…` ends the cells of column `cut`."""
     rooms = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rooms[cut] -= max(0, sum(rooms) + 2 * (len(rooms) - 1) - width)
+    rooms[cut] -= max(0, sum(rooms) + 2 * (len(rooms) - 1) - 80)
 
     def line(row: Sequence[str]) -> str:
         cells = (cell if len(cell) <= room else cell[: room - 1] + "…" for cell, room in zip(row, rooms, strict=True))

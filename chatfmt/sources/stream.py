@@ -31,8 +31,7 @@ _PIPE = 1 << 20  # the most that Linux grants without privileges
 
 def read_stream(
     stream: BinaryIO, shown: str = "-", options: ParseOptions = DEFAULTS, *, on_bad: OnBad | None = None,
-    batch_rows: int = DEFAULT_READ.batch_rows, batch_bytes: int = DEFAULT_READ.batch_bytes,
-    spool_limit: int | None = None,
+    batch_rows: int = DEFAULT_READ.batch_rows, spool_limit: int | None = None,
 ) -> Iterator[pa.RecordBatch]:  # fmt: skip
     """Yield source batches of the records in `stream`: JSON Lines, a JSON array or delimited text, compressed or not.
 
@@ -50,11 +49,11 @@ def read_stream(
     format = format_of_content(head, shown, options)
     split = InputSplit(shown, shown, format, None, RecordRange(), options=options)
     if format in ("parquet", "arrow"):
-        yield from _read_columnar(text, split, batch_rows, batch_bytes, spool_limit)
+        yield from _read_columnar(text, split, batch_rows, spool_limit)
         return
     chunks = to_utf8(text, options.encoding, shown)
     bad = BadRecordCounter(on_bad)
-    reading = ReadOptions(None, bad if on_bad else None, batch_rows, batch_bytes, options.max_row_bytes)
+    reading = ReadOptions(None, bad if on_bad else None, batch_rows, max_row_bytes=options.max_row_bytes)
     with located(shown):
         some = None
         for some in parse(chunks, TextPosition(), split, reading):
@@ -122,12 +121,12 @@ def _is_ready(stream: BinaryIO) -> bool:
 
 
 def _read_columnar(
-    chunks: Iterator[bytes], split: InputSplit, batch_rows: int, batch_bytes: int, limit: int | None
+    chunks: Iterator[bytes], split: InputSplit, batch_rows: int, limit: int | None
 ) -> Iterator[pa.RecordBatch]:
     scratch = ScratchFolder()
     try:
         path = scratch.path / "stdin"
         spool(chunks, path, limit)
-        yield from read(replace(split, uri=str(path)), batch_rows=batch_rows, batch_bytes=batch_bytes)
+        yield from read(replace(split, uri=str(path)), batch_rows=batch_rows)
     finally:
         scratch.remove()

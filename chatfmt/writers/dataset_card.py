@@ -36,7 +36,7 @@ def check_split(name: str) -> None:
         )
 
 
-def card(manifest: Manifest, schema: pa.Schema | None = None, *, training: str = "", title: str = "") -> str:
+def card(manifest: Manifest, schema: pa.Schema | None = None, *, training: str = "") -> str:
     """Return the text of README.md for a finished conversion.
 
     `schema` is the schema passed to the encoder; without it no features are declared. `training` is the section on
@@ -46,7 +46,7 @@ def card(manifest: Manifest, schema: pa.Schema | None = None, *, training: str =
         **hub_metadata(manifest, schema), "configs": [_config(manifest)], **_info(manifest.shards, schema),
     }  # fmt: skip
     sections = [
-        _head(manifest, title),
+        _head(manifest),
         _made(manifest),
         _needs(schema, manifest),
         training and f"## Train with it\n\n{training}",
@@ -90,10 +90,10 @@ def _info(shards: Sequence[Shard], schema: pa.Schema | None) -> dict[str, Any]:
     return {"dataset_info": {**info, "splits": splits, **sizes}} if info else {}
 
 
-def _head(manifest: Manifest, title: str) -> str:
+def _head(manifest: Manifest) -> str:
     rows = sum(shard.rows for shard in manifest.shards)
     count = "1 row" if rows == 1 else f"{rows:,} rows"
-    return f"# {_inline(title) or 'Converted by chatfmt'}\n\n{count}, made by chatfmt {manifest.chatfmt}.\n"
+    return f"# Converted by chatfmt\n\n{count}, made by chatfmt {manifest.chatfmt}.\n"
 
 
 def _made(manifest: Manifest) -> str:

@@ -72,21 +72,15 @@ class OutputFolder:
         """Return the shards that an earlier attempt finished, by name, each verified against its receipt."""
         return staging.finished_shards(self.state, self.fingerprint)
 
-    def commit(self, manifest: Manifest, card: str, *, names: Mapping[str, str] | None = None) -> Manifest:
-        """Publish the output and return its manifest with totals. `names` maps staged to final names of shards.
+    def commit(self, manifest: Manifest, card: str) -> Manifest:
+        """Publish the output and return its manifest with totals.
 
         Raises OutputError if a shard of the manifest is not staged, or files that chatfmt did not write are in the way.
         """
-        for staged, final in (names or {}).items():
-            durable.rename(staging.staged_path(self.state, staged), staging.staged_path(self.state, final))
         _check_staged(self.state, manifest.shards)
         _remove_strays(self.state, manifest.shards)
         _check_foreign(self.path, _old_manifest(self.path))
-        keys = {final: staged for staged, final in (names or {}).items()}
-        rejects = join_rejects(
-            self.state, [replace(shard, name=keys.get(shard.name, shard.name)) for shard in manifest.shards]
-        )
-        done = with_totals(manifest, card, rejects, self.fingerprint)
+        done = with_totals(manifest, card, join_rejects(self.state, manifest.shards), self.fingerprint)
         text = json.dumps({"manifest": done.to_json(), "card": card}, ensure_ascii=False)
         durable.write_atomic(self.state / COMMIT, text.encode())
         publish(self.path)

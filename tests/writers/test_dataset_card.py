@@ -50,7 +50,7 @@ def front(text: str) -> dict[str, object]:
 
 def test_the_whole_card() -> None:
     assert (
-        card(MANIFEST, pa.schema([("text", pa.string())]), training="Use a trainer.\n", title="smoltalk")
+        card(MANIFEST, pa.schema([("text", pa.string())]), training="Use a trainer.\n")
         == """\
 ---
 license: "apache-2.0"
@@ -86,7 +86,7 @@ dataset_info:
   dataset_size: 64
 ---
 
-# smoltalk
+# Converted by chatfmt
 
 12 rows, made by chatfmt 0.1.0.
 
@@ -196,7 +196,7 @@ def test_the_hub_and_datasets_read_the_same_from_the_card(format: str, tmp_path:
 def test_untrusted_names_cannot_break_out_of_their_line() -> None:
     nasty = "x`\n---\n# <script>*a*"
     manifest = Manifest("f", SHARDS[:1], sources=({"id": nasty, "revision": nasty},), template={"name": nasty})
-    text = card(manifest, title=nasty)
+    text = card(manifest)
     assert text.count("---\n") == 2
     assert "<" not in text.replace("n<1K", "")
     assert "\n# <" not in text

@@ -244,20 +244,6 @@ def test_a_commit_needs_every_shard(tmp_path: Path) -> None:
     assert not (tmp_path / "out/data").exists()
 
 
-def test_a_commit_may_rename_shards(tmp_path: Path) -> None:
-    from msgspec.structs import replace
-
-    from chatfmt.manifest import Manifest
-
-    with OutputFolder.open(tmp_path / "out", "f1") as folder:
-        shards = [write_shard(folder.state, f"data/train-{place}.jsonl", "f1", place, "jsonl") for place in range(2)]
-        finals = {shard.name: f"data/train-0000{place}-of-00002.jsonl" for place, shard in enumerate(shards)}
-        renamed = tuple(replace(shard, name=finals[shard.name]) for shard in shards)
-        folder.commit(Manifest("f1", renamed), "card", names=finals)
-    assert set(listing(tmp_path / "out")) == {"README.md", *finals.values(), *STATE}
-    assert verify(tmp_path / "out") == []
-
-
 def test_an_interrupted_commit_is_completed_later(tmp_path: Path) -> None:
     """After a crash right after the decision, the next run of any kind completes the commit first."""
     out = tmp_path / "out"

@@ -95,10 +95,10 @@ class Columns(Struct, frozen=True):
             )
         return value
 
-    def number(self, name: str, default: float = 0) -> float:
-        """Return an option as a number, or its default; raises UsageError for any other value."""
+    def number(self, name: str) -> float:
+        """Return an option as a number, 0 without one; raises UsageError for any other value."""
         try:
-            return float(self.options.get(name, default))
+            return float(self.options.get(name, 0))
         except (TypeError, ValueError):
             raise UsageError(
                 f"the dialect option `{name}` must be a number, not `{self.options[name]}`",

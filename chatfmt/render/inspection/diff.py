@@ -60,7 +60,6 @@ def compare(
     conversations: Iterable[Chat],
     options: RenderOptions | None = None,
     *,
-    examples: int = EXAMPLES,
     sandbox: Callable[[ChatTemplate], ConversationRenderer | None] = lambda template: None,
 ) -> Difference:
     """Compare the texts of two templates; rows count from 0. A row that both templates refuse counts as the same.
@@ -76,11 +75,11 @@ def compare(
         if (one_failed and two_failed) or (one == two and not (one_failed or two_failed)):
             continue
         differing += 1
-        if len(found) < max(examples, 1):
+        if len(found) < EXAMPLES:
             found.append(_example(row, one, two, failed=one_failed or two_failed))
     if not found:
         return Difference(rows, differing)
-    return Difference(rows, differing, found[0].row, found[0].character, tuple(found[:examples]))
+    return Difference(rows, differing, found[0].row, found[0].character, tuple(found))
 
 
 def _text_or_error(renderer: TemplateRenderer, chat: Chat) -> tuple[str, bool]:
