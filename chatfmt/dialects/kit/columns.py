@@ -276,6 +276,12 @@ def has_text(values: pa.StringArray) -> pa.BooleanArray:
     return pc.match_substring_regex(values, _NOT_SPACE).fill_null(False)
 
 
+def joined_texts(name: str) -> str:
+    """Return the template for `--map` that joins the texts in a column of lists, with a blank line between them."""
+    column = name if name.isidentifier() else f"row[{json_columns.dumps(name)}]"
+    return f'{{{{ {column} | join("\\n\\n") }}}}'
+
+
 def to_text(values: pa.Array, name: str, part: str) -> pa.StringArray:
     """Return a column as text; JSON must hold strings and nulls only. Raises DialectError `col.type`."""
     if values.type == json_columns.TEXT:
@@ -284,13 +290,12 @@ def to_text(values: pa.Array, name: str, part: str) -> pa.StringArray:
     def text_in(value: Any) -> str | None:
         if value is None or isinstance(value, str):
             return value
-        raise DialectError(
-            f"column `{name}` holds {json_type(value)}, not text",
-            hint=f"write it as text with --map {part}='{{{{ {name} }}}}'"
-            if isinstance(value, (int, float))
-            else f"map a column of text with --map {part}=COLUMN",
-            code="col.type",
-        )
+        hint = f"map a column of text with --map {part}=COLUMN"
+        if isinstance(value, (int, float)):
+            hint = f"write it as text with --map {part}='{{{{ {name} }}}}'"
+        elif isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+            hint = f"join its texts with --map {part}={shlex.quote(joined_texts('COLUMN' if name == part else name))}"
+        raise DialectError(f"column `{name}` holds {json_type(value)}, not text", hint=hint, code="col.type")
 
     return pa.array(map_rows(text_in, json_columns.decode_or_none(values)), json_columns.TEXT)
 

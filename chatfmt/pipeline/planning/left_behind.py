@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from ... import dialects
 from ...dialects import Detection
-from ...dialects.kit.columns import ALIASES
+from ...dialects.kit.columns import ALIASES, joined_texts
 from ...errors import ChatfmtError, RowError, UsageError
 from ...field_path import Every, FieldPath, Step, path_of
 from ...mapping.plan import FieldMapping
@@ -165,11 +165,14 @@ def _flags(recipe: Recipe, job: Job, path: str, part: str, to_job: Callable[[Rec
     by_role = not {"user", "assistant"}.isdisjoint(recipe.map)
     part = part if part != "media" else next((name for name, kind in MEDIA.items() if kind in words_of(path)), part)
     if part in dialects.known_parts() and part not in job.columns.parts():
-        with suppress(ChatfmtError):
-            mapped = to_job(dataclasses.replace(recipe, map={**recipe.map, part: path}))
-            if _reads_more(mapped, job, path):
-                name = {"prompt": "user", "completion": "assistant"}.get(part, part) if by_role else part
-                yield f"--map {name}={shlex.quote(path)} reads it"
+        name = {"prompt": "user", "completion": "assistant"}.get(part, part) if by_role else part
+        is_column = job.ledger.column_of(path) == path
+        for source, what in ((path, "it"), *([(joined_texts(path), "its texts, joined")] if is_column else ())):
+            with suppress(ChatfmtError):
+                mapped = to_job(dataclasses.replace(recipe, map={**recipe.map, part: source}))
+                if _reads_more(mapped, job, path):
+                    yield f"--map {name}={shlex.quote(source)} reads {what}"
+                    break
     turns, _, key = path.partition("[].")
     others = any(f"{turns}[].{name}" in job.ledger.seen for name in REASONING_FIELDS)
     if part == "reasoning" and key and "[]" not in key and not others:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -458,3 +459,15 @@ def test_pieces_of_a_text_are_not_left_behind(content: Any, tmp_path: Path) -> N
     made = [json.loads(line)["messages"] for line in source.with_suffix(".out.jsonl").read_text().splitlines()]
     joined = [{"role": "user", "content": "However"}, {"role": "assistant", "content": "Finethanks"}]
     assert made == [TURNS, joined]
+
+
+@pytest.mark.parametrize(("name", "read"), [("context", "context"), ("my context", 'row["my context"]')])
+def test_texts_in_a_list_are_joined_by_the_flag_of_the_hint(name: str, read: str, tmp_path: Path) -> None:
+    source = write(tmp_path, *[{"question": "Sky?", name: ["It is day.", "It is dry."], "answer": "Blue."}] * 2)
+    flag = f"--map context='{{{{ {read} | join(\"\\n\\n\") }}}}'"
+    assert refusal(source).hint.startswith(f"{flag} reads its texts, joined; --keep ")
+    run = run_cli("convert", source, *shlex.split(flag), "-q")
+    asked = [json.loads(line)["messages"][0]["content"] for line in run.stdout.splitlines()]
+    assert asked == ["Sky?\nIt is day.\n\nIt is dry."] * 2
+    named = flag.replace(f"{read} |", "COLUMN |")
+    assert refusal(source, map={"context": name}).hint == f"join its texts with {named}"
