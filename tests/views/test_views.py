@@ -156,7 +156,6 @@ def test_a_prompt_ends_before_the_answer_whatever_other_rows_end_with(tmp_path):
     question, answer = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
     result = {"role": "tool", "content": "r"}
     rows = [[question, answer], [question], [question, answer, question, answer], [question, answer, result]]
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"messages": turns}) + "\n" for turns in rows))
-    chatfmt.convert(chatfmt.Recipe(source=str(tmp_path / "in.jsonl"), to="prompt"), tmp_path / "out.jsonl")
-    made = [json.loads(line)["prompt"] for line in (tmp_path / "out.jsonl").read_text().splitlines()]
-    assert made == [[question], [question], [question, answer, question], [question, answer, result]]
+    made = convert(tmp_path, [{"messages": turns} for turns in rows], to="prompt")
+    prompts = [[question], [question], [question, answer, question], [question, answer, result]]
+    assert made == [{"prompt": prompt} for prompt in prompts]
