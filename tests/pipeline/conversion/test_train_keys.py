@@ -1,4 +1,4 @@
-"""Weights other than 0 and 1 are numbers beside the spans."""
+"""What a conversation says of its training: weights are numbers beside the spans, parts are of content as it was."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import pytest
 from datasets import load_dataset
 
 from chatfmt.cli import main
+
+from ...conftest import run_here
 
 PLAIN = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
 
@@ -84,3 +86,51 @@ def test_spans_that_are_not_one_for_each_message_have_one_weight_or_the_row_is_r
         "error: in.jsonl row 1: the trained text is in 3 spans, and 2 messages with different weights are trained "
         "(line 2)\nhint: give the messages of the row one weight, or --on-error skip\n"
     )
+
+
+CALCULATED = "5 + 5 = <<5+5=10>>10 apples"
+REASONED = "<think>w</think>abc and more"
+MARKED = "<|im_end|> abcdef"
+DETAIL = [{"begin_offset": 0, "end_offset": 3, "train": True}]
+CHANGED = (
+    "error: in.jsonl row 0: `train_detail` counts the characters of the content in the source, which the conversion "
+    "changes (message 1, line 1)\n"
+    "hint: leave out the option that changes it, or the key, as with --drop messages.train_detail, to train it all\n"
+)
+
+
+def write_answer(folder: Path, content: str, *, as_text: bool = False) -> None:
+    turns = [
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "content": content, "train_detail": DETAIL},
+    ]
+    (folder / "in.jsonl").write_text(json.dumps({"messages": json.dumps(turns) if as_text else turns}) + "\n")
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+@pytest.mark.parametrize(
+    ("content", "flags", "change"),
+    [
+        (CALCULATED, "-t chatml --to segments", "--calculator remove"),
+        (CALCULATED, "--for axolotl", "--calculator remove"),
+        (MARKED, "-t chatml --to segments", "--control-tokens escape"),
+        (REASONED, "--for axolotl", "--dialect reasoning-tags"),
+    ],
+)
+def test_parts_of_content_that_changes_are_refused(
+    content: str, flags: str, change: str, as_text: bool, tmp_path: Path
+) -> None:
+    write_answer(tmp_path, content, as_text=as_text)
+    run = run_here("convert", "in.jsonl", *flags.split(), *change.split(), "--format", "jsonl", cwd=tmp_path)
+    assert (run.returncode, run.stderr.decode()) == (4, CHANGED)
+    dropped = ["--drop", "messages.train_detail"]
+    for remedy in ([*flags.split()], [*flags.split(), *change.split(), *dropped]):
+        run = run_here("convert", "in.jsonl", *remedy, "--format", "jsonl", cwd=tmp_path)
+        assert run.returncode == 0, run.stderr.decode()
+        assert run.stdout.count(b"\n") == 1
+
+
+def test_options_that_change_other_turns_pass(tmp_path: Path) -> None:
+    write_answer(tmp_path, "plain")
+    run = run_here("convert", "in.jsonl", "--calculator", "remove", "--system", "Be brief.", cwd=tmp_path)
+    assert json.loads(run.stdout)["messages"][2] == {"role": "assistant", "content": "plain", "train_detail": DETAIL}
