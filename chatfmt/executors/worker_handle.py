@@ -28,28 +28,22 @@ CRASHES = {
 
 
 class Process(Protocol):
-    """A process that reads calls from one pipe and writes answers to another."""
+    """What a `Worker` uses of `subprocess.Popen`: calls go to `stdin`, answers come from `stdout`."""
 
     pid: int
-    tasks: BinaryIO
-    answers: BinaryIO
+    stdin: BinaryIO
+    stdout: BinaryIO
 
     def kill(self) -> None: ...
-    def wait(self) -> int:
-        """Return the exit code once it has ended, -N for a signal."""
-        ...
+    def wait(self) -> int: ...
 
 
-class Spawned:
-    """A fresh interpreter: slow to start, the same on every platform."""
-
-    def __init__(self) -> None:
-        path = json.dumps([str(Path(entry).resolve()) if entry else str(Path.cwd()) for entry in sys.path])
-        command = [sys.executable, "-c", BOOT, path, str(os.getpid())]
-        env = {**ONE_THREAD, **os.environ}
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env)
-        self.pid, self.kill, self.wait = self._process.pid, self._process.kill, self._process.wait
-        self.tasks, self.answers = cast(BinaryIO, self._process.stdin), cast(BinaryIO, self._process.stdout)
+def spawn() -> Process:
+    """Start a fresh interpreter: slow, the same on every platform."""
+    path = json.dumps([str(Path(entry).resolve()) if entry else str(Path.cwd()) for entry in sys.path])
+    command = [sys.executable, "-c", BOOT, path, str(os.getpid())]
+    env = {**ONE_THREAD, **os.environ}
+    return cast(Process, subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env))
 
 
 class Forked:
@@ -57,13 +51,13 @@ class Forked:
 
     def __init__(self, server: ForkServer) -> None:
         (tasks, our_tasks), (our_answers, answers) = os.pipe(), os.pipe()
-        self.tasks: BinaryIO = os.fdopen(our_tasks, "wb")
-        self.answers: BinaryIO = os.fdopen(our_answers, "rb")
+        self.stdin: BinaryIO = os.fdopen(our_tasks, "wb")
+        self.stdout: BinaryIO = os.fdopen(our_answers, "rb")
         try:
             self.pid = server.fork(tasks, answers)
         except OSError:
-            self.tasks.close()
-            self.answers.close()
+            self.stdin.close()
+            self.stdout.close()
             raise
         finally:
             os.close(tasks)
@@ -91,7 +85,7 @@ def start(server: ForkServer | None) -> Process:
     if server is not None:
         with contextlib.suppress(OSError):
             return Forked(server)
-    return Spawned()
+    return spawn()
 
 
 class Worker:
@@ -108,8 +102,8 @@ class Worker:
         """
         last: WorkerMessage | None = None
         try:
-            send(self._process.tasks, call)
-            while (message := receive(self._process.answers)) is not None:
+            send(self._process.stdin, call)
+            while (message := receive(self._process.stdout)) is not None:
                 if message.kind == POSITION:
                     last = message
                 yield message
@@ -137,6 +131,6 @@ class Worker:
         self._watchdog.close()
         self.kill()
         self._process.wait()
-        for pipe in (self._process.tasks, self._process.answers):
+        for pipe in (self._process.stdin, self._process.stdout):
             with contextlib.suppress(OSError):
                 pipe.close()

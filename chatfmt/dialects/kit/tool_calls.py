@@ -122,12 +122,12 @@ def split_thought(text: str) -> tuple[str | None, str]:
 
 
 _THOUGHT = re.compile(r"<think>.*?</think>\s*", re.DOTALL)
-_GLAIVE = re.compile(r"""\s*\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"arguments"\s*:\s*'(.*)'\s*\}\s*""", re.DOTALL)
+_GLAIVE = r"""\s*\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"arguments"\s*:\s*'(.*)'\s*\}\s*"""
 
 
 def _glaive(text: str) -> Any:
     """Return the call in `{"name": "f", "arguments": '{"a": 1}'}`, which is JSON except for the single quotes."""
-    match = _GLAIVE.fullmatch(text)
+    match = re.fullmatch(_GLAIVE, text, re.DOTALL)  # compiled where it is needed: it takes a millisecond
     if match is None:
         return None
     name, arguments = match.groups()

@@ -230,10 +230,9 @@ def _advance(data: ByteArray, origin: Int64Array, limit: Int64Array, characters:
     return place
 
 
-_WIDE = np.array(
-    sorted(int.from_bytes(chr(code).encode()) for code in range(0x80, 0x3001) if chr(code).isspace()), np.int64
-)
-"""White space beyond ASCII (all below U+3001), each as the number formed by its two or three bytes."""
+_WIDE_SPACE = "\x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
+_WIDE = np.array([int.from_bytes(character.encode()) for character in _WIDE_SPACE], np.int64)
+"""White space beyond ASCII, each as the number formed by its two or three bytes."""
 
 
 def _wide_space(data: ByteArray, start: Int64Array, stop: Int64Array, *, front: bool) -> list[int]:
