@@ -19,9 +19,17 @@ from .errors import ChatfmtError, InputError, MissingExtra, OutputError, UsageEr
 
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "http": "http", "https": "http"}
 """The extra that installs the library of a scheme."""
+_WRITABLE = (
+    "name a folder or file, s3://BUCKET/PREFIX (chatfmt[s3]), gs:// (chatfmt[gcs]), az:// (adlfs) or "
+    "hf://datasets/OWNER/NAME"
+)
 READ_ONLY = {"http", "https", "github", "gist", "git", "zip", "tar", "libarchive", "data", "reference", "hf"}
 """Schemes whose files can be read only, or that are not written with fsspec."""
 AGAIN = "run the same command again: what is uploaded already is not sent again"
+ANSWER_SECONDS = 60
+"""Timeout for the first answer of a store."""
+_answered: set[str] = set()
+"""The stores that have answered this process."""
 _SILENT = logging.NullHandler()
 """Keeps Python from printing what a library logs, unless the program has handlers of its own."""
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):(?:/+(?P<rest>.*))?", re.DOTALL)
@@ -71,11 +79,29 @@ def open_store(url: str) -> tuple[Any, str]:
     for name in ("asyncio", "google", _package_of(scheme)):  # what they log is in the errors that they raise
         logging.getLogger(name).addHandler(_SILENT)
     try:
-        return fsspec.core.url_to_fs(url)  # type: ignore[no-any-return]
+        system, path = fsspec.core.url_to_fs(url)
     except ImportError as error:
         raise _missing_package(scheme, error) from None
     except ValueError as error:
         raise UsageError(f"cannot open `{without_credentials(url)}`: {reason_of(error)}") from None
+    _check_answers(system, path, "/".join(url.split("/", 3)[:3]))
+    return system, path
+
+
+def _check_answers(system: Any, path: str, place: str) -> None:
+    """Raise OSError if a store does not answer the first request of this process; libraries try for half an hour."""
+    if place in _answered or not getattr(system, "async_impl", False):
+        return
+    from fsspec.asyn import sync
+    from fsspec.exceptions import FSTimeoutError
+
+    try:
+        sync(system.loop, system._info, path, timeout=ANSWER_SECONDS)
+    except FSTimeoutError:
+        raise OSError(f"no answer within {ANSWER_SECONDS} seconds") from None
+    except Exception:  # an answer, or an error for the request that comes next
+        pass
+    _answered.add(place)
 
 
 def _package_of(scheme: str) -> str:
@@ -135,7 +161,7 @@ def check_writable(url: str) -> None:
     scheme = scheme_of(url)
     if scheme in READ_ONLY or scheme not in known_implementations:
         text = f"cannot write to `{without_credentials(url)}`"
-        raise UsageError(text, hint="name a folder or file, s3://BUCKET/PREFIX, or hf://datasets/OWNER/NAME")
+        raise UsageError(text, hint=_WRITABLE)
     if has_credentials(url):
         raise UsageError(
             f"`{without_credentials(url)}` holds a password",
@@ -173,6 +199,15 @@ class Store:
                 return {}
         names = {path.removeprefix(self._root).lstrip("/"): entry for path, entry in found.items()}
         return {name: int(entry.get("size") or 0) for name, entry in sorted(names.items()) if name}
+
+    def has(self, name: str) -> bool:
+        """Return whether there is a file of that name."""
+        self._system.invalidate_cache()
+        with store_errors(self.url, self._kind):
+            try:
+                return bool(self._system.info(self._at(name))["type"] == "file")
+            except FileNotFoundError:
+                return False
 
     def read(self, name: str) -> bytes | None:
         """Return the content of a file; None if there is none."""

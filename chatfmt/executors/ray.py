@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -23,8 +24,11 @@ from ..errors import MissingExtra, OutputError
 from .base import TASKS_AHEAD, OnPosition, R, T, cores, ignore_position, task_name
 from .worker_died import WorkerDied, lost_twice
 
-CONNECT_SECONDS, HEALTH_SECONDS = 10, 18
-"""Timeouts for reaching the address of a cluster, and for its answer; Ray itself tries for minutes."""
+CONNECT_SECONDS, HEALTH_SECONDS, CLIENT_SECONDS = 10, 18, 6
+"""Timeouts for reaching the address of a cluster, for its answer, and for each of three tries to connect to `ray://`.
+
+Ray itself tries for minutes.
+"""
 PREFLIGHT_SECONDS = 60
 """Timeout for the answers of all nodes, of which a busy one may have none."""
 
@@ -64,6 +68,7 @@ def connected(workers: int) -> Any:
 
     Raises MissingExtra, OutputError.
     """
+    os.environ.setdefault("RAY_CLIENT_MAX_CONNECTION_TIMEOUT_S", str(CLIENT_SECONDS))
     try:
         with stdout_to_stderr():
             import ray as engine
@@ -79,7 +84,8 @@ def connected(workers: int) -> Any:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     on_term = signal.getsignal(signal.SIGTERM) if threading.current_thread() is threading.main_thread() else None
     try:
-        with stdout_to_stderr():
+        with stdout_to_stderr(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             if address:
                 engine.init(address=address, **quiet)
             else:

@@ -143,7 +143,7 @@ def find_plan(given: Path | str) -> Path | str:
     hint = f"chatfmt plan SOURCE … -o {given}"
     if url := url_of(given):
         store = Store(url)
-        if store.sizes(writers.PLAN_ON_STORE):
+        if store.has(writers.PLAN_ON_STORE):
             return f"{url}/{writers.PLAN_ON_STORE}"
         if Path(url).suffix == ".json" and read_url(url) is not None:
             return url
@@ -237,7 +237,7 @@ def published(given: str) -> Summary | None:
 def published_on_store(url: str) -> Summary | None:
     """Return the summary of an output on a store that is complete; None if a plan waits there, or there is none."""
     store = Store(url)
-    if store.sizes(writers.PLAN_ON_STORE) or not store.sizes(MANIFEST):
+    if store.has(writers.PLAN_ON_STORE) or not store.has(MANIFEST):
         return None
     manifest = Manifest.from_json((store.read(MANIFEST) or b"").decode())
     return replace(summarise(manifest.shards, url, ()), already_complete=True)

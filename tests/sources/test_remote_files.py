@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import json
+import socket
 from pathlib import Path
 
 import pyarrow as pa
@@ -109,6 +110,16 @@ def test_a_signature_is_in_no_message_and_no_file(folder: Path) -> None:
     assert len(written) == 4
     assert [text for text in [*written, *(run.stdout + run.stderr for run in runs)] if b"hunter2" in text] == []
     assert not Path("planned").exists()
+
+
+def test_a_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chatfmt.stores.ANSWER_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/x.jsonl"
+        done = run_here("convert", f"{url}?sig=hunter2")
+    assert (done.returncode, done.stderr.decode()) == (
+        3, f"error: cannot read `{url}?sig=…`: no answer within 0.2 seconds\n"
+    )  # fmt: skip
 
 
 def test_a_store_without_credentials_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

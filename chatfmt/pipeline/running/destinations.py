@@ -176,7 +176,7 @@ class StoreFileDestination:
         folder, name = work_folder(plan), plan.target.path.name
         store, rejects = Store(str(plan.target).removesuffix(f"/{name}")), rejects_beside(run, plan.target, plan.recipe)
         for each in filter(None, (name, rejects)):
-            if store.sizes(each) and not run.overwrite and not (folder / name).exists():
+            if store.has(each) and not run.overwrite and not (folder / name).exists():
                 raise OutputError(
                     f"`{store.url}/{each}` already exists",
                     hint="replace it with `--overwrite`, or choose another name with `--out`", code="output.exists",
@@ -192,8 +192,8 @@ class StoreFileDestination:
         def publish() -> None:
             if rejects is not None and rejects.stat().st_size:
                 self._store.put(rejects, rejects.name)
-            elif rejects is not None:
-                self._store.remove([*self._store.sizes(rejects.name)])
+            elif rejects is not None and self._store.has(rejects.name):
+                self._store.remove([rejects.name])
             self._store.put(self._file.path, self._file.path.name)
             self._store.abort_uploads(self._file.path.name)
 

@@ -214,7 +214,7 @@ def test_other_places_are_not_written_to(tmp_path: Path) -> None:
         done = run_cli("convert", "in.jsonl", "-o", out, cwd=tmp_path)
         assert (done.returncode, done.stderr.decode()) == (
             2, f"error: cannot write to `{out}`\n"
-            "hint: name a folder or file, s3://BUCKET/PREFIX, or hf://datasets/OWNER/NAME\n",
+            "hint: name a folder or file, s3://BUCKET/PREFIX (chatfmt[s3]), gs:// (chatfmt[gcs]), az:// (adlfs) or hf://datasets/OWNER/NAME\n",
         )  # fmt: skip
     done = run_cli("plan", "in.jsonl", "-o", "hf://datasets/acme/chat", cwd=tmp_path)
     assert (done.returncode, done.stderr.decode()) == (

@@ -76,6 +76,22 @@ def test_the_same_command_does_nothing_for_an_output_that_is_complete(local: dic
     assert files() == local
 
 
+def test_a_job_array_on_a_store_that_lists_a_single_file_without_details(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = MemoryFileSystem.find
+
+    def find_as_adlfs(self: MemoryFileSystem, path: str, **options: object) -> object:
+        return [path] if self.isfile(path) else find(self, path, **options)
+
+    monkeypatch.setattr(MemoryFileSystem, "find", find_as_adlfs)
+    given = ["in.jsonl", "-t", "chatml", "--limit", "9", "-q"]
+    assert run_here("plan", *given, "-o", STORE).returncode == 0
+    for command in (["run", STORE], ["commit", STORE], ["run", STORE], ["commit", STORE]):
+        done = run_here(*command)
+        assert (done.returncode, b"Traceback" in done.stderr) == (0, False)
+    for name in ("x.jsonl", "x.jsonl"):
+        assert run_here("convert", *given, "-o", f"memory://bucket/{name}", "--overwrite").returncode == 0
+
+
 def test_rows_that_are_reordered(tmp_path: Path) -> None:
     given = ["--shuffle", "--test-fraction", "0.4"]
     assert convert(*given)[0] == convert(*given, out="here")[0] == 0
@@ -271,9 +287,9 @@ def test_what_is_not_an_output_is_named(name: str, problem: str, hint: str) -> N
     ("out", "error", "hint"),
     [
         ("https://example.com/x", "cannot write to `https://example.com/x`",
-         "name a folder or file, s3://BUCKET/PREFIX, or hf://datasets/OWNER/NAME"),
+         "name a folder or file, s3://BUCKET/PREFIX (chatfmt[s3]), gs:// (chatfmt[gcs]), az:// (adlfs) or hf://datasets/OWNER/NAME"),
         ("nosuch://x/y", "cannot write to `nosuch://x/y`",
-         "name a folder or file, s3://BUCKET/PREFIX, or hf://datasets/OWNER/NAME"),
+         "name a folder or file, s3://BUCKET/PREFIX (chatfmt[s3]), gs:// (chatfmt[gcs]), az:// (adlfs) or hf://datasets/OWNER/NAME"),
         ("sftp://me:hunter2@host/x", "`sftp://…@host/x` holds a password",
          "leave it to the configuration of its library"),
         ("memory://", "`memory://` names no folder", "-o memory://BUCKET/PREFIX"),
