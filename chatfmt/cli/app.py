@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -182,6 +184,8 @@ def _usage_hint(error: Any, arguments: Sequence[str] | None) -> str:
     ctx, named = getattr(error, "ctx", None), [name for name in (arguments or ())[:1] if name in COMMANDS]
     commands: Any = getattr(command_line(*named), "commands", {}) if named else {}
     command = ctx.command if ctx else commands.get(*named, None) if named else None
+    if arguments and arguments[0] not in COMMANDS and Path(arguments[0]).exists():
+        return f"chatfmt inspect {shlex.quote(arguments[0])}"
     if command is None:
         return "chatfmt --help"
     path = ctx.command_path if ctx else f"chatfmt {named[0]}"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UnknownName, UsageError
+from ..errors import InputError, UnknownName, UsageError
 from . import settings
 from .options import EVERY
 from .values import fraction, split_pairs, to_values
@@ -30,6 +31,8 @@ def build(source: list[str], given: Mapping[str, Any]) -> tuple[Recipe, Run, dic
     """
     from .. import recipe
 
+    if "out" in given and given["out"] is None:
+        check_output_is_no_source(source)
     known = [one for one in source if recipe.is_recipe(one)]
     others = source[1:] if known and source[0] == known[0] and recipe.reads_files(known[0]) else []
     if known and len(source) > 1 and not others:
@@ -44,6 +47,14 @@ def build(source: list[str], given: Mapping[str, Any]) -> tuple[Recipe, Run, dic
     offered = [key for key in EVERY if key in given and key != "weight"]
     around = [*settings.from_config(), *typed, *settings.from_environment(offered)]
     return recipe.build([*around, recipe.Layer("flag", to_values(given))])
+
+
+def check_output_is_no_source(sources: Sequence[str]) -> None:
+    """Raise InputError for a last source that does not exist and may be meant as the output, as in `cp`."""
+    *others, last = sources or [""]
+    named = last.endswith(("/", ".jsonl", ".json", ".parquet"))
+    if others and named and "://" not in last and not Path(last).exists():
+        raise InputError(f"no such file `{last}`", code="file.missing", hint=f"to write there: -o {shlex.quote(last)}")
 
 
 Conversion = tuple["Recipe", "Run", Mapping[str, str]]

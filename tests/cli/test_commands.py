@@ -70,6 +70,8 @@ def test_version():
             "error: `--weight` is for sources named on the command line",
             "hint: a recipe has the weight beside the source",
         ]),
+        (["convert", str(EVERYDAY), "out/"], 3, ["error: no such file `out/`", "hint: to write there: -o out/"]),
+        ([str(EVERYDAY)], 2, [f"error: no such command '{EVERYDAY}'", f"hint: chatfmt inspect {EVERYDAY}"]),
         (["convrt"], 2, ["error: no such command 'convrt'. Did you mean 'convert'?", "hint: chatfmt --help"]),
         (["recipes", "show", "gsm9k"], 2, ["error: unknown recipe `gsm9k`", "hint: did you mean `gsm8k`?"]),
         (["templates", "diff", "chatml", "smollm2"], 1, []),
