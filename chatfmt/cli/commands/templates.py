@@ -160,9 +160,12 @@ def probe_template(
     from ...render import sandbox_sessions
     from ...render.inspection.probe import probe
     from ...render.sandbox.limits import FOR_SAMPLES
+    from ...render.tagging.tagger import with_stand_ins
     from ...render.template.chat_template import ChatTemplate
 
     template = ChatTemplate.load(name)
+    if template.origin in ("file", "inline"):  # which define no tokens
+        template = with_stand_ins(template)
     sessions = sandbox_sessions(template, "auto", limits=FOR_SAMPLES)
     card = probe(template, to_values({"var": var}).get("var", {}), sessions)
     if as_json:

@@ -74,13 +74,17 @@ def training_template(renderer: TemplateRenderer) -> TaggedTemplate:
     Raises TemplateError if it gets none.
     """
     text = renderer.template.choose()
-    template = replace(renderer.template, special_tokens={**STAND_INS, **renderer.template.special_tokens})
-    renderer = with_text(replace(renderer, template=template), text)
+    renderer = with_text(replace(renderer, template=with_stand_ins(renderer.template)), text)
     found = TaggedTemplate(text, text) if GENERATION.search(text) else tag(renderer)
     if isinstance(found, Untaggable):
         message = f"the template `{renderer.template.name}` gets no `{{% generation %}}` tags: {found.reason}"
         raise TemplateError(message, hint="`chatfmt convert --mask` finds the spans row by row", code="template.train")
     return replace(found, stopless=missing_stop(renderer))
+
+
+def with_stand_ins(template: ChatTemplate) -> ChatTemplate:
+    """Return the template with STAND_INS for tokens that it lacks, to see where it prints them."""
+    return replace(template, special_tokens={**STAND_INS, **template.special_tokens})
 
 
 def _strict(renderer: TemplateRenderer, text: str) -> str:

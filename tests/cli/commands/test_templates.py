@@ -25,3 +25,10 @@ def test_diff_compares_templates_on_the_rows_of_a_dataset(tmp_path: Path) -> Non
     assert other.stdout.decode().splitlines()[0] == "row 0, character 2"
     as_json = json.loads(run_cli("templates", "diff", "chatml", "llama-3", "in.jsonl", "--json", cwd=tmp_path).stdout)
     assert (as_json["schema"], as_json["rows"], as_json["differing"]) == (1, 1, 1)
+
+
+def test_probe_knows_where_a_file_prints_the_eos_token_that_it_does_not_define(tmp_path):
+    (tmp_path / "t.jinja").write_text("{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}")
+    card = json.loads(run_cli("templates", "probe", "t.jinja", "--json", cwd=tmp_path).stdout)
+    assert (card["stop_token"], card["stop_token_within"]) == ("<|eos_token|>", "<|eos_token|>")
+    assert b"prints no stop token" not in run_cli("templates", "probe", "t.jinja", cwd=tmp_path).stdout
