@@ -85,6 +85,8 @@ def test_options_about_spans_are_refused_where_none_are_written(flags: list[str]
     [
         ("exaone-4", [("user", "q"), ("assistant", "")]),
         ("mistral-v7", [("user", "q"), ("assistant", "a"), ("assistant", "b")]),
+        ("mistral-v7", [("user", "q"), ("weighted", "a"), ("weighted", "b")]),
+        ("qwen3", [("user", "q"), ("weighted", "a"), ("call", ""), ("tool", "r"), ("assistant", "")]),
         ("gemma-4", [("user", "q"), ("call", ""), ("tool", "r"), ("user", "s"), ("assistant", "t")]),
         ("apertus", [("user", "q"), ("call", ""), ("tool", "r"), ("user", "s"), ("assistant", "t")]),
         ("falcon-3", [("user", "q"), ("call", "")]),
@@ -94,6 +96,7 @@ def test_a_file_has_the_spans_of_the_built_in_template(name, turns, tmp_path):
     call = {"id": "abcdefgh1", "type": "function", "function": {"name": "look", "arguments": {"place": "x"}}}
     messages = [
         {"role": "assistant", "content": text, "tool_calls": [call]} if role == "call"
+        else {"role": "assistant", "content": text, "weight": 1} if role == "weighted"
         else {"role": role, "content": text} | ({"name": "look", "tool_call_id": "abcdefgh1"} if role == "tool" else {})
         for role, text in turns
     ]  # fmt: skip

@@ -28,7 +28,7 @@ def to_renderer(engine: Renderer, job: Job, single: TemplateRenderer) -> Rendere
     inner = engine
     if job.mask is not None:
         tagged = _tagged_engine(job, job.tagged_template)
-        inner = MaskedRenderer(engine, single, job.mask, tagged, partial(_tag, job, single))
+        inner = MaskedRenderer(engine, single, job.mask, tagged, partial(_tag, job, single), weighted=job.weighted)
     if job.end is not None:
         inner = EndedRenderer(inner, single, job.end, trained=job.mask is None or job.mask.stop_token)
     if "all" in job.allow_loss or job.options.continue_final:

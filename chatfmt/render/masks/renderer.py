@@ -35,7 +35,8 @@ class MaskedRenderer:
     """Renders as `inner` does, but spans are those of `Masker`, whatever tags the template has.
 
     `single` renders one conversation with the template of `inner`. `tagged` renders all rows with tags in it;
-    without it, `tag` returns such a renderer for rows of which markers do not find every answer.
+    without it, `tag` returns such a renderer for rows of which markers do not find every answer. Spans that touch are
+    one, unless they are `weighted`.
     """
 
     def __init__(
@@ -45,8 +46,10 @@ class MaskedRenderer:
         mask: MaskOptions = WHOLE_TURNS,
         tagged: Renderer | None = None,
         tag: Callable[[], Renderer | None] = lambda: None,
+        *,
+        weighted: bool = False,
     ) -> None:
-        self.inner, self.tagged, self._tag = inner, tagged, tag
+        self.inner, self.tagged, self._tag, self._weighted = inner, tagged, tag, weighted
         self.masker = Masker(single, mask)
         self.methods: dict[str, int] = {}
         """The number of rows by method (see `masker`)."""
@@ -61,7 +64,7 @@ class MaskedRenderer:
             return self.inner(chats, request, failures)
         rendered = self._masked(chats, request, failures)
         assert rendered.spans is not None
-        if not self._is_flagged(chats.messages):  # else each span may have a weight of its own
+        if not self._weighted:  # else each span has a weight of its own
             rendered = replace(rendered, spans=joined_spans(rendered.spans))
         if self.masker.options.reasoning != "all":
             return rendered
@@ -183,7 +186,7 @@ class MaskedRenderer:
         Rows whose blocks are `known` are left out.
         """
         rows = [row for row in rows if known[row] is None]
-        if not rows or self.tagged is not None or (tagged := self._tags) is None:
+        if not rows or (tagged := self._tags) is None:
             return {}
         marked = tagged(chats.take(integers(np.array(rows, np.int64))), RenderRequest(spans=True), [])
         assert marked.spans is not None
@@ -192,7 +195,7 @@ class MaskedRenderer:
 
     @cached_property
     def _tags(self) -> Renderer | None:
-        return self._tag()
+        return self.tagged or self._tag()
 
     def _tags_suffice(self, messages: pa.ListArray) -> bool:
         """Return whether the template's own tags give all spans, without a look at the rows."""
@@ -200,12 +203,8 @@ class MaskedRenderer:
 
     def _is_every_turn(self, messages: pa.ListArray) -> bool:
         """Return whether all turns are trained as a whole, whatever their messages say."""
-        return self.masker.options.is_every_turn and not self._is_flagged(messages)
-
-    def _is_flagged(self, messages: pa.ListArray) -> bool:
-        """Return whether messages may say how they are trained."""
-        names = {field.name for field in messages.type.value_type}
-        return self.masker.options.flags and not names.isdisjoint(TRAIN_KEYS)
+        flagged = not {field.name for field in messages.type.value_type}.isdisjoint(TRAIN_KEYS)
+        return self.masker.options.is_every_turn and not (self.masker.options.flags and flagged)
 
     def _count(self, method: str, rows: int) -> None:
         self.methods[method] = self.methods.get(method, 0) + rows
