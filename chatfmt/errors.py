@@ -34,7 +34,7 @@ Value = TypeVar("Value")
 Made = TypeVar("Made")
 
 
-class Location(Struct, frozen=True):
+class Location(Struct, frozen=True, gc=False):
     """A position in the input: a file as the user named it, and a record, message, line or byte in it.
 
     `row` counts the records of the file from 0. In a stage that sees only a batch, `row` is the index in that batch and
@@ -103,6 +103,13 @@ class ChatfmtError(Exception):
         if byte is not None:
             at = replace(at, line=line + (at.line or 1) - 1, byte=byte + (at.byte or 0))
         self.at = Location(file, row, message, at.line, at.byte)
+
+    def forget_frames(self) -> None:
+        """Drop the tracebacks of an error that is kept: their frames hold what was converted, and the error itself."""
+        error: BaseException | None = self
+        while error is not None:
+            error.__traceback__ = None
+            error = error.__cause__ or error.__context__
 
     def __str__(self) -> str:
         where, detail = str(self.at), self.at.detail

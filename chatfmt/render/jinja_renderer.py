@@ -79,7 +79,7 @@ class JinjaRenderer:
             failure = render_error(error, self.template.name, row)
             if failures is None:
                 raise failure from error
-            failure.__cause__ = error
+            failure.__cause__ = error.with_traceback(None)  # whose frames hold the conversation, and all failures
             failures.append(failure)
             return None, None
 

@@ -46,10 +46,6 @@ class RenderMemory:
                 return found
         return None
 
-    def clear(self) -> None:
-        """Forget all rows, before those of another batch."""
-        self._calls.clear()
-
 
 class RenderableBatch(Struct, frozen=True):
     """A CONVERSATIONS batch and how to render it; `renderer` is None without a template."""

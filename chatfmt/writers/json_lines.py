@@ -65,16 +65,29 @@ def _lines(batch: pa.RecordBatch, explicit_nulls: bool) -> bytes | memoryview:
 
 def _text_lines(name: str, column: pa.StringArray) -> bytes:
     """Encode the most common table, one column of text, at the speed of string escaping."""
-    start = b"{" + _key(name) + b'"'
-    return start + (b'"}\n' + start).join(_escaped(column.to_pylist())) + b'"}\n'
+    start, texts = b"{" + _key(name) + b'"', column.to_pylist()
+    between, together = b'"}\n' + start, _together(texts)
+    if together is None:
+        return start + between.join(map(_escaped, texts)) + b'"}\n'
+    return start + together.replace(BETWEEN, between) + b'"}\n'
 
 
-def _escaped(texts: list[str]) -> list[bytes]:
-    """Return JSON strings without their quotes; one call for all takes a fifth of the time of a call for each."""
+BETWEEN = b'","'
+
+
+def _together(texts: list[str]) -> bytes | None:
+    """Return JSON strings with BETWEEN between them; None if it may also stand elsewhere.
+
+    One call for all takes a fifth of the time of a call for each.
+    """
     together: bytes = orjson.dumps(texts)
     if not texts or b'\\",",' in together:  # a text ends with `",`, which looks like the end of an item
-        return [orjson.dumps(text)[1:-1] for text in texts]
-    return together[2:-2].split(b'","')
+        return None
+    return together[2:-2]
+
+
+def _escaped(text: str) -> bytes:
+    return orjson.dumps(text)[1:-1]
 
 
 def _copied_lines(batch: pa.RecordBatch) -> Iterator[bytes | memoryview] | None:
@@ -119,7 +132,11 @@ def _strings(column: pa.StringArray) -> pa.Array:
 
 
 def _quoted(column: pa.StringArray) -> pa.Array:
-    escaped = pa.array(_escaped(pc.fill_null(column, "").to_pylist()), BYTES)
+    texts = pc.fill_null(column, "").to_pylist()
+    if (together := _together(texts)) is None:
+        escaped = pa.array(map(_escaped, texts), BYTES)
+    else:
+        escaped = pc.split_pattern(_scalar(together), BETWEEN).values
     return _where_valid(column, pc.binary_join_element_wise(_scalar(b'"'), escaped, _scalar(b'"'), _scalar(b"")))
 
 

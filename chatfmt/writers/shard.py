@@ -188,7 +188,8 @@ class RejectWriter:
 
     def add(self, reject: Reject) -> None:
         self._file = self._file or AtomicFile(self.path)
-        self._waiting += reject.to_bytes() + b"\n"
+        reject.append_to(self._waiting)
+        self._waiting += b"\n"
         self.count += 1
         if len(self._waiting) >= BUFFER:
             self._flush()

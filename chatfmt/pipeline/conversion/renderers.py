@@ -20,6 +20,7 @@ from ...render.masks.renderer import MaskedRenderer
 from ...render.safety.content_loss import Loss, LossGuard
 from ...render.single import TemplateRenderer
 from ...rendering import TEXT_ONLY, ConversationBatch, Failures, Rendered, Renderer, RenderRequest
+from ...turn_columns import to_bools
 from .job import Job
 
 
@@ -72,7 +73,9 @@ class GuardedRenderer(Struct, frozen=True):
 
     def _without_losses(self, chats: ConversationBatch, rendered: Rendered, failures: list[RenderError]) -> Rendered:
         """Return the column with nulls for rows that lose something, and append their errors to `failures`."""
-        losses, single = self.guard.check_rows(chats, rendered.all_printed), self.guard.renderer
+        refused = to_bools(rendered.text.is_null())  # and lose nothing
+        printed = refused if rendered.all_printed is None else rendered.all_printed | refused
+        losses, single = self.guard.check_rows(chats, printed), self.guard.renderer
         if not losses:
             return rendered
         failures += [loss.row_error(single.template.name) for loss in losses]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from functools import cache, partial
 from itertools import compress
 
@@ -62,15 +62,47 @@ class Stage(Struct, frozen=True):
     run: Callable[[pa.RecordBatch, RowCounts], pa.RecordBatch]
 
 
+class Progress(Struct):
+    """How far the rows of a source batch have come: what the stages that are done made of them and counted."""
+
+    source: pa.RecordBatch
+    batch: pa.RecordBatch
+    counts: RowCounts
+    done: int = 0
+
+    @classmethod
+    def start(cls, source: pa.RecordBatch) -> Progress:
+        """Return the progress of rows before the first stage."""
+        return cls(source, source, RowCounts(read=len(source)))
+
+    def cut(self, stop: int, start: int) -> list[Progress]:
+        """Return the rows from `start` on and those before `stop`, each before the first stage; none without rows."""
+        parts = self.source.slice(start), self.source.slice(0, stop)
+        return [Progress.start(part) for part in parts if len(part)]
+
+    def without(self, bad: Collection[int]) -> Progress:
+        """Return the progress of the other rows: they go on from here.
+
+        They start again if a row became none or several, or if something was counted: how much of it the bad rows make
+        up is not known.
+        """
+        keep = np.ones(len(self.source), np.bool_)
+        keep[[*bad]] = False
+        kept, rows = pa.array(keep), ROW if ROW in self.batch.schema.names else "row"
+        others = Progress.start(self.source.filter(kept))
+        is_same = self.counts == RowCounts(read=len(keep)) and self.batch.column(rows).equals(self.source.column(ROW))
+        return replace(others, batch=self.batch.filter(kept), done=self.done) if is_same else others
+
+
 class Conversion:
     """A job with its expressions and template compiled, its programs and caches kept between batches."""
 
     def __init__(self, job: Job, on_finding: OnFinding | None = None) -> None:
         load_plugins()
         self.job, self._on_finding, self._file = job, on_finding, ""
-        self._rendered = RenderMemory()
         self._memory: RenderMemory | None = None
-        self._findings: list[tuple[checks.Finding, Location]] = []
+        self._findings: list[tuple[checks.Finding, int]] = []
+        """What checks found in the last run of the stages, with the number of the row in the source."""
         self._engine: Renderer | None = None
         self._renderer: Renderer | None = None
         self._scanner: Scanner | None = None
@@ -131,57 +163,58 @@ class Conversion:
         Without `on_reject` the first bad row raises its RowError with its location. With it, bad rows are passed on
         with their raw text, and the rest is converted as if they had never been there.
         """
+        self._memory = None if on_reject is None else RenderMemory()
         try:
             yield from self._convert(batch, file, counts, on_reject)
         finally:
-            self._rendered.clear()
+            self._memory = None
 
     def _convert(
         self, batch: pa.RecordBatch, file: str, counts: RowCounts, on_reject: OnReject | None
     ) -> Iterator[pa.RecordBatch]:
-        while True:
-            batch_counts, self._findings = RowCounts(read=len(batch)), []
+        waiting = [Progress.start(batch)]
+        while waiting:
+            progress = waiting.pop()
             try:
-                output = self._run_stages(batch, file, batch_counts, self._stages, skip=on_reject is not None)
+                output = self._run_stages(progress, file, self._stages)
             except TemplateError as error:
-                self._offer_fit(error_by_row(error, batch), batch)
+                self._offer_fit(error_by_row(error, progress.source), progress.source)
                 raise
             except BatchTooLarge:
-                half = len(batch) // 2
-                if not half:
+                if len(progress.source) < 2:
                     raise
-                before, batch = batch.slice(0, half), batch.slice(half)
+                half = len(progress.source) // 2
+                waiting += progress.cut(half, half)
             except RowError as error:
-                before, batch = self._without_bad(error, batch, counts, on_reject)
+                waiting += self._without_bad(error, progress, counts, on_reject)
             else:
-                self._report_findings()
-                batch_counts.written += len(output)
-                counts.add(batch_counts)
+                progress.counts.findings.update(count_rows([finding for finding, _ in self._findings]))
+                self._report_findings({row for _, row in self._findings})
+                progress.counts.written += len(output)
+                counts.add(progress.counts)
                 if len(output):
                     yield output
-                return
-            if len(before):
-                yield from self._convert(before, file, counts, on_reject)
 
     def _without_bad(
-        self, error: RowError, batch: pa.RecordBatch, counts: RowCounts, on_reject: OnReject | None
-    ) -> tuple[pa.RecordBatch, pa.RecordBatch]:
-        """Reject the bad rows of a batch and return the others: those to convert before the rest, and the rest.
+        self, error: RowError, progress: Progress, counts: RowCounts, on_reject: OnReject | None
+    ) -> list[Progress]:
+        """Reject the bad rows of a batch and return the others, those to convert next last.
 
         Without `on_reject` the error of the first bad row is raised.
         """
+        source = progress.source
         if on_reject is None:
-            self._offer_fit(error_by_row(error, batch), batch)
+            self._offer_fit(error_by_row(error, source), source)
             error.others = ()
             raise error
-        bad = find_errors(error, batch)
+        bad = find_errors(error, source)
         if self._on_finding is not None:  # else nobody reads the hints
-            self._offer_fit(bad, batch)
-        self._reject(bad, batch, counts, on_reject)
+            self._offer_fit(bad, source)
+        self._reject(bad, source, counts, on_reject)
         if len(bad) == 1:  # later rows may have errors that stay unknown as long as this row is there
             (first,) = bad
-            return batch.slice(0, first), batch.slice(first + 1)
-        return batch.slice(0, 0), batch.take(integers(np.setdiff1d(np.arange(len(batch)), [*bad])))
+            return progress.cut(first, first + 1)
+        return [progress.without(bad)]
 
     def _offer_fit(self, errors: Mapping[int, ChatfmtError], batch: pa.RecordBatch) -> None:
         """Name `--fit` in the hints of errors, given by their rows in the batch, if it helps such a row."""
@@ -200,38 +233,44 @@ class Conversion:
         counts.reject([error.code for error in bad.values()])
         rows = to_json(batch.take(integers(np.array([*bad]))))
         for error, raw in zip(bad.values(), rows, strict=True):
+            error.forget_frames()
             on_reject(error, raw)
 
     def conversations(self, batch: pa.RecordBatch, file: str) -> pa.RecordBatch:
         """Return the CONVERSATIONS batch of a source batch, transformed but not rendered; raises as `convert` does."""
-        return self._run_stages(batch, file, RowCounts(), self._stages[:5])
+        return self._run_stages(Progress.start(batch), file, self._stages[:5])
 
     @property
     def source(self) -> pa.RecordBatch:
         """The source batch of the last output batch, without the rows that were rejected."""
         return self._source
 
-    def _report_findings(self, rows: Container[int | None] | None = None) -> None:
-        """Pass on what checks found in the last run of the stages, in all rows or in those with these numbers."""
+    def _report_findings(self, rows: Container[int | None]) -> None:
+        """Pass on what checks found in the rows with these numbers, and forget it."""
         if self._on_finding is not None:
-            for finding, at in self._findings:
-                if rows is None or at.row in rows:
-                    self._on_finding(finding, at)
+            for finding, row in self._findings:
+                if row in rows:
+                    self._on_finding(finding, Location(self._file, row, finding.message))
+        self._findings = [found for found in self._findings if found[1] not in rows]
 
     def read(self, batch: pa.RecordBatch, file: str) -> pa.RecordBatch:
         """Return the CONVERSATIONS batch of a source batch as its dialect reads it, without accounting for leaves."""
-        return self._run_stages(batch, file, RowCounts(), [Stage(ROW, self._map), Stage(ROW, self._read)])
+        return self._run_stages(Progress.start(batch), file, [Stage(ROW, self._map), Stage(ROW, self._read)])
 
-    def _run_stages(
-        self, batch: pa.RecordBatch, file: str, counts: RowCounts, stages: Sequence[Stage], *, skip: bool = False
-    ) -> pa.RecordBatch:
-        self._file, self._memory = file, self._rendered if skip else None
-        for stage in stages:
-            if not len(batch):
-                return batch
-            with located(file, batch.column(stage.rows)):
-                batch = stage.run(batch, counts)
-        return batch
+    def _run_stages(self, progress: Progress, file: str, stages: Sequence[Stage]) -> pa.RecordBatch:
+        """Return what the stages make of a batch, from the one on that it has come to."""
+        self._file, self._source = file, progress.source
+        if not progress.done:
+            self._findings = []
+        for stage in stages[progress.done :]:
+            if not len(progress.batch):
+                break
+            counts = RowCounts()
+            with located(file, progress.batch.column(stage.rows)):
+                progress.batch = stage.run(progress.batch, counts)
+            progress.counts.add(counts)
+            progress.done += 1
+        return progress.batch
 
     def report(self, counts: RowCounts) -> None:
         """Add to `counts` how the rows since the last report were rendered, and which losses were accepted."""
@@ -250,7 +289,6 @@ class Conversion:
         self._ledger = self.job.ledger
 
     def _map(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
-        self._source = batch
         if self._mapper is None:
             return batch
         mapped = self._mapper(batch)
@@ -318,10 +356,8 @@ class Conversion:
         findings = checks.run(batch, limits=replace(self._limits, is_file=self._is_file))
         refused = checks.refused(findings, strict=self.job.strict, named=self.job.fail_on)
         raise_first([checks.to_error(finding) for finding in refused])
-        counts.findings.update({code: len(rows) for code, rows in rows_by_code(findings).items()})
-        if self._on_finding is not None:
-            rows = [Location(self._file, batch.column("row")[each.row].as_py(), each.message) for each in findings]
-            self._findings = [*zip(findings, rows, strict=True)]
+        rows = batch.column("row").to_pylist() if findings else []
+        self._findings = [(each, rows[each.row]) for each in findings]
         return batch
 
     def _is_file(self, path: str) -> bool:
@@ -423,12 +459,9 @@ def untrained_rows(fields: Fields, rows: int) -> list[CheckError]:
     ]
 
 
-def rows_by_code(findings: Sequence[checks.Finding]) -> dict[str, set[int]]:
-    """Return the rows in which each code was found."""
-    rows: dict[str, set[int]] = {}
-    for finding in findings:
-        rows.setdefault(finding.code, set()).add(finding.row)
-    return rows
+def count_rows(findings: Sequence[checks.Finding]) -> Counter[str]:
+    """Return in how many rows each code was found."""
+    return Counter(code for code, _ in dict.fromkeys((finding.code, finding.row) for finding in findings))
 
 
 def _encodes_twice(single: TemplateRenderer) -> bool:

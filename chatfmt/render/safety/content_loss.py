@@ -251,8 +251,10 @@ class LossGuard:
         """
         self._note_trimmed(chats)
         found, checked = dict[int, Loss](), set[int]()
-        rows, shapes = message_shapes(chats.messages, (chats.tools, chats.documents))
         waiting = self._rows_to_check(chats, all_printed)
+        if not waiting:
+            return []
+        rows, shapes = message_shapes(chats.messages, (chats.tools, chats.documents))
         while waiting:
             for loss in self._find(chats, waiting):
                 assert loss.row is not None

@@ -20,6 +20,7 @@ from ..formats.json_array import elements
 from ..formats.json_document import document_records
 from ..formats.jsonl import TextPosition, line_blocks, without_bom
 from ..json.record_batch import Record
+from ..json.strings import find_all
 from ..model import InputSplit, ParseOptions, SourceFile
 
 _SPACE = b" \t\r\n"
@@ -157,7 +158,7 @@ def _line_marks(chunks: Iterable[bytes], longest: int, limit: int | None) -> tup
 
 def _starts(block: bytes) -> npt.NDArray[np.int64]:
     """Offsets of the lines of `block`."""
-    starts = np.concatenate([[0], np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")) + 1])
+    starts = np.concatenate([[0], find_all(np.frombuffer(block, np.uint8), b"\n") + 1])
     return starts[:-1] if starts[-1] == len(block) else starts
 
 

@@ -1,4 +1,4 @@
-"""Rows that stay are rendered once, however many rows of their batch are rejected, and before or after they are."""
+"""Rows that stay are converted once, however many rows of their batch are rejected, and before or after they are."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import chatfmt
-from chatfmt.pipeline.conversion import stages
+from chatfmt.pipeline.conversion import stages, task
 from chatfmt.recipe import Recipe
 
 from ..test_convert import read
@@ -59,3 +59,46 @@ def test_rendered_once(
     assert texts == [
         f"<bos><start_of_turn>user\n{row}<end_of_turn>\n<start_of_turn>model\nb<end_of_turn>\n" for row in range(10)
     ]
+
+
+@pytest.mark.parametrize(
+    ("keys", "checked", "counts"),
+    [
+        ({}, [18], {"finding.msg.ends_user": 1}),
+        ({"transforms": {"empty_turns": "drop"}}, [18], {"finding.msg.ends_user": 1}),
+        ({"transforms": {"trailing_user": "drop"}}, [18, 10], {"change.trailing_user": 1}),
+    ],
+)
+def test_stages_before_a_refusal_run_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: dict[str, Any], checked: list[int], counts: dict[str, int]
+) -> None:
+    """They run again only where something was counted, of which the part of the rejected rows is not known."""
+    good = [{"messages": ASKED}] * 9 + [{"messages": [*ASKED, {"role": "user", "content": "c"}]}]
+    rows = [row for pair in zip(good, [REFUSED] * 8, strict=False) for row in pair] + good[8:]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run, counted = stages.checks.run, list[int]()
+    monkeypatch.setattr(stages.checks, "run", lambda batch, **more: counted.append(len(batch)) or run(batch, **more))
+    recipe = Recipe(source=str(tmp_path / "in.jsonl"), template="gemma", on_error="skip", max_bad="100%", **keys)
+    chatfmt.convert(recipe, out=tmp_path / "out", executor="serial")
+    (shard,) = json.loads((tmp_path / "out" / ".chatfmt" / "manifest.json").read_text())["shards"]
+    assert [rows for rows in counted if rows > 1] == checked  # one more is converted to know its columns
+    assert {name: count for name, count in shard["counts"].items() if name.startswith(("finding", "change"))} == counts
+    assert (shard["rows_in"], shard["rows"], shard["rejected"]) == (18, 10, 8)
+
+
+@pytest.mark.parametrize("engine", ["auto", "jinja"])
+def test_rejects_hold_no_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: Any) -> None:
+    """The frames of a traceback do, until a garbage collection of all generations."""
+    (tmp_path / "in.jsonl").write_text(
+        "".join(json.dumps({"messages": ASKED}) + "\n" + json.dumps(REFUSED) + "\n" for _ in range(9))
+    )
+    noted, to_reject = list[Any](), task.to_reject
+
+    def note(error: Any, raw: Any) -> Any:
+        noted.append((error.__traceback__, error.__cause__.__traceback__))
+        return to_reject(error, raw)
+
+    monkeypatch.setattr(task, "to_reject", note)
+    recipe = Recipe(source=str(tmp_path / "in.jsonl"), template="gemma", engine=engine, on_error="skip", max_bad="100%")
+    chatfmt.convert(recipe, out=tmp_path / "out.jsonl", executor="serial")
+    assert noted == [(None, None)] * 9
