@@ -55,8 +55,8 @@ def keep_memory() -> None:
     """Make glibc keep freed memory for the arrays of the next batch (mallopt(3)), those of Arrow too.
 
     Returning it and faulting it in again, page by page, takes a twentieth of a long conversion. The allocator that
-    comes with Arrow maps more memory, in huge pages: clearing them takes a sixth of a conversion of Parquet. Peak
-    memory does not grow.
+    comes with Arrow maps huge pages, and clearing them takes a sixth of the CPU time of 100,000 rows of Parquet; at a
+    million rows both allocators take the same time. Peak memory does not grow.
     """
     if sys.platform == "linux":
         import ctypes
