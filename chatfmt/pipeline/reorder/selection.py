@@ -22,6 +22,7 @@ from msgspec import Struct
 from msgspec.structs import asdict, replace
 
 from ... import mapping
+from ...errors import UsageError
 from ...recipe import Recipe
 from ...turn_columns import IntArray
 from ...writers import TAG_TYPE, tag_bytes
@@ -124,14 +125,21 @@ def first_occurrences(found: Conversations) -> IntArray:
     return np.sort(order[new])
 
 
+MOST_COPIES = 500_000_000
+"""Each copy takes some tens of bytes of memory."""
+
+
 def count_copies(recipe: Recipe, found: Conversations) -> IntArray:
-    """Return how often each conversation is written."""
+    """Return how often each conversation is written; raises UsageError for more than MOST_COPIES of a source."""
     copies = np.ones(len(found), np.int64)
     for number, spec in enumerate(recipe.read_apart):
         if spec.weight == 1:
             continue
         for split in np.unique(found.split):
             mine = np.flatnonzero((found.source == number) & (found.split == split))
+            if spec.weight * len(mine) > MOST_COPIES:
+                message = f"the weight {spec.weight:g} makes more than {MOST_COPIES:,} rows of `{spec.source}`"
+                raise UsageError(message, hint="a weight says how often each row is written: take a smaller one")
             times, fraction = divmod(spec.weight, 1)
             drawn = np.concatenate([*draw_numbers(found.hash[mine], "sample", recipe.seed), np.empty(0)])
             again = np.argsort(drawn, kind="stable")[: round(fraction * len(mine))]

@@ -151,6 +151,17 @@ def test_weights_mix_sources_in_proportion(tmp_path):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("weight", ["1e8", "1e300"])
+def test_a_weight_that_is_far_too_large(tmp_path: Path, weight: str) -> None:
+    source = write_jsonl(tmp_path / "a.jsonl", [{"prompt": "a", "completion": "b"}] * 6)
+    done = run_cli("convert", source, "--weight", f"{source}={weight}", "-o", "out.jsonl", cwd=tmp_path)
+    assert (done.returncode, done.stderr.decode()) == (
+        2,
+        f"error: the weight {float(weight):g} makes more than 500,000,000 rows of `{source}`\n"
+        "hint: a weight says how often each row is written: take a smaller one\n",
+    )
+
+
 def test_weights_of_one_leave_sources_one_after_the_other(tmp_path):
     found = convert(tmp_path, [], source=sources(tmp_path, [1, 1]))
     assert ids(found) == [*range(100), *range(1000, 1100)]
