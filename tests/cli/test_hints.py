@@ -65,7 +65,7 @@ CASES: dict[str, tuple[str, str | bytes, list[list[Any]]]] = {
     "an environment": ("a.jsonl", lines({"messages": [Q, A, {"role": "environment", "content": "r"}, A]}), [
         [{"messages": [Q, A, {"role": "tool", "content": "r"}, A]}],
     ]),
-    "a turn without a role": ("a.jsonl", lines({"messages": [Q, {"role": None, "content": "a"}]}), []),
+    "a turn without a role": ("a.jsonl", lines(TALK, {"messages": [Q, {"role": None, "content": "a"}]}), [[TALK]]),
     "objects with commas": ("a.jsonl", '{"prompt":"q","completion":"a"},\n{"prompt":"q","completion":"a"},\n', [
         [{"prompt": [Q], "completion": [A]}] * 2,
     ]),
