@@ -79,13 +79,25 @@ def open_store(url: str) -> tuple[Any, str]:
     for name in ("asyncio", "google", _package_of(scheme)):  # what they log is in the errors that they raise
         logging.getLogger(name).addHandler(_SILENT)
     try:
-        system, path = fsspec.core.url_to_fs(url)
+        system, path = fsspec.core.url_to_fs(url, **(_web_options(scheme) if EXTRAS.get(scheme) == "http" else {}))
     except ImportError as error:
         raise _missing_package(scheme, error) from None
     except ValueError as error:
         raise UsageError(f"cannot open `{without_credentials(url)}`: {reason_of(error)}") from None
     _check_answers(system, path, "/".join(url.split("/", 3)[:3]))
     return system, path
+
+
+def _web_options(scheme: str) -> dict[str, Any]:
+    """Return options for web servers: a download may take longer than the five minutes of aiohttp, but not stand still.
+
+    Raises ImportError.
+    """
+    from aiohttp import ClientTimeout
+    from fsspec.config import conf
+
+    timeout = ClientTimeout(total=None, sock_connect=ANSWER_SECONDS, sock_read=ANSWER_SECONDS)
+    return {"client_kwargs": {"timeout": timeout, **conf.get(scheme, {}).get("client_kwargs", {})}}
 
 
 def _check_answers(system: Any, path: str, place: str) -> None:

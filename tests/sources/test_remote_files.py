@@ -11,8 +11,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.config import conf
 
 from chatfmt.sources.bytes import remote_cache
+from chatfmt.stores import open_store
 
 from ..conftest import run_here
 from ..stand_in_servers import FaultyProxy, FileServer
@@ -110,6 +112,13 @@ def test_a_signature_is_in_no_message_and_no_file(folder: Path) -> None:
     assert len(written) == 4
     assert [text for text in [*written, *(run.stdout + run.stderr for run in runs)] if b"hunter2" in text] == []
     assert not Path("planned").exists()
+
+
+def test_a_download_may_take_long_but_not_stand_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chatfmt.stores._answered", {"http://127.0.0.1:1"})
+    monkeypatch.setitem(conf, "http", {"client_kwargs": {"headers": {"X-Mine": "1"}}})
+    given = open_store("http://127.0.0.1:1/x.jsonl")[0].client_kwargs
+    assert (given["timeout"].total, given["timeout"].sock_read, given["headers"]) == (None, 60, {"X-Mine": "1"})
 
 
 def test_a_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
