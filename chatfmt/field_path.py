@@ -45,7 +45,7 @@ class Every(Enum):
 Step = str | int | Every
 _ABSENT: Any = object()
 _FIRST = re.compile(r'[^.\[\]"]+')
-_NEXT = re.compile(r'\.([^.\[\]"]+)|\."([^"]+)"|\[(-?\d+)\]|\[\]')
+_NEXT = re.compile(r'\.([^.\[\]"]+)|\."([^"]+)"|\[(-?\d{1,9})\]|\[\]')
 _DOCUMENT_PART = re.compile(r"((?:.*[^\[\]])?)((?:\[\])*)", re.DOTALL)
 
 

@@ -22,7 +22,7 @@ def is_regular(path: Path) -> bool:
         return True
     try:
         return not os.read(descriptor, 1)
-    except BlockingIOError:
+    except OSError:  # it waits for more, or cannot be read from its beginning
         return False
     finally:
         os.close(descriptor)

@@ -196,3 +196,8 @@ def test_where_a_path_in_a_document_leads(text: str, expected: Any) -> None:
     else:
         with pytest.raises(expected):
             list(FieldPath.parse_in_document(text).find_all(DOCUMENT))
+
+
+def test_an_index_beyond_any_list_is_no_path() -> None:
+    with pytest.raises(UsageError, match=r"`a\[9{20}\]` is not a path from `\[9{20}\]` on"):
+        FieldPath.parse(f"a[{'9' * 20}]")
