@@ -7,6 +7,7 @@ import os
 import shlex
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -126,6 +127,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code; every failure ends here, with a message and a code."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     signal.signal(signal.SIGTERM, _terminate)
+    sys.unraisablehook = _terminate_again
     try:
         arguments = sys.argv[1:] if arguments is None else arguments
         code = command_line(*arguments[:1])(arguments, prog_name="chatfmt", standalone_mode=False)
@@ -170,6 +172,15 @@ class _Terminated(BaseException):
 def _terminate(signum: int, frame: object) -> None:
     signal.signal(signum, signal.SIG_IGN)  # `timeout` sends it twice: the second must not stop the clean-up
     raise _Terminated
+
+
+def _terminate_again(lost: sys.UnraisableHookArgs) -> None:
+    """Send SIGTERM once more if it came where Python drops exceptions, as while it forks."""
+    if not isinstance(lost.exc_value, _Terminated):
+        sys.__unraisablehook__(lost)
+        return
+    signal.signal(signal.SIGTERM, _terminate)
+    threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGTERM)).start()
 
 
 def _usage(error: Exception) -> str:

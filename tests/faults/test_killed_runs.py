@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -84,3 +85,16 @@ def test_a_killed_run_leaves_nothing_that_the_next_one_does_not_use_or_remove(
         assert list((folder / "tmp").iterdir()) == []
         step += stride
     assert step > 40 and left > 1
+
+
+def test_sigterm_while_the_process_forks_stops_it(tmp_path: Path) -> None:
+    """Python drops what is raised in functions that it calls at a fork."""
+    (tmp_path / "in.jsonl").write_text('{"messages": [{"role": "user", "content": "a"}]}\n')
+    code = (
+        "import os, signal, sys; from chatfmt.cli.app import main; sent = []\n"
+        "os.register_at_fork(before=lambda: sent or sent.append(1) or os.kill(os.getpid(), signal.SIGTERM))\n"
+        "sys.exit(main(['convert', 'in.jsonl', '-t', 'chatml', '-o', 'out', '--workers', '2']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (143, "error: stopped by SIGTERM\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl"]
