@@ -73,7 +73,7 @@ CASES: list[Case] = [
     table("an encoding that is none", HEAD + GOOD, Error(2, "", "unknown encoding `klingon`"), "--encoding", "klingon"),
     table("an encoding that is a codec", HEAD + GOOD, Error(2, "", "unknown encoding `base64`"), "--encoding", "base64"),
     table("an encoding of host names", HEAD + GOOD, Error(2, "", "unknown encoding `idna`"), "--encoding", "idna"), table("another one", b"prompt,completion\na,\xff\n", Error(2, "", "unknown encoding `punycode`"), "--encoding", "punycode"),
-    table("a lone CR last", HEAD + b"a,b,c\r", Error(4, "csv.newline", "line ends with a lone CR")), table("200,000 columns", b"prompt,completion" + b",".join(b"c%d" % n for n in range(200_000)) + b"\na\n", Error(4, "csv.fields", "the record has 1 field, the header has 200001")),
+    table("a lone CR last", HEAD + b"a,b,c\r", Error(4, "csv.newline", "line ends with a lone CR")), table("90,000 columns", b"prompt,completion" + b",".join(b"c%d" % n for n in range(90_000)) + b"\na\n", Error(4, "csv.fields", "the record has 1 field, the header has 90001")), table("200,000 columns", b"prompt,completion" + b",".join(b"c%d" % n for n in range(200_000)) + b"\na\n", Error(3, "csv.header", "the file has 200,001 columns, more than the 100,000 that a row may have")),
     table("a BOM", b"\xef\xbb\xbf" + HEAD + GOOD, Rows(TWO[:1])), table("CRLF everywhere", (HEAD + GOOD).replace(b"\n", b"\r\n"), Rows(TWO[:1])),
     table("no line end last", (HEAD + GOOD)[:-1], Rows(TWO[:1])), table("blank lines", b"\n\n" + HEAD + b"\n" + GOOD + b"\n\r\n" + GOOD + b"\n", Rows(TWO)),
     table("only CR", (HEAD + GOOD).replace(b"\n", b"\r"), Error(3, "csv.newline", "the header: line ends with a lone CR")),
