@@ -8,7 +8,6 @@ import gc
 import os
 import signal
 import sys
-from types import ModuleType
 
 NEVER_PURGE = "-1"
 """Keep memory that Arrow has freed: returning and requesting it again for each batch takes a tenth of a conversion.
@@ -32,19 +31,10 @@ def main() -> None:
         return
     gc.disable()  # imports make no garbage, and collecting it takes a tenth of their time; on again before data is read
     os.environ.setdefault("MIMALLOC_PURGE_DELAY", NEVER_PURGE)  # pyarrow reads it when imported
-    without_docstrings()
     from .cli import main as run
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     leave(run())
-
-
-def without_docstrings() -> None:
-    """Keep pyarrow from composing docstrings of its functions, half of the import of its compute, and numpy from
-    adding its own, a tenth of the import."""
-    for name in ("pyarrow.vendored.docscrape", "numpy._core._add_newdocs", "numpy._core._add_newdocs_scalars"):
-        sys.modules[name] = module = ModuleType(name)
-        vars(module).update(NumpyDocString=lambda text: {"Parameters": ()})
 
 
 def leave(code: int) -> None:
