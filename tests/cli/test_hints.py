@@ -61,6 +61,7 @@ CASES: dict[str, tuple[str, str | bytes, list[list[Any]]]] = {
     "a transcript of people": ("a.jsonl", lines({"log": "Ann: hi you\nBob: hi too"}), [
         text("Ann: hi you\nBob: hi too"),
     ]),
+    "a text where a role belongs": ("a.jsonl", lines({"messages": [Q, {**A, "role": "robot " * 99}]}), []),
     "an unknown role": ("a.jsonl", lines({"messages": [Q, {**A, "role": "robot"}]}), []),
     "an environment": ("a.jsonl", lines({"messages": [Q, A, {"role": "environment", "content": "r"}, A]}), [
         [{"messages": [Q, A, {"role": "tool", "content": "r"}, A]}],

@@ -19,6 +19,10 @@ BAD: dict[str, tuple[str, list[dict[str, Any]], str, Location, str]] = {
         "messages", [GOOD, {"messages": [GOOD["messages"][0], {"role": "robot", "content": "b"}]}],
         "msg.role", Location(row=1, message=1), 'unknown role `robot`',
     ),
+    "a text where a role belongs": (
+        "messages", [GOOD, {"messages": [GOOD["messages"][0], {"role": "robot " * 50, "content": "b"}]}],
+        "msg.role", Location(row=1, message=1), f"unknown role `{'robot ' * 33}ro…`",
+    ),
     "no role": (
         "messages", [GOOD, {"messages": []}, {"messages": [{"role": None, "content": "b"}]}],
         "msg.role", Location(row=2, message=0), "the turn has no role",

@@ -71,12 +71,19 @@ _OBSERVERS = frozenset({"environment", "env", "computer", "interpreter", "termin
 """Names of what answers the assistant's actions."""
 
 
+_LONGEST = 200
+"""Characters of a name that an error quotes."""
+
+
 def unknown_role(name: str) -> DialectError:
     """Return the error for an unknown role; only what answers an action has an obvious role."""
     role = "tool" if name.lower() in _OBSERVERS else "ROLE"
     which = "" if role == "tool" else ": system, user, assistant or tool"
     which += "" if name.islower() else "; of people who chat, --me NAME is the one to train"
     hint = f"map it with --role {shlex.quote(name)}={role}{which}"
+    if len(name) > _LONGEST:
+        name = f"{name[:_LONGEST]}…"
+        hint = "that is no name: map the key that has the roles with --map messages.role=KEY"
     return DialectError(f"unknown role `{name}`", hint=hint, code="msg.role")
 
 

@@ -62,8 +62,8 @@ class Stage(Struct, frozen=True):
     run: Callable[[pa.RecordBatch, RowCounts], pa.RecordBatch]
 
 
-class Progress(Struct):
-    """How far the rows of a source batch have come: what the stages that are done made of them and counted."""
+class StagedRows(Struct):
+    """Rows of a source batch on their way through the stages: what those that are done made of them and counted."""
 
     source: pa.RecordBatch
     batch: pa.RecordBatch
@@ -71,17 +71,17 @@ class Progress(Struct):
     done: int = 0
 
     @classmethod
-    def start(cls, source: pa.RecordBatch) -> Progress:
-        """Return the progress of rows before the first stage."""
+    def start(cls, source: pa.RecordBatch) -> StagedRows:
+        """Return the rows before the first stage."""
         return cls(source, source, RowCounts(read=len(source)))
 
-    def cut(self, stop: int, start: int) -> list[Progress]:
+    def cut(self, stop: int, start: int) -> list[StagedRows]:
         """Return the rows from `start` on and those before `stop`, each before the first stage; none without rows."""
         parts = self.source.slice(start), self.source.slice(0, stop)
-        return [Progress.start(part) for part in parts if len(part)]
+        return [StagedRows.start(part) for part in parts if len(part)]
 
-    def without(self, bad: Collection[int]) -> Progress:
-        """Return the progress of the other rows: they go on from here.
+    def without(self, bad: Collection[int]) -> StagedRows:
+        """Return the other rows, which go on from here.
 
         They start again if a row became none or several, or if something was counted: how much of it the bad rows make
         up is not known.
@@ -89,7 +89,7 @@ class Progress(Struct):
         keep = np.ones(len(self.source), np.bool_)
         keep[[*bad]] = False
         kept, rows = pa.array(keep), ROW if ROW in self.batch.schema.names else "row"
-        others = Progress.start(self.source.filter(kept))
+        others = StagedRows.start(self.source.filter(kept))
         is_same = self.counts == RowCounts(read=len(keep)) and self.batch.column(rows).equals(self.source.column(ROW))
         return replace(others, batch=self.batch.filter(kept), done=self.done) if is_same else others
 
@@ -172,37 +172,37 @@ class Conversion:
     def _convert(
         self, batch: pa.RecordBatch, file: str, counts: RowCounts, on_reject: OnReject | None
     ) -> Iterator[pa.RecordBatch]:
-        waiting = [Progress.start(batch)]
+        waiting = [StagedRows.start(batch)]
         while waiting:
-            progress = waiting.pop()
+            staged = waiting.pop()
             try:
-                output = self._run_stages(progress, file, self._stages)
+                output = self._run_stages(staged, file, self._stages)
             except TemplateError as error:
-                self._offer_fit(error_by_row(error, progress.source), progress.source)
+                self._offer_fit(error_by_row(error, staged.source), staged.source)
                 raise
             except BatchTooLarge:
-                if len(progress.source) < 2:
+                if len(staged.source) < 2:
                     raise
-                half = len(progress.source) // 2
-                waiting += progress.cut(half, half)
+                half = len(staged.source) // 2
+                waiting += staged.cut(half, half)
             except RowError as error:
-                waiting += self._without_bad(error, progress, counts, on_reject)
+                waiting += self._without_bad(error, staged, counts, on_reject)
             else:
-                progress.counts.findings.update(count_rows([finding for finding, _ in self._findings]))
+                staged.counts.findings.update(count_rows([finding for finding, _ in self._findings]))
                 self._report_findings({row for _, row in self._findings})
-                progress.counts.written += len(output)
-                counts.add(progress.counts)
+                staged.counts.written += len(output)
+                counts.add(staged.counts)
                 if len(output):
                     yield output
 
     def _without_bad(
-        self, error: RowError, progress: Progress, counts: RowCounts, on_reject: OnReject | None
-    ) -> list[Progress]:
+        self, error: RowError, staged: StagedRows, counts: RowCounts, on_reject: OnReject | None
+    ) -> list[StagedRows]:
         """Reject the bad rows of a batch and return the others, those to convert next last.
 
         Without `on_reject` the error of the first bad row is raised.
         """
-        source = progress.source
+        source = staged.source
         if on_reject is None:
             self._offer_fit(error_by_row(error, source), source)
             error.others = ()
@@ -213,8 +213,8 @@ class Conversion:
         self._reject(bad, source, counts, on_reject)
         if len(bad) == 1:  # later rows may have errors that stay unknown as long as this row is there
             (first,) = bad
-            return progress.cut(first, first + 1)
-        return [progress.without(bad)]
+            return staged.cut(first, first + 1)
+        return [staged.without(bad)]
 
     def _offer_fit(self, errors: Mapping[int, ChatfmtError], batch: pa.RecordBatch) -> None:
         """Name `--fit` in the hints of errors, given by their rows in the batch, if it helps such a row."""
@@ -238,7 +238,7 @@ class Conversion:
 
     def conversations(self, batch: pa.RecordBatch, file: str) -> pa.RecordBatch:
         """Return the CONVERSATIONS batch of a source batch, transformed but not rendered; raises as `convert` does."""
-        return self._run_stages(Progress.start(batch), file, self._stages[:5])
+        return self._run_stages(StagedRows.start(batch), file, self._stages[:5])
 
     @property
     def source(self) -> pa.RecordBatch:
@@ -255,22 +255,22 @@ class Conversion:
 
     def read(self, batch: pa.RecordBatch, file: str) -> pa.RecordBatch:
         """Return the CONVERSATIONS batch of a source batch as its dialect reads it, without accounting for leaves."""
-        return self._run_stages(Progress.start(batch), file, [Stage(ROW, self._map), Stage(ROW, self._read)])
+        return self._run_stages(StagedRows.start(batch), file, [Stage(ROW, self._map), Stage(ROW, self._read)])
 
-    def _run_stages(self, progress: Progress, file: str, stages: Sequence[Stage]) -> pa.RecordBatch:
+    def _run_stages(self, staged: StagedRows, file: str, stages: Sequence[Stage]) -> pa.RecordBatch:
         """Return what the stages make of a batch, from the one on that it has come to."""
-        self._file, self._source = file, progress.source
-        if not progress.done:
+        self._file, self._source = file, staged.source
+        if not staged.done:
             self._findings = []
-        for stage in stages[progress.done :]:
-            if not len(progress.batch):
+        for stage in stages[staged.done :]:
+            if not len(staged.batch):
                 break
             counts = RowCounts()
-            with located(file, progress.batch.column(stage.rows)):
-                progress.batch = stage.run(progress.batch, counts)
-            progress.counts.add(counts)
-            progress.done += 1
-        return progress.batch
+            with located(file, staged.batch.column(stage.rows)):
+                staged.batch = stage.run(staged.batch, counts)
+            staged.counts.add(counts)
+            staged.done += 1
+        return staged.batch
 
     def report(self, counts: RowCounts) -> None:
         """Add to `counts` how the rows since the last report were rendered, and which losses were accepted."""

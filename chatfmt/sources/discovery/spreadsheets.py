@@ -33,6 +33,8 @@ def read_sheet(path: Path, name: str | None, target: Path) -> str:
     try:
         found = json.loads(done.stdout)
     except ValueError:  # the library has ended the process
+        if done.returncode > 0:
+            raise RuntimeError(done.stderr.decode(errors="replace")) from None
         hint = "save the sheet as CSV; or the file is damaged"
         message = f"reading the spreadsheet takes more than {MEMORY >> 30} GiB of memory"
         raise InputError(message, code="file.memory", at=Location(str(path)), hint=hint) from None
