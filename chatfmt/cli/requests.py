@@ -6,6 +6,7 @@ import dataclasses
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from glob import has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,7 @@ def check_output_is_no_source(sources: Sequence[str]) -> None:
     """Raise InputError for a last source that does not exist and may be meant as the output, as in `cp`."""
     *others, last = sources or [""]
     named = last.endswith(("/", ".jsonl", ".json", ".parquet"))
-    if others and named and "://" not in last and not Path(last).exists():
+    if others and named and "://" not in last and not has_magic(last) and not Path(last).exists():
         raise InputError(f"no such file `{last}`", code="file.missing", hint=f"to write there: -o {shlex.quote(last)}")
 
 

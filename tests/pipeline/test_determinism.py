@@ -165,6 +165,7 @@ def texts_of(path: Path) -> list[str]:
 CLOCKS = {"now", "today", "utcnow", "time", "time_ns", "localtime", "gmtime", "ctime", "monotonic", "perf_counter"}
 CHANCE = {"random", "randint", "shuffle", "getrandbits", "token_hex", "urandom", "uuid1", "uuid4", "getpid"}
 KNOWN = {
+    "cli/app.py os.getpid": "the process that a signal ends",
     "cli/terminal.py time.monotonic": "how often progress is printed",
     "executors": "the workers of a run",
     "render/jinja/environment.py datetime.time": "midnight of the day that was named",

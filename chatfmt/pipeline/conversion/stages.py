@@ -188,7 +188,7 @@ class Conversion:
             except RowError as error:
                 waiting += self._without_bad(error, staged, counts, on_reject)
             else:
-                staged.counts.findings.update(count_rows([finding for finding, _ in self._findings]))
+                staged.counts.findings = count_rows([each for each, _ in self._findings]) + staged.counts.findings
                 self._report_findings({row for _, row in self._findings})
                 staged.counts.written += len(output)
                 counts.add(staged.counts)

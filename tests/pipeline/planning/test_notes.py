@@ -122,3 +122,8 @@ def test_text_parts_that_a_template_does_not_join_are_noted(part, tmp_path):
     for flags in (("-t", "llama-3", "--fit"), ("-t", "llama-3", "--transform", "parts=flatten"), ("-t", "gemma-3"), ()):
         assert said(tmp_path, row, *flags) == []
     assert said(tmp_path, TURNS, "-t", "llama-3") == []
+    joined = {
+        "messages": [{"role": turn["role"], "content": [{"text": turn["content"]}]} for turn in TURNS["messages"]]
+    }
+    bedrock = {"schemaVersion": "bedrock-conversation-2024", **joined}
+    assert said(tmp_path, bedrock, "-t", "llama-3") == []
