@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ... import tokens, trainers
-from ...errors import RowError, TemplateError, UnknownName
+from ...errors import TemplateError, UnknownName
 from ...field_path import top_level
-from ...json_columns import TEXT, decode_conversations, message_columns
+from ...json_columns import TEXT
 from ...mapping.names import names_needed
-from ...schema import CONVERSATION_COLUMNS
 from ...sources.discovery.archives import unpacker
 from ...transforms.answers import FINAL
 from ...validation import flag_of
 from ...views import VIEWS, is_rendered, own_view
 from ..conversion.fitting import fitting
 from ..conversion.output_columns import columns_of_turns, kept_notes
-from ..conversion.stages import Conversion
+from ..conversion.text_parts import any_other_parts, join_text_parts
 from .jobs import answer_columns
+from .left_behind import read_sample
 from .templates import SAID, missing_tokens
 
 if TYPE_CHECKING:
@@ -58,38 +57,19 @@ def truth_notes(rows: pa.RecordBatch | None, job: Job, detection: Detection, rec
             yield f"`{name}` has the working of each answer: --final-answer column writes the result alone, for rewards"
 
 
-def parts_notes(rows: pa.RecordBatch | None, job: Job, detection: Detection) -> Iterator[str]:
+def parts_notes(rows: pa.RecordBatch | None, job: Job) -> Iterator[str]:
     """Yield a note on lists of text parts that the template takes for text, so that it prints their brackets."""
     if rows is None or job.template is None or job.fitted or "parts" in job.transforms:
         return
-    if not any(_are_text_parts(value) for turn in _turns(rows, {*detection.used}) for value in turn.values()):
-        return
-    contents: list[object] = []
-    with suppress(RowError):  # whose place is named when the rows are converted
-        conversations = Conversion(job).conversations(rows.slice(0, _CONVERTED), "")  # most dialects join such parts
-        contents = [turn.get("content") for turn in _turns(conversations, CONVERSATION_COLUMNS)]
-    lists = [content for content in contents if isinstance(content, list)]
-    if not lists or not all(map(_are_text_parts, lists)):
+    read = list(read_sample(job, [rows.slice(0, _READ)]))
+    if any(map(any_other_parts, read)) or not any(join_text_parts(batch)[1] for batch in read):
         return
     if fitting(job.template, job.options.variables, job.isolation).transforms.get("parts") == "flatten":
         yield f"the template `{job.template.name}` does not join the text parts of a message: --fit does"
 
 
-_CONVERTED = 50
-"""Rows of the sample that are converted to see whether their texts are in parts."""
-
-
-def _turns(rows: pa.RecordBatch, names: Collection[str]) -> Iterator[dict[str, Any]]:
-    """Yield the turns of those of the columns that are messages columns."""
-    for _, column in message_columns(rows, [*names]):
-        for turns in decode_conversations(column):
-            yield from turns or ()
-
-
-def _are_text_parts(value: object) -> bool:
-    parts = value if isinstance(value, list) else []
-    return bool(parts) and all(isinstance(part, dict) and part.get("type") in ("text", None) and "text" in part
-                               for part in parts)  # fmt: skip
+_READ = 50
+"""Rows of the sample that are read to see whether their texts are in parts."""
 
 
 def job_notes(job: Job, detection: Detection, recipe: Recipe) -> Iterator[str]:

@@ -188,7 +188,7 @@ def plan_notes(recipe: Recipe, sources: Sequence[SourcePlan], template: ChatTemp
         yield from source.source.notes
         yield from split_notes(source, recipe)
         yield from job_notes(source.job, source.detection, recipe)
-        yield from parts_notes(source.first_rows, source.job, source.detection)
+        yield from parts_notes(source.first_rows, source.job)
         yield from truth_notes(source.first_rows, source.job, source.detection, recipe)
     yield from option_notes(recipe)
     yield from system_notes((source.job, source.detection) for source in sources)

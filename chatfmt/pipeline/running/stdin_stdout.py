@@ -128,7 +128,7 @@ def _plan(recipe: Recipe, first: pa.RecordBatch, target: Target, on_note: OnNote
     job, detection = to_checked_job(recipe, [first], template, target, nulls=False)
     for note in chain(
         notes.job_notes(job, detection, recipe),
-        notes.parts_notes(first, job, detection),
+        notes.parts_notes(first, job),
         notes.truth_notes(first, job, detection, recipe),
         notes.option_notes(recipe),
         notes.system_notes([(job, detection)]),
