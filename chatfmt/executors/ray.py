@@ -51,12 +51,11 @@ def ray(
     refs: dict[int, Any] = {}
     try:
         for index, task in enumerate(tasks):
-            cpus = max(1, int(engine.cluster_resources().get("CPU", 1)))  # those that the cluster has now
-            ahead = workers or TASKS_AHEAD * cpus
+            ahead = workers or TASKS_AHEAD * max(1, int(engine.cluster_resources().get("CPU", 1)))  # those it has now
             for number in range(index + len(refs), min(index + ahead, len(tasks))):
                 refs[number] = remote.remote(fn, tasks[number])
-            ref, again = refs.pop(index), partial(on_this_node(engine, remote).remote, fn, task)
-            yield _result(engine, ref, again, task_name(index, task))
+            again = partial(run_here, engine, remote, fn, task)
+            yield _result(engine, refs.pop(index), again, task_name(index, task))
     finally:
         for ref in refs.values():  # tasks whose results will not be read must not write any more
             with contextlib.suppress(Exception):
@@ -166,12 +165,14 @@ def check_node(node: str, version: str, missing: Sequence[str]) -> None:
         raise OutputError(f"node {node} cannot see `{missing[0]}`", hint=hint, code="worker.node")
 
 
-def on_this_node(engine: Any, remote: Any) -> Any:
-    """Return a remote function that runs on the node of this process if it is part of the cluster."""
+def run_here(engine: Any, remote: Any, *arguments: Any) -> Any:
+    """Call a remote function on the node of this process, if it is part of the cluster, and return the reference."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = engine.get_runtime_context().get_node_id()
-    return remote.options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=True))
+    return remote.options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=True)).remote(
+        *arguments
+    )
 
 
 def _result(engine: Any, ref: Any, again: Callable[[], Any], name: str) -> Any:
