@@ -43,15 +43,20 @@ class ScratchFolder:
     """
 
     def __init__(self, beside: Path | None = None) -> None:
-        self._spare = [os.open(os.devnull, os.O_RDONLY) for _ in range(2)]  # what `remove` opens, if no more can be
+        self._spare = [os.open(os.devnull, os.O_RDONLY) for _ in range(4)]  # for `remove`, if no more can be opened
         system = temporary_folder()
         for parent in {system, beside or system}:
             remove_abandoned(parent)
         self._lock: int | None = None
         self._parents = [] if beside is None else [each for each in (beside, *beside.parents) if not each.exists()]
-        while self._lock is None:  # a process that removes the folders of the dead may be faster than the lock
-            self.path = _make_folder(beside, system)
-            self._lock = _make_lock(self.path)
+        try:
+            while self._lock is None:  # a process that removes the folders of the dead may be faster than the lock
+                self.path = _make_folder(beside, system)
+                self._lock = _make_lock(self.path)
+        except OutputError:
+            self._close_spare()
+            self._remove_parents()
+            raise
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_lock": None}  # only the process that made it removes it
@@ -65,8 +70,7 @@ class ScratchFolder:
         """Remove it with all that it holds; never raises."""
         if self._lock is None:
             return
-        for descriptor in self._spare:
-            os.close(descriptor)
+        self._close_spare()
         if fcntl is None:
             os.close(self._lock)
             shutil.rmtree(self.path, ignore_errors=True)
@@ -77,6 +81,13 @@ class ScratchFolder:
                 self.path.rmdir()
             os.close(self._lock)
         self._lock = None
+        self._remove_parents()
+
+    def _close_spare(self) -> None:
+        for descriptor in self._spare:
+            os.close(descriptor)
+
+    def _remove_parents(self) -> None:
         with suppress(OSError):  # in use by now, or never made
             for parent in self._parents:
                 parent.rmdir()
@@ -102,12 +113,18 @@ def _make_folder(beside: Path | None, system: Path) -> Path:
 
 
 def _make_lock(folder: Path) -> int | None:
-    """Return the lock of a new folder; None if the folder was removed meanwhile."""
+    """Return the lock of a new folder; None if the folder was removed meanwhile.
+
+    Raises OutputError if it cannot be made, once the folder is removed.
+    """
     with explained(folder):
         try:
             lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_FOLLOW, 0o600)
         except FileNotFoundError:
             return None
+        except OSError:
+            folder.rmdir()
+            raise
     if take_lock(lock) is not False and (folder / LOCK).exists():
         return lock
     os.close(lock)

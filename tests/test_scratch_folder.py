@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import resource
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -215,6 +217,24 @@ def _die_at_call(count: int) -> None:
             left -= 1
 
     sys.addaudithook(hook)
+
+
+@pytest.mark.parametrize("free", range(12))
+def test_a_process_that_may_open_no_more_files_leaves_nothing(free: int, tmp_path: Path, system: Path) -> None:
+    """Whether the limit is reached in making the folder, in filling it or in removing it."""
+    if (pid := os.fork()) == 0:
+        used = [os.open(os.devnull, os.O_RDONLY)]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used[0] + 1 + free, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        with suppress(OSError, OutputError):
+            made = ScratchFolder(tmp_path / "out")
+            (made.path / "unpacked" / "deep").mkdir(parents=True)
+            with suppress(OSError):
+                while True:
+                    used.append(os.open(made.path / "unpacked" / "deep" / str(len(used)), os.O_CREAT))
+            made.remove()
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert names(tmp_path) == ["tmp"]
 
 
 def test_two_processes_that_make_and_remove_at_once(system: Path) -> None:
