@@ -63,6 +63,7 @@ def printed(command: str, folder: Path) -> str:
     scripts = sysconfig.get_path("scripts")
     environment = {**os.environ, "PATH": f"{scripts}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8", **plain}
     shell = subprocess.run(["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True)
+    assert "command not found" not in shell.stderr, shell.stderr
     return shell.stdout + shell.stderr
 
 
