@@ -1,4 +1,4 @@
-"""Checks of tool calls against the tools of their row, and against the results that follow."""
+"""Checks of tool calls: against the tools of their row, the results that follow, and their own form."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-from ..json_columns import JSON, loads
-from ..schema import ROLES
+from ..json_columns import JSON, decode_conversations, loads
 from ..turn_columns import to_bools
-from .column_view import ColumnView, Finding, Limits
+from .column_view import TOOL, ColumnView, Finding, Limits
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,), "integer": (int,), "number": (int, float), "boolean": (bool,), "array": (list,),
@@ -35,17 +35,12 @@ def unfit_arguments(view: ColumnView, limits: Limits) -> Iterator[Finding]:
 
 def unanswered_calls(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     """Calls with fewer results than calls before the next turn that is not a result."""
-    calls = view.values("tool_calls")
-    if calls.type != JSON or calls.null_count == len(calls):
-        return
-    tool = ROLES.index("tool")
     ends = view.starts + view.lengths
-    for turn in np.flatnonzero(to_bools(calls.is_valid())).tolist():
+    for turn, made in _decoded(view, "tool_calls"):
         end = int(ends[view.rows[turn]])
         results = 0
-        while turn + 1 + results < end and view.roles[turn + 1 + results] == tool:
+        while turn + 1 + results < end and view.roles[turn + 1 + results] == TOOL:
             results += 1
-        made = loads(calls[turn].as_py())
         if turn + 1 + results < end and isinstance(made, list) and len(made) > results:
             missing = len(made) - results
             yield view.finding("tool.unanswered", turn, f"{missing} of {len(made)} calls have no result")
@@ -53,28 +48,39 @@ def unanswered_calls(view: ColumnView, limits: Limits) -> Iterator[Finding]:
 
 def _calls_with_tools(view: ColumnView) -> Iterator[tuple[int, int, str, Any, Mapping[str, Any]]]:
     """Yield the turn, the number of the call, its name and arguments, and the parameters of the row's tools by name."""
-    calls = view.values("tool_calls")
-    if view.tools is None or calls.type != JSON or calls.null_count == len(calls):
+    if view.tools is None:
         return
     known: dict[str, dict[str, Any]] = {}
-    for turn in np.flatnonzero(to_bools(calls.is_valid())).tolist():
+    for turn, made in _decoded(view, "tool_calls"):
         text = view.tools[int(view.rows[turn])].as_py()
         if text is None or text == "null":
             continue
         if text not in known:
             known[text] = _parameters(loads(text))
-        made = loads(calls[turn].as_py())
-        for number, call in enumerate(made if isinstance(made, list) and known[text] else ()):
-            function = call.get("function", call) if isinstance(call, dict) else None
-            if isinstance(function, dict) and isinstance(function.get("name"), str):
+        for number, function in _functions(made) if isinstance(made, list) and known[text] else ():
+            if isinstance(function.get("name"), str):
                 yield turn, number, function["name"], function.get("arguments"), known[text]
+
+
+def _decoded(view: ColumnView, name: str) -> Iterator[tuple[int, Any]]:
+    """Yield the turns that have a value of a field of JSON, and the value."""
+    values = view.values(name)
+    if values.type == JSON:
+        for turn in np.flatnonzero(to_bools(values.is_valid())).tolist():
+            yield turn, loads(values[turn].as_py())
+
+
+def _functions(calls: Any) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the number and the function of each call that is an object, in a list of calls or alone."""
+    for number, call in enumerate(calls if isinstance(calls, list) else [calls]):
+        function = call.get("function", call) if isinstance(call, dict) else None
+        if isinstance(function, dict):
+            yield number, function
 
 
 def _parameters(tools: Any) -> dict[str, Any]:
     """Return the parameters of tools by name."""
-    items = tools if isinstance(tools, list) else [tools]
-    functions = [item.get("function", item) for item in items if isinstance(item, dict)]
-    named = [function for function in functions if isinstance(function, dict) and isinstance(function.get("name"), str)]
+    named = (function for _, function in _functions(tools) if isinstance(function.get("name"), str))
     return {function["name"]: function.get("parameters") for function in named}
 
 
@@ -109,3 +115,68 @@ def _has_type(value: Any, wanted: Any) -> bool:
     numeric = isinstance(value, float) and value.is_integer() and "integer" in names
     is_bool = isinstance(value, bool)
     return numeric or any(isinstance(value, _TYPES[name]) and (not is_bool or name == "boolean") for name in names)
+
+
+def orphan_result(view: ColumnView, limits: Limits) -> Iterator[Finding]:
+    """A tool turn without a call before it, or without a call with its id."""
+    tool = view.roles == TOOL
+    if not tool.any():
+        return
+    rows = np.flatnonzero(view.has(tool))
+    chosen = pa.array(rows)
+    conversations = decode_conversations(view.column.take(chosen))
+    prompts = decode_conversations(view.prompt.take(chosen)) if view.prompt is not None else [None] * len(rows)
+    for row, turns, prompt in zip(rows.tolist(), conversations, prompts, strict=True):
+        earlier = prompt or [] if view.prompted[row] or view.name == "completion" else []
+        for position, detail in _orphans(earlier, turns or []):
+            yield Finding("tool.orphan", row, position, detail, view.name)
+
+
+def _orphans(earlier: list[dict[str, Any]], turns: list[dict[str, Any]]) -> Iterator[tuple[int, str]]:
+    open_calls, ids = 0, set()
+    for position, turn in enumerate([*earlier, *turns], -len(earlier)):
+        calls = turn.get("tool_calls")
+        if isinstance(calls, list):
+            open_calls += len(calls)
+            ids |= {call["id"] for call in calls if isinstance(call, dict) and isinstance(call.get("id"), str)}
+        open_calls += turn.get("function_call") is not None
+        if turn.get("role") != "tool" or position < 0:
+            continue
+        answered_id = turn.get("tool_call_id")
+        if isinstance(answered_id, str) and ids and answered_id not in ids:
+            yield position, f"no call has the id `{answered_id}`"
+        elif not open_calls:
+            yield position, "no call comes before the result"
+
+
+def unparsable_arguments(view: ColumnView, limits: Limits) -> Iterator[Finding]:
+    """Arguments of a call that are text but not a JSON object."""
+    for turn, number, text in _arguments_in_text(view):
+        if not _is_object(text):
+            yield view.finding("tool.arguments", turn, f"the arguments of call {number} are not a JSON object")
+
+
+def encoded_twice(view: ColumnView, limits: Limits) -> Iterator[Finding]:
+    """Arguments of a call that are JSON text, if the template prints text as a JSON string."""
+    for turn, number, text in _arguments_in_text(view):
+        if not limits.encodes_twice():
+            return
+        if _is_object(text):
+            detail = f"the template prints the arguments of call {number}, which are JSON text, as a quoted string"
+            yield view.finding("tool.encoded", turn, detail)
+
+
+def _arguments_in_text(view: ColumnView) -> Iterator[tuple[int, int, str]]:
+    """Yield the turn, the number of the call and the text of each call whose arguments are text."""
+    for name in ("tool_calls", "function_call"):
+        for turn, calls in _decoded(view, name):
+            for number, function in _functions(calls):
+                if isinstance(arguments := function.get("arguments"), str):
+                    yield turn, number, arguments
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(loads(text), dict)
+    except (ValueError, RecursionError):
+        return False

@@ -16,6 +16,7 @@ from ..schema import MEDIA, REASONING_FIELDS, ROLES, IgnoredWeights
 from ..turn_columns import BoolArray, IntArray, any_turn, field, lengths_of, offsets_of, rows_of_turns, to_bools
 
 Roles = np.ndarray[Any, np.dtype[np.int8]]
+SYSTEM, DEVELOPER, USER, ASSISTANT, TOOL = range(5)  # indexes in ROLES
 
 
 class Finding(NamedTuple):

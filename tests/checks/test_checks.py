@@ -360,10 +360,10 @@ def test_literals_are_found_in_any_column(texts: list[str | None], json_text: bo
     column = pa.array(
         [None if t is None else json.dumps(t, ensure_ascii=False) if json_text else t for t in texts], type
     )
-    places = {place for place, _ in checks.find_literals(column, literals)}
+    places = {place for place, _ in checks.content.find_literals(column, literals)}
     assert places == {i for i, text in enumerate(texts) if text and any(literal in text for literal in literals)}
     cut = len(texts) // 2
-    assert {place for place, _ in checks.find_literals(column.slice(cut), literals)} == {
+    assert {place for place, _ in checks.content.find_literals(column.slice(cut), literals)} == {
         p - cut for p in places if p >= cut
     }
 

@@ -1,0 +1,121 @@
+"""Checks of the turns of a conversation: their order, their number, and two answers that are the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..json_columns import JSON, TEXT, decode_conversations
+from ..schema import KEYS, REASONING_FIELDS, ROLES
+from ..turn_columns import BoolArray, field, fields_of, lengths_of, offsets_of, to_bools
+from .column_view import ASSISTANT, DEVELOPER, SYSTEM, TOOL, USER, ColumnView, Finding, Limits, Roles
+
+MERGE = """--transform merge='"\\n\\n"'"""
+"""The flag that joins consecutive turns of one role by an empty line; the value is JSON, in any shell."""
+_BEGIN, _UNSEEN = -2, -3
+
+
+def wrong_order(view: ColumnView, limits: Limits) -> Iterator[Finding]:
+    """A role out of order: user or assistant twice, an assistant first, a later system turn, a tool after a user."""
+    roles, before, opening = view.roles, _roles_before(view), _is_opening(view)
+    system = (roles == SYSTEM) | (roles == DEVELOPER)
+    wrong = (roles == before) & ((roles == USER) | (roles == ASSISTANT))
+    wrong |= opening & view.begins[view.rows] & ((roles == ASSISTANT) | (roles == TOOL))
+    wrong |= ~opening & system
+    wrong |= (before == USER) & (roles == TOOL)
+    if wrong.any():
+        unlike, one, last = _differing_keys(view), roles.tolist(), before.tolist()
+
+        def hint(turn: int) -> str:
+            keys = tuple(name for name, differs in unlike.items() if differs[turn])
+            return _order_hint(one[turn], last[turn], keys)
+
+        yield from view.at_turns("msg.order", wrong, lambda turn: _order(one[turn], last[turn]), hint)
+
+
+def _differing_keys(view: ColumnView) -> dict[str, BoolArray]:
+    """Mark the turns that differ from the one before in a key that `--transform merge` does not join, for each key."""
+    found = {}
+    for name, values in fields_of(view.turns).items():
+        joined = name in ("role", "content", "tool_calls", KEYS, *REASONING_FIELDS)
+        if not joined and values.type in (TEXT, JSON) and len(values) > 1:
+            one, other = values.slice(1), values.slice(0, len(values) - 1)
+            same = pc.if_else(pc.and_(one.is_null(), other.is_null()), True, pc.equal(one, other).fill_null(False))
+            found[name] = np.append(False, ~to_bools(same))
+    return found
+
+
+@cache
+def _order_hint(role: int, before: int, unlike: tuple[str, ...]) -> str:
+    """Return what helps with a role out of order; turns that differ in the keys `unlike` are not merged."""
+    if before == _BEGIN:
+        return "--transform leading_assistant=drop"
+    if role == before and unlike:
+        dropped = " ".join(f"--drop messages.{name}" for name in unlike)
+        return f"{MERGE} {dropped}, since turns that differ in a key are not merged"
+    return MERGE if role == before else "--transform later_system=fold" if role in (SYSTEM, DEVELOPER) else ""
+
+
+def _roles_before(view: ColumnView) -> Roles:
+    """The role before each turn; `_BEGIN` at the start of a conversation, `_UNSEEN` after a prompt."""
+    before = np.empty_like(view.roles)
+    before[1:] = view.roles[:-1]
+    firsts = view.starts[view.lengths > 0]
+    before[firsts] = np.where(view.begins[view.lengths > 0], _BEGIN, _UNSEEN)
+    return before
+
+
+def _is_opening(view: ColumnView) -> BoolArray:
+    """Mark the turns that only system and developer turns precede in their column."""
+    others = np.cumsum((view.roles != SYSTEM) & (view.roles != DEVELOPER), dtype=np.int32)
+    before = np.concatenate([[0], others[:-1]])
+    return np.asarray(
+        before == np.repeat(before[view.starts[view.lengths > 0]], view.lengths[view.lengths > 0]), np.bool_
+    )
+
+
+@cache
+def _order(role: int, before: int) -> str:
+    return f"the first role is `{ROLES[role]}`" if before == _BEGIN else f"`{ROLES[role]}` follows `{ROLES[before]}`"
+
+
+def no_user(view: ColumnView, limits: Limits) -> Iterator[Finding]:
+    """A conversation without a user turn."""
+    yield from view.at_rows(
+        "msg.no_user", view.begins & (view.lengths > 0) & ~view.has(view.roles == USER), "no user turn"
+    )
+
+
+def ends_with_user(view: ColumnView, limits: Limits) -> Iterator[Finding]:
+    """A conversation, not a prompt, that ends with a user turn, which no answer follows to train on."""
+    if view.name != "prompt":
+        last = np.zeros(len(view.turns), np.bool_)
+        last[(view.starts + view.lengths - 1)[view.lengths > 0]] = True
+        yield from view.at_turns("msg.ends_user", last & (view.roles == USER), "the last role is `user`")
+
+
+def no_turns(view: ColumnView, limits: Limits) -> Iterator[Finding]:
+    """A conversation without turns."""
+    yield from view.at_rows("row.empty", to_bools(view.column.is_valid()) & (view.lengths == 0), "no turns")
+
+
+def same_answers(view: ColumnView, limits: Limits) -> Iterator[Finding]:
+    """A chosen and a rejected answer that are the same turns."""
+    if view.chosen is None:
+        return
+    likely = np.flatnonzero((view.lengths == lengths_of(view.chosen)) & (view.lengths > 0))
+    last = view.starts[likely] + view.lengths[likely] - 1
+    theirs = offsets_of(lengths_of(view.chosen))[1:][likely] - 1
+    content = field(view.chosen.flatten(), "content")
+    if view.content.type == content.type == TEXT:
+        same = pc.equal(view.content.take(pa.array(last)), content.take(pa.array(theirs)))
+        likely = likely[to_bools(pc.fill_null(same, True))]
+    rows = pa.array(likely)
+    pairs = zip(decode_conversations(view.chosen.take(rows)), decode_conversations(view.column.take(rows)), strict=True)
+    for row, (chosen, rejected) in zip(likely.tolist(), pairs, strict=True):
+        if chosen == rejected:
+            yield Finding("pair.same", row, None, "the chosen and the rejected answer are the same", view.name)
