@@ -136,14 +136,15 @@ class RecipeError(UsageError):
     """A recipe is invalid; the message has all problems, each with its key."""
 
 
-def nearest(name: str, known: Iterable[str]) -> list[str]:
-    """Return up to five of the `known` names that resemble `name`, the smallest edit distance first.
+def nearest(name: str, known: Iterable[str], most: float = float("inf")) -> list[str]:
+    """Return up to five of the `known` names that resemble `name`, within `most` edits of it, the nearest first.
 
     `difflib` alone orders them by what they share, and prefers `chatglm4` to `chatml` for `chatlm`.
     """
     import difflib
 
-    return sorted(difflib.get_close_matches(name, list(known), n=5), key=lambda other: edit_distance(name, other))
+    edits = {other: edit_distance(name, other) for other in difflib.get_close_matches(name, list(known), n=5)}
+    return sorted((other for other in edits if edits[other] <= most), key=edits.__getitem__)
 
 
 def edit_distance(one: str, other: str) -> int:
@@ -173,7 +174,7 @@ class UnknownName(UsageError):
         """
         names = sorted(known)
         longer = [other for other in names if name in other] if name else []
-        close = [other for other in nearest(name, names) if edit_distance(name, other) <= max(2, len(name) // 2)]
+        close = nearest(name, names, max(2, len(name) // 2))
         if len(longer) > 1 or not (longer or close):
             return cls(f"unknown {kind} `{name}`", hint=f"one of: {', '.join(longer or names)}")
         return cls(f"unknown {kind} `{name}`", hint=f"did you mean `{[*longer, *close][0]}`?")

@@ -18,10 +18,11 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
-from ..errors import ChatfmtError, OutputError, ReaderGone, UsageError, edit_distance, exhausted, nearest
+from ..errors import ChatfmtError, OutputError, ReaderGone, UsageError, exhausted, nearest
 from . import terminal
 from .command_class import Command, Group
 from .completion import typed_words
+from .settings import MOST_TYPED_WRONG
 
 EXIT_BUG = 70
 EXIT_PIPE = 141
@@ -72,8 +73,6 @@ EXAMPLES = {
     "push": ("chatfmt push out/ OWNER/NAME",),
 }
 """Examples in the help of a command."""
-MOST_TYPED_WRONG = 3
-"""Letters by which an unknown option may differ from one that is suggested."""
 WITHOUT_ARGUMENTS = {"dialects", "transforms", "checks", "guide", "doctor"}
 """Commands that need no argument; the others print their help if they get none."""
 
@@ -206,9 +205,8 @@ def _usage_hint(error: Any, arguments: Sequence[str] | None) -> str:
     known = [name for parameter in command.params for name in parameter.opts if name.startswith("--")]
     if begun := [name for name in known if error.option_name.startswith(f"{name}-")]:
         return f"did you mean `{max(begun, key=len)}`?"
-    close = nearest(error.option_name, known)
-    typo = close and edit_distance(error.option_name, close[0]) <= MOST_TYPED_WRONG
-    return f"did you mean `{close[0]}`?" if typo else every
+    close = nearest(error.option_name, known, MOST_TYPED_WRONG)
+    return f"did you mean `{close[0]}`?" if close else every
 
 
 def _fail(error: ChatfmtError) -> int:

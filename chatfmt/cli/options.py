@@ -31,6 +31,17 @@ Sources = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 
 
+def flag(name: str, help: str) -> Option:
+    """Return a flag of one command."""
+    return Annotated[bool | None, typer.Option(name, help=help)]
+
+
+def value(metavar: str, help: str, *names: str, many: bool = False, completes: str = "") -> Option:
+    """Return an option of one command, completed as the option or argument `completes` is."""
+    kind = list[str] | None if many else str | None
+    return Annotated[kind, typer.Option(*names, help=help, metavar=metavar, autocompletion=completer(completes))]
+
+
 def _group(panel: str, rows: Mapping[str, tuple[Any, ...]]) -> OptionGroup:
     """Return options from rows of (type, metavar, help, names…); without names, the flag is made from the key."""
     made = {}
@@ -58,13 +69,10 @@ INPUT = _group(
         "allow_empty": (bool, None, "Accept empty input instead of failing.", "--allow-empty"),
         "from_rejects": (bool, None, "Convert the rows held in a rejects file, given as SOURCE.", "--from-rejects"),
         "max_row_bytes": (str, "SIZE", "The longest row of text that is read; default: 64MiB."),
-        "spool_limit": (
-            str,
-            "SIZE",
-            "Most of stdin that may be written to disk, where it is read twice; default: half of the free space.",
-        ),
+        "spool_limit": (str, "SIZE", "Most of stdin that may be written to disk, where it is read twice; default: "
+                        "half of the free space."),
     },
-)
+)  # fmt: skip
 
 COLUMNS = _group(
     "Columns",
@@ -91,30 +99,20 @@ COLUMNS = _group(
 ROWS = _group(
     "Rows",
     {
-        "limit": (
-            str,
-            "N",
-            "Read only the first N rows of each source and split, before --explode, or of those that --where keeps.",
-        ),
+        "limit": (str, "N", "Read only the first N rows of each source and split, before --explode, or of those that "
+                  "--where keeps."),
         "skip": (str, "N", "Skip the first N rows of each source and split, or of those that --where keeps."),
         "fraction": (str, "F", "Keep this fraction of the rows, chosen by content."),
         "shuffle": (bool, None, "Shuffle the rows; --seed sets the order.", "--shuffle/--no-shuffle"),
         "seed": (str, "N", "Seed for --shuffle and for choices by content."),
         "dedup": (bool, None, "Drop duplicate conversations.", "--dedup/--no-dedup"),
-        "dedup_by": (
-            str,
-            "COLUMN",
-            "Keep the first row of those with the same value in this column, and all without one.",
-        ),
+        "dedup_by": (str, "COLUMN", "Keep the first row of those with the same value in this column, and all without "
+                     "one."),
         "test_fraction": (str, "F", "Move about this fraction of the rows, chosen by content, to a split named test."),
         "split_by": (str, "COLUMN", "Keep rows with the same value in this column in one split."),
-        "weight": (
-            list[str],
-            "SOURCE=N",
-            "Write N rows per row of this source: b.jsonl=2, c.jsonl=0.5. Repeatable.",
-        ),
+        "weight": (list[str], "SOURCE=N", "Write N rows per row of this source: b.jsonl=2, c.jsonl=0.5. Repeatable."),
     },
-)
+)  # fmt: skip
 
 CHANGES = _group(
     "Changes",
@@ -132,18 +130,14 @@ CHANGES = _group(
 TEMPLATE = _group(
     "Template",
     {
-        "template": (
-            list[str], "NAME",
-            "Built-in name, .jinja file, model folder, Hub model id, or none.",
-            "-t", "--template",
-        ),
+        "template": (list[str], "NAME", "Built-in name, .jinja file, model folder, Hub model id, or none.",
+                     "-t", "--template"),
         "fallback_template": (str, "NAME", "Template to use if the model has none."),
         "tokens_from": (str, "DIR|ID", "Model folder or Hub model id whose special tokens the template gets."),
         "var": (list[str], "KEY=VALUE", "Template variable, a JSON value, as in enable_thinking=false. Repeatable."),
         "date": (str, "YYYY-MM-DD", "Date passed to templates."),
-        "generation_prompt": (
-            bool, None, "End with the start of an assistant turn.", "--generation-prompt/--no-generation-prompt",
-        ),
+        "generation_prompt": (bool, None, "End with the start of an assistant turn.",
+                              "--generation-prompt/--no-generation-prompt"),
         "continue_final": (bool, None, "Leave the last turn open.", "--continue-final/--no-continue-final"),
         "bos": (str, "keep|strip", "The BOS token at the start of the text."),
         "end": (str, "keep|strip|eos|cut", "Line break after the last stop token; eos adds one, cut leaves it out."),
@@ -190,19 +184,9 @@ OUTPUT = _group(
 RUN = _group(
     "Run",
     {
-        "out": (
-            str,
-            "OUT",
-            "Folder (shards), file (x.jsonl, x.parquet, x.jsonl.zst), hf://datasets/OWNER/NAME, s3://BUCKET/PREFIX, -.",
-            "-o",
-            "--out",
-        ),
-        "public": (
-            bool,
-            None,
-            "Create the Hub dataset public; also upload to one that is.",
-            "--public/--private",
-        ),
+        "out": (str, "OUT", "Folder (shards), file (x.jsonl, x.parquet, x.jsonl.zst), hf://datasets/OWNER/NAME, "
+                "s3://BUCKET/PREFIX, -.", "-o", "--out"),
+        "public": (bool, None, "Create the Hub dataset public; also upload to one that is.", "--public/--private"),
         "workers": (str, "N", "Number of processes; default: one per core."),
         "executor": (str, "NAME", "Where to run tasks."),
         "on_error": (str, "stop|skip", "Stop at the first bad row, or reject and count bad rows."),
@@ -213,7 +197,7 @@ RUN = _group(
         "overwrite": (bool, None, "Replace the output of an earlier run.", "--overwrite/--no-overwrite"),
         "dry_run": (bool, None, "Show the plan and write nothing.", "--dry-run/--no-dry-run"),
     },
-)
+)  # fmt: skip
 
 REPORT = _group(
     "Report",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import typer
 
-from ..errors import RecipeError, UsageError, edit_distance, nearest
+from ..errors import RecipeError, UsageError, nearest
 from . import terminal
 from .options import EVERY, FLAGS
 from .values import to_values
@@ -75,18 +75,14 @@ def note_misspelt(given: Mapping[str, Any]) -> None:
 def _misspelt() -> tuple[str, ...]:
     known = {CONFIG, *map(variable_of, EVERY)}
     given = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known | OF_TESTS)
-    found = {name: close[0] for name in given if (close := nearest(name, sorted(known)))}
-    return tuple(
-        f"the variable `{name}` sets no option: did you mean `{close}`?"
-        for name, close in found.items()
-        if edit_distance(name, close) <= MOST_TYPED_WRONG
-    )
+    found = {name: close[0] for name in given if (close := nearest(name, sorted(known), MOST_TYPED_WRONG))}
+    return tuple(f"the variable `{name}` sets no option: did you mean `{close}`?" for name, close in found.items())
 
 
 OF_TESTS = frozenset({"CHATFMT_SHARED", "CHATFMT_TEMPLATES", "CHATFMT_TRL_TEMPLATES", "CHATFMT_UPDATE_GOLDENS"})
 """Variables that the tests of chatfmt read."""
 MOST_TYPED_WRONG = 3
-"""Letters by which a variable may differ from one that is suggested."""
+"""Letters by which a variable or an option may differ from one that is suggested."""
 
 
 def variable_of(key: str) -> str:

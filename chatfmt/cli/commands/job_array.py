@@ -21,11 +21,8 @@ from ..workers import worker_processes
 
 RUN = {key: options.RUN[key] for key in ("out", "workers", "executor", "on_error", "max_bad", "resume", "overwrite")}
 PART = {key: options.RUN[key] for key in ("workers", "executor")}
-PLAN_FILE = Annotated[str | None, typer.Option("--plan", help="Also write the plan to this file.", metavar="FILE")]
-TASK = Annotated[
-    str | None,
-    typer.Option("--task", metavar="I/N", help="Part to run, 1/8 to 8/8; default: from the job array, or all."),
-]
+PLAN_FILE = options.value("FILE", "Also write the plan to this file.", "--plan")
+TASK = options.value("I/N", "Part to run, 1/8 to 8/8; default: from the job array, or all.", "--task")
 
 
 @options.declare(options.CONVERSION, RUN, options.REPORT, plan=PLAN_FILE)

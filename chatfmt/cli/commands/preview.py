@@ -7,9 +7,8 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
 from msgspec import Struct
 from msgspec.structs import asdict
 
@@ -52,29 +51,22 @@ class Look(Struct, frozen=True):
         return sys.maxsize // 4 if self.full else FOLDED
 
 
-def _flag(name: str, help: str) -> Any:
-    return Annotated[bool | None, typer.Option(name, help=help)]
-
-
-def _value(metavar: str, help: str, *names: str, many: bool = False) -> Any:
-    kind = list[str] | None if many else str | None
-    return Annotated[kind, typer.Option(*names, help=help, metavar=metavar)]
-
-
 @options.declare(
     options.SELECTION,
     options.CHANGES,
     options.TEMPLATE,
     options.VIEW,
     options.SHOWN,
-    count=_value("N", "Number of rows; default: 3.", "-n", "--rows"),
-    row=_value("N", "Show the row with this number, counted from 0 as in errors. Repeatable.", "--row", many=True),
-    sample=_value("N", "Show N rows chosen at random; --seed chooses others.", "--sample"),
-    explain=_flag("--explain", "Show what each message is made of and which transforms changed it."),
-    diff_template=_value("B", "Show the text beside that of another template.", "--diff-template"),
-    show_whitespace=_flag("--show-whitespace", "Show spaces as · and line ends as ↵."),
-    full=_flag("--full", "Show long values in full."),
-    html=_value("FILE", "Write a page to browse the rows instead of printing them.", "--html"),
+    count=options.value("N", "Number of rows; default: 3.", "-n", "--rows"),
+    row=options.value(
+        "N", "Show the row with this number, counted from 0 as in errors. Repeatable.", "--row", many=True
+    ),
+    sample=options.value("N", "Show N rows chosen at random; --seed chooses others.", "--sample"),
+    explain=options.flag("--explain", "Show what each message is made of and which transforms changed it."),
+    diff_template=options.value("B", "Show the text beside that of another template.", "--diff-template"),
+    show_whitespace=options.flag("--show-whitespace", "Show spaces as · and line ends as ↵."),
+    full=options.flag("--full", "Show long values in full."),
+    html=options.value("FILE", "Write a page to browse the rows instead of printing them.", "--html"),
     json=options.REPORT["json"],
 )
 @reading_in_workers

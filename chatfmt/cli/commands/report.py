@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from ...errors import UsageError
 from .. import options, terminal
@@ -20,9 +18,7 @@ if TYPE_CHECKING:
 
 @options.declare(
     options.FIGURES,
-    page=Annotated[
-        str | None, typer.Option("-o", "--out", metavar="FILE", help="The page to write; default: report.html.")
-    ],
+    page=options.value("FILE", "The page to write; default: report.html.", "-o", "--out"),
 )
 @reading_in_workers
 def report(source: Sources, **given: Any) -> None:

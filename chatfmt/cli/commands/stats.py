@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from ...errors import DataProblem
 from .. import options, terminal
-from ..completion import completer
 from ..options import Sources
 from ..requests import to_recipe
 from ..summary import left_behind
@@ -37,19 +34,10 @@ SPARKS = "▁▂▃▄▅▆▇█"
 @options.declare(
     options.FIGURES,
     json=options.REPORT["json"],
-    by=Annotated[
-        str | None,
-        typer.Option(
-            "--by",
-            help="Also show the lengths for each value of this column.",
-            metavar="COLUMN",
-            autocompletion=completer("keep"),
-        ),
-    ],
-    fail_if=Annotated[
-        list[str] | None,
-        typer.Option("--fail-if", help="Exit with 1 if this holds: 'p99_tokens > 4096'. Repeatable.", metavar="EXPR"),
-    ],
+    by=options.value("COLUMN", "Also show the lengths for each value of this column.", "--by", completes="keep"),
+    fail_if=options.value(
+        "EXPR", "Exit with 1 if this holds: 'p99_tokens > 4096'. Repeatable.", "--fail-if", many=True
+    ),
 )
 @reading_in_workers
 def stats(source: Sources, **given: Any) -> None:

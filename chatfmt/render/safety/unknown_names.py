@@ -8,7 +8,7 @@ import jinja2
 from jinja2 import nodes
 from jinja2.defaults import DEFAULT_NAMESPACE
 
-from ...errors import edit_distance, nearest
+from ...errors import nearest
 from ..jinja.environment import sandbox
 from ..template.special_tokens import NAMED
 from ..types import CONTEXT_NAMES
@@ -35,5 +35,4 @@ def misspelt_names(text: str, defined: Iterable[str] = ()) -> Mapping[str, str]:
     known = {*CONTEXT_NAMES, *NAMED}
     own = {*macros, *defined, *_IMPLICIT, *(name.name for name in names if name.ctx != "load")}
     read = dict.fromkeys(name.name for name in names if name.ctx == "load" and name.name not in known | own)
-    close = {name: next(iter(nearest(name, known)), name) for name in read}
-    return {name: other for name, other in close.items() if 0 < edit_distance(name, other) <= len(name) // LETTERS}
+    return {name: close[0] for name in read if (close := nearest(name, known, len(name) // LETTERS))}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from ...errors import InputError, edit_distance, nearest
+from ...errors import InputError, nearest
 from ...scratch_folder import explained
 from ...stores import is_remote
 from ...whole_files import is_regular
@@ -139,9 +139,8 @@ def _hint(source: str) -> str:
     if not _exists(str(parent)):
         return f"the folder `{parent}` does not exist either"
     path = Path(source)
-    close = nearest(path.name, _names_in(parent))
-    is_near = close and edit_distance(path.name, close[0]) <= max(1, len(path.stem) // 3)
-    return f"did you mean `{path.with_name(close[0])}`?" if is_near else ""
+    close = nearest(path.name, _names_in(parent), max(1, len(path.stem) // 3))
+    return f"did you mean `{path.with_name(close[0])}`?" if close else ""
 
 
 def _names_in(folder: Path) -> list[str]:
