@@ -73,6 +73,20 @@ CASES: dict[str, tuple[str, str | bytes, list[list[Any]]]] = {
     "objects over lines": ("a.json", '{\n"prompt":"q","completion":"a"}\n{\n"prompt":"q","completion":"a"}\n', [
         [{"prompt": [Q], "completion": [A]}] * 2,
     ]),
+    "a better and a worse answer": ("a.jsonl", lines({"prompt": "q", "winning_answer": "a", "losing_answer": "b"}), [
+        [{"prompt": [Q], "chosen": [A], "rejected": [{**A, "content": "b"}]}],
+    ]),
+    "several chosen answers": ("a.jsonl", lines({"prompt": "q", "chosen": ["a b", "c d"], "rejected": ["e f"]}), [
+        [{"prompt": [Q], "chosen": ["a b", "c d"]}], [{"prompt": [Q], "rejected": ["e f"]}],
+        [{"prompt": [Q]}],
+    ]),
+    "another prompt than that of the answers": (
+        "a.jsonl", lines({"prompt": "r", "chosen": [Q, A], "rejected": [Q, {**A, "content": "b"}]}), [
+            [{"prompt": [Q], "chosen": [A], "rejected": [{**A, "content": "b"}]}],
+        ],
+    ),
+    "texts among turns": ("a.jsonl", lines({"messages": "q"}, TALK, TALK), [[TALK, TALK]]),
+    "objects in texts": ("a.jsonl", lines(json.dumps(TALK)), [[TALK]]),
     "bare texts": ("a.jsonl", '"one"\n"two"\n', [text("one", "two")]),
     "a list of bare texts": ("a.json", '["one", "two"]', [text("one", "two")]),
     "a chat log": ("a.txt", "[20.06.19, 15:58] Ann: hi\n[20.06.19, 15:59] Bob: hi\n", [

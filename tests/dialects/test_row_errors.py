@@ -62,6 +62,20 @@ BAD: dict[str, tuple[str, list[dict[str, Any]], str, Location, str]] = {
         [{"question": "q", "choices": ["a", "b"], "answer": 0}, {"question": "q", "choices": ["a", "b"], "answer": 5}],
         "col.type", Location(row=1), "the answer `5` is not one of the 2 choices",
     ),
+    "another prompt than that of whole conversations": (
+        "preference", [
+            {"prompt": "a", "chosen": GOOD["messages"], "rejected": GOOD["messages"]},
+            {"prompt": "p", "chosen": GOOD["messages"], "rejected": GOOD["messages"]},
+        ],
+        "pair.prompt", Location(row=1), "the conversation in `chosen` does not have the text of `prompt`",
+    ),
+    "no answer beside texts and turns": (
+        "preference", [
+            {"prompt": "p", "chosen": "a", "rejected": "b"}, {"prompt": "p", "chosen": None, "rejected": "b"},
+            {"prompt": "p", "chosen": [{"role": "assistant", "content": "a"}], "rejected": "b"},
+        ],
+        "col.null", Location(row=1), "column `chosen` is null",
+    ),
     "a tool that is no object": (
         "messages", [{**GOOD, "tools": '[{"name": "f"}]'}, {**GOOD, "tools": "[1]"}],
         "col.type", Location(row=1), "a specification in `tools` is a number, not an object",
@@ -72,6 +86,7 @@ COLUMNS = {
     "messages": {"messages": "messages", "tools": "tools"},
     "prompt-completion": {"prompt": "question", "completion": "answer"},
     "unpaired-preference": {"prompt": "prompt", "completion": "completion", "label": "label"},
+    "preference": {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected"},
     "pair-turns": {"messages": "conversation"},
     "multiple-choice": {"prompt": "question", "choices": "choices", "answer": "answer"},
 }

@@ -14,7 +14,7 @@ from ...errors import DialectError, Location, map_rows, refuse_rows
 from ...field_path import value_at
 from ...schema import KEYS
 from ...turn_columns import fields_of, lengths_of, struct_of, to_bools, to_lists, with_same_type
-from ..kit.columns import Columns, SourceRow, json_type
+from ..kit.columns import SKIP_HINT, Columns, SourceRow, json_type
 from ..kit.literals import read_list_literal
 from ..kit.roles import ANY, ROLE_NAMES, role_of
 
@@ -184,7 +184,8 @@ def _turns_value(value: Any, name: str) -> list[dict[str, Any]]:
     if turns is not None:
         return turns
     if not isinstance(value, list):
-        raise DialectError(f"column `{name}` holds {json_type(value)}, not turns", code="col.type")
+        hint = SKIP_HINT if isinstance(value, str) else ""
+        raise DialectError(f"column `{name}` holds {json_type(value)}, not turns", hint=hint, code="col.type")
     message, turn = next((message, turn) for message, turn in enumerate(value) if not isinstance(turn, dict))
     raise DialectError(f"the turn is {json_type(turn)}, not an object", at=Location(message=message), code="msg.type")
 

@@ -97,8 +97,8 @@ def _hint(names: Sequence[str], records: Sequence[SourceRow], columns: Columns, 
         return f"a recipe reads them: chatfmt convert {known}"
     if "input_ids" in names:
         return "the rows are token ids, which only trainers read: name the source they were made of"
-    by_shape = _turns_hint(names, records, columns) or _pair_hint(names)
     texts = [name for name in names if isinstance(records[0].get(name), str)]
+    by_shape = _turns_hint(names, records, columns) or _pair_hint(names) or _opposites_hint(texts)
     return by_shape or transcript_hint(texts, records) or _texts_hint(names, records, columns, shown)
 
 
@@ -122,6 +122,23 @@ def _pair_hint(names: Sequence[str]) -> str | None:
         "map the prompt of both answers with --map prompt=COLUMN; "
         "or --dialect-option prompt=shared if both begin with it"
     )
+
+
+_OPPOSITES = {
+    "accepted": "rejected", "preferred": "dispreferred", "winner": "loser", "winning": "losing", "better": "worse",
+    "best": "worst", "good": "bad", "positive": "negative", "w": "l",
+}  # fmt: skip
+
+
+def _opposites_hint(texts: Sequence[str]) -> str | None:
+    """Hint for two texts whose names differ in a word for a better and one for a worse answer."""
+    names = {tuple(re.split(r"[\W_]+", name.lower())): name for name in texts}
+    for words, better in names.items():
+        worse = names.get(tuple(_OPPOSITES.get(word, word) for word in words), better)
+        if worse != better:
+            flags = f"--map chosen={shlex.quote(better)} --map rejected={shlex.quote(worse)}"
+            return f"`{better}` could be the better and `{worse}` the worse of two answers: {flags}"
+    return None
 
 
 def _turns_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Columns) -> str | None:
@@ -177,11 +194,12 @@ def _are_conversations(value: Any, columns: Columns) -> bool:
     return len(lists) == 2 and all(find_turn_keys(read_turn_list(turns), columns) for turns in lists)
 
 
-_SPOKEN = re.compile("dialog|conversation|utterances|turns")
+_SPOKEN = re.compile("dialog|conversation|utterances|turns|history|chat")
 
 
 def _alternating_path(name: str, value: Any) -> tuple[str, str] | None:
     """Return the path to all texts in a list of texts or of lists of texts, and the column; None for other values."""
+    value = read_literal(value) if isinstance(value, str) else value
     lists = isinstance(value, list) and bool(value) and all(map(_are_texts, value))
     return (f"{name}[][]", name) if lists else (name, name) if _are_texts(value) else None
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ... import json_columns
+from ...errors import DialectError, refuse_rows
 from ...field_path import value_at
 from ...turn_columns import fields_of, stack
 from ..chat.messages import read_required_turns, read_turns
-from ..chat.turns import find_turn_keys, turns_at
+from ..chat.turns import find_turn_keys, plain_values, turns_at
 from ..dialect import Dialect
 from ..instruction.prompt_completion import find_context_parts, find_prompt, read_question, unexplained_columns
 from ..kit.columns import (
@@ -64,10 +65,29 @@ def preference(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     prompt = _prompt(batch, columns)
     if prompt is not None:
         whole = pc.or_(_opens(chosen), _opens(rejected))
+        _refuse_other_prompts(prompt, chosen, whole, columns.path("prompt") or "")
         prompt = _null_where(whole, prompt)
         if prompt.null_count < len(prompt):
             own["prompt"] = prompt
     return conversation_batch(batch, columns, own)
+
+
+def _refuse_other_prompts(prompt: pa.ListArray, chosen: pa.ListArray, whole: pa.BooleanArray, path: str) -> None:
+    """Raise the errors `pair.prompt` of rows with a prompt and `whole` conversations that lack its text."""
+    rows = pc.indices_nonzero(whole)
+    asked, said = (json_columns.decode_or_none(lists.take(rows)) for lists in (prompt, chosen))
+    pairs = zip(rows.to_pylist(), asked, said, strict=True)
+    text = f"the conversation in `chosen` does not have the text of `{path}`"
+    refuse_rows(
+        [row for row, turns, others in pairs if not _texts_of(turns) <= _texts_of(others)],
+        lambda row: DialectError(text, hint="--on-error skip drops such rows", code="pair.prompt"),
+    )
+
+
+def _texts_of(turns: Sequence[Mapping[str, Any]] | None) -> set[str]:
+    contents = (turn.get("content") for turn in turns or ())
+    texts = {content.strip() if isinstance(content, str) else json_columns.dumps(content) for content in contents}
+    return texts - {""}
 
 
 def _null_where(rows: pa.BooleanArray, lists: pa.ListArray) -> pa.ListArray:
@@ -121,7 +141,19 @@ def _answer(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.ListArray:
     if values is not None and values.type == json_columns.TEXT and not _is_turns_as_text(values):
         refuse_nulls(values, columns.path(part))
         return stack([("assistant", values)])
+    if values is not None and values.type == json_columns.JSON:
+        lists = read_turns(_with_turns(values, "assistant"), columns, columns.path(part) or part)
+        refuse_nulls(lists, columns.path(part))
+        return lists
     return read_required_turns(batch, columns, part)
+
+
+def _with_turns(values: pa.Array, role: str) -> pa.Array:
+    """Return a column in which some rows hold text and others turns, with a turn of that role for each text."""
+    found = plain_values(values)
+    return json_columns.encode_values(
+        [[{"role": role, "content": value}] if isinstance(value, str) else value for value in found]
+    )
 
 
 def _is_turns_as_text(values: pa.StringArray) -> bool:
@@ -137,6 +169,8 @@ def _prompt(batch: pa.RecordBatch, columns: Columns) -> pa.ListArray | None:
     values = column_at(batch, path)
     if values is None or path is None:
         return None
+    if values.type == json_columns.JSON:
+        return read_turns(_with_turns(values, "user"), columns, path)
     if values.type != json_columns.TEXT or _is_turns_as_text(values):
         return read_turns(values, columns, path)
     return read_question(batch, columns)

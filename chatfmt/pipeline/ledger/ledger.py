@@ -49,7 +49,7 @@ class Leaf(Struct, frozen=True):
     kind: str
 
     def __str__(self) -> str:
-        return f"{self.path} ({self.kind})"
+        return f"{self.path or repr('')} ({self.kind})"
 
 
 class Ledger(Struct, frozen=True):

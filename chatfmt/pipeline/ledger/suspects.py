@@ -205,7 +205,7 @@ def _leaves(
             known = key in TRAIN_FLAGS or (key == "mask" and not any(entry.values))  # nothing is masked
             yield from [] if known else [(f"{path.partition('[].')[0]}[].{key}", "train")]
             continue
-        if inside and key == _key_of(path) and key in CONTENT_KEYS:
+        if inside and key == _key_of(path) and key in (*CONTENT_KEYS, "refusal"):
             part = "content"
         if inside and depth > 1 and _are_embedded(entry.values, named=part == "media"):
             yield path.rstrip("[]"), "media"

@@ -187,7 +187,7 @@ def with_read_columns(
     tested = {*fields.reads([*found])}.difference(replace(fields, where=None).reads([*found]), columns.fields.values())
     used = {*detection.used} - tested
     truth = next((name for name in truths if name in found or name in made or name in used), "")
-    read = [name for name in (truth, shown.reads) if name in found - {*used, *made}]
+    read = [name for name in (truth, shown.reads) if name and name in found - {*used, *made}]
     return replace(detection, columns=replace(columns, keep=(*columns.keep, *read))) if read else detection
 
 

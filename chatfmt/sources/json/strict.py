@@ -83,13 +83,15 @@ def _inner(value: Any) -> Any:
 
 def _not_object(value: Any) -> RowError:
     kind = "an empty list" if value == [] else _KINDS.get(type(value), "a number")
-    hint = f"make objects of them: {JQ_TEXT} FILE > rows.jsonl" if type(value) is str else ""
+    written = type(value) is str and value.lstrip().startswith("{")
+    what, program = ("read the JSON in them", "fromjson") if written else ("make objects of them", "{text: .}")
+    hint = f"{what}: {JQ_ITEMS} | {program}' FILE > rows.jsonl" if type(value) is str else ""
     return RowError(f"the record is {kind}, not an object", code="json.not_object", hint=hint,
                     at=Location(line=1, byte=0))  # fmt: skip
 
 
-JQ_TEXT = "jq -c 'if type == \"array\" then .[] else . end | {text: .}'"
-"""The command that makes objects of texts, on lines or in an array."""
+JQ_ITEMS = 'jq -c \'if type == "array" then .[] else . end'
+"""The start of a command that makes objects of texts, on lines or in an array."""
 
 
 _KINDS: dict[type, str] = {list: "a list", str: "text", bool: "true or false", type(None): "null"}

@@ -235,8 +235,16 @@ def test_the_flags_of_the_hint_work(name: str) -> None:
     assert len(made) == 1
 
 
-def test_lists_of_two_texts_are_read_as_the_hint_says(tmp_path: Path) -> None:
-    (tmp_path / "in.jsonl").write_text('{"talk": [["a", "b"], ["c", "d"]]}\n')
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"talk": [["a", "b"], ["c", "d"]]},
+        {"history": [["a", "b"], ["c", "d"]], "session": "s1"},
+        {"chat": '[["a", "b"], ["c", "d"]]'},
+    ],
+)
+def test_lists_of_two_texts_are_read_as_the_hint_says(row: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text(json.dumps(row) + "\n")
     refused = run_here("convert", tmp_path / "in.jsonl").stderr.decode()
     flags = refused.rstrip().partition("alternate: ")[2]
     done = run_here("convert", tmp_path / "in.jsonl", *shlex.split(flags), "-q")

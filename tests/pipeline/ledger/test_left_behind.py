@@ -60,6 +60,22 @@ def test_metadata_is_named_and_stops_nothing(tmp_path):
     assert summary.left_keys == ()
 
 
+def test_a_column_without_a_name_is_left_behind_like_others(tmp_path):
+    (tmp_path / "in.csv").write_text(",question,answer\n0,Sky?,It is blue.\n")
+    run = run_cli("convert", "in.csv", cwd=tmp_path)
+    assert (json.loads(run.stdout), run.stderr.decode().splitlines()[-1]) == (
+        TALK, "left behind: '' (text); --keep all carries it",
+    )  # fmt: skip
+
+
+def test_the_refusal_of_an_answer_without_content_is_not_left_behind(tmp_path):
+    turns = [TURNS[0], {"role": "assistant", "content": None, "refusal": "I cannot tell."}]
+    source = write(tmp_path, {"messages": turns})
+    error = refusal(source, template="chatml")
+    assert error.message == "`messages[].refusal` looks like content, and would be left behind"
+    assert convert(source).rows == 1  # which writes the key
+
+
 def test_the_summary_names_what_is_left(tmp_path):
     turns = [{**turn, "lang": "en"} for turn in TURNS]
     write(tmp_path, {"messages": turns, "id": 1, "metadata": {"source": "a", "empty": None}, "note": "", "none": None})
