@@ -287,7 +287,7 @@ def read_manifest(folder: Path) -> Manifest:
 def verify(folder: Path) -> list[FolderProblem]:
     """Return every difference between an output folder and its manifest; none if all bytes are as written.
 
-    Reads all of the data. The card may be edited, which is no damage: see `card_change`. Damaged data raises nothing.
+    Reads all of the data. The card may be edited, which is not damage: see `card_change`. Damaged data raises nothing.
     """
     if not folder.is_dir():
         return [no_folder(is_file=folder.exists())]

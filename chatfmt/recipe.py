@@ -248,10 +248,14 @@ class Run:
         return {key: to_plain(value) for key, value in vars(self).items()}
 
 
-def _after_empty(where: Any) -> Any:
-    """Return the conditions after the last empty one, which takes back those before it."""
-    given = _names(where)
-    return where if given is None else given[len(given) - [*reversed(given)].index("") :] if "" in given else given
+ADDED = {"keep": "drop", "drop": "keep", "allow_loss": "", "fail_on": "", "where": ""}
+"""Lists to which a later layer adds names, each with the list that takes names from it."""
+
+
+def _after_empty(names: Any) -> Any:
+    """Return the names of a list of `ADDED` after the last empty one, which takes back those before it."""
+    given = _names(names)
+    return names if given is None else given[len(given) - [*reversed(given)].index("") :] if "" in given else given
 
 
 KEYS = tuple(key.name for key in fields(Recipe))
@@ -263,7 +267,7 @@ EXCLUSIVE = (
 
 _PREPARE: Mapping[str, Callable[[Any], object]] = {
     "source": _as_sources, "shard_size": parse_size, "spool_limit": parse_size,
-    "max_row_bytes": parse_size, "max_bad": str, "where": _after_empty,
+    "max_row_bytes": parse_size, "max_bad": str, **dict.fromkeys(ADDED, _after_empty),
 }  # fmt: skip
 """Functions that turn short forms of a value into the full one."""
 
@@ -356,10 +360,6 @@ def _merged(layers: Iterable[Layer]) -> tuple[dict[str, Any], dict[str, str]]:
     return values, origins
 
 
-ADDED = {"keep": "drop", "drop": "keep", "allow_loss": "", "fail_on": "", "where": ""}
-"""Lists to which a later layer adds names, each with the list that takes names from it."""
-
-
 def _added_lists(before: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, list[Any]]:
     """Return the lists of `ADDED` that a layer changes: with its names, without those that it has in the other list.
 
@@ -371,8 +371,8 @@ def _added_lists(before: Mapping[str, Any], given: Mapping[str, Any]) -> dict[st
         keys = [name for name in _names(before.get(opposite)) or () if str(name).startswith("messages.")]
         if known is None or names is None or taken is None or not ((known or keys) and (names or taken)):
             continue
-        known = [] if key == "where" and "" in names else known
-        merged = dict.fromkeys([*(name for name in known if name not in taken), *names])
+        kept = () if "" in names else (name for name in known if name not in taken)
+        merged = dict.fromkeys([*kept, *names])
         made[key] = [name for name in merged if key != "keep" or name not in keys]
     return made
 

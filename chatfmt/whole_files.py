@@ -29,7 +29,7 @@ def is_regular(path: Path) -> bool:
 
 
 def check_whole(path: Path, most: int = MOST_BYTES) -> None:
-    """Raise InputError for a path that is no regular file, or one of more than `most` bytes; OSError without a file."""
+    """Raise InputError for anything but a regular file of at most `most` bytes; OSError without a file."""
     size = path.stat().st_size
     if not is_regular(path):
         raise InputError(f"`{path}` is not a regular file", code="file.missing", hint="name a file")

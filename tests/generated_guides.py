@@ -8,6 +8,7 @@ import inspect
 import io
 import re
 from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
 from typing import Any
 
 from rich._export_format import CONSOLE_SVG_FORMAT
@@ -113,7 +114,9 @@ def raised() -> Iterator[tuple[str, str, str, str]]:
     """Yield code, kind, message and hint of every error in the source that has a code."""
     kinds = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, ChatfmtError)}
     for path in sorted(SOURCE.rglob("*.py")):
-        for node, values in calls(ast.parse(path.read_text(encoding="utf-8")), {}):
+        module = import_module(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"))
+        texts = {name: ast.Constant(text) for name, text in vars(module).items() if isinstance(text, str)}
+        for node, values in calls(ast.parse(path.read_text(encoding="utf-8")), {**texts}):
             if isinstance(node.func, ast.Name) and node.func.id in kinds and node.args:
                 given = {keyword.arg: keyword.value for keyword in node.keywords}
                 code, hint = given.get("code"), given.get("hint")

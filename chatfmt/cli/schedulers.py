@@ -69,7 +69,7 @@ def part_of_array(environment: Mapping[str, str], given: int) -> tuple[int, int]
             raise gaps(name)
         return (index - first) // step + 1, count
     if given:
-        raise UsageError(f"this is no task of a job array, so `--task /{given}` lacks its number", hint="--task 1/8")
+        raise UsageError(f"this is not a task of a job array, so `--task /{given}` lacks its number", hint="--task 1/8")
     return 1, 1
 
 

@@ -40,7 +40,7 @@ def kind_of_key(key: str) -> str | None:
 
 
 def read_part(part: Any) -> MediaPart | None:
-    """Return what a content part stands for; None if it is no medium, or one known to a provider only (`file_id`).
+    """Return what a content part stands for; None if it is not a medium, or one known to a provider only (`file_id`).
 
     Read are the parts of transformers (`image`, `url`, `path` or `base64` in a part of type `image`), OpenAI
     (`image_url`, `input_image`, `input_audio`), Anthropic (`source`), Gemini (`inlineData`) and Qwen (no `type`).

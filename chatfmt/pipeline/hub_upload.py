@@ -198,7 +198,7 @@ def hub_errors(repository: Repository, *, began: bool = True) -> Iterator[None]:
         if not began and is_transient(error) and _status(error) is None:
             token = "" if _token() else "; a push also needs a token: `hf auth login`, or set HF_TOKEN"
             text = f"the Hub cannot be reached, so nothing was pushed to `{repository.id}`"
-            raise OutputError(text, hint=f"is there a network connection?{token}", code="hub.unreachable") from None
+            raise OutputError(text, hint=f"check the network connection{token}", code="hub.unreachable") from None
         raise _translate(error, repository) from None
 
 
@@ -208,7 +208,7 @@ def _translate(error: Exception, repository: Repository) -> OutputError:
     if "OfflineModeIsEnabled" in kinds:
         return OutputError("the Hub is disabled (HF_HUB_OFFLINE)", hint="unset HF_HUB_OFFLINE", code="hub.offline")
     if "LocalTokenNotFoundError" in kinds or status == 401:
-        text = f"the Hub does not know who pushes to `{repository.id}`"
+        text = f"not logged in to the Hub, so nothing was pushed to `{repository.id}`"
         return OutputError(text, hint="`hf auth login`, or set HF_TOKEN", code="hub.token")
     if status == 403:
         hint = "use a token that may write there: https://huggingface.co/settings/tokens"

@@ -103,7 +103,7 @@ UNRENDERED = (
     "messages", "tokens", "preference-messages", "rejected-response", "unpaired-messages", "openai-preference",
     "alpaca", "sharegpt", "openai", "ranked-completions", "rlvr", "rlvr-prompt", "rlvr-text",
 )  # fmt: skip
-"""The views that are no text, with or without a template."""
+"""The views that are not text, with or without a template."""
 
 
 SOME_LENGTH = 32768

@@ -168,7 +168,7 @@ def drop_empty_turns(batch: pa.RecordBatch, value: str) -> Changed:
 
 
 def is_empty_turn(turns: pa.StructArray, *, blank: bool = False) -> BoolArray:
-    """Mark turns without content, calls and reasoning, except tool turns; with `blank`, white space is no content."""
+    """Mark turns without content, calls and reasoning, except tool turns; with `blank`, those of white space too."""
     empty = ~role_is(turns, "tool")
     for name in ("content", "tool_calls", "function_call", *REASONING_FIELDS):
         empty &= _is_empty(field(turns, name), blank)

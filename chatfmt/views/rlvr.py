@@ -69,7 +69,7 @@ def kept(batch: RenderableBatch, name: str) -> pa.Array | None:
 
 
 def as_text(truth: Any) -> str:
-    """Return a ground truth as text: what is no text as JSON."""
+    """Return a ground truth as text: anything else as JSON."""
     plain = to_plain(truth)
     return plain if isinstance(plain, str) else dumps(plain)
 
@@ -79,7 +79,7 @@ def answers(batch: RenderableBatch) -> list[Any]:
 
 
 def answer_text(turns: Any) -> Any:
-    """Return the content of the only turn of an answer; None if it is no text."""
+    """Return the content of the only turn of an answer; None if it is not text."""
     content = turns[0].get("content") if turns and len(turns) == 1 else None
     return content if isinstance(content, str) else None
 

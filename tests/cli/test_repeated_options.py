@@ -58,9 +58,11 @@ def test_conditions_of_a_recipe_hold_with_those_of_flags(
     assert [(row["lang"], row["n"]) for row in map(json.loads, run.stdout.splitlines())] == kept
 
 
-def test_an_empty_condition_keeps_all_rows(source: Path) -> None:
-    run = run_cli("convert", source, "--where", "", "--where", "n > 1", "-q")
+def test_an_empty_value_takes_back_those_before_it(source: Path) -> None:
+    run = run_cli("convert", source, "--where", "n > 9", "--where", "", "--where", "n > 1", "-q")
     assert len(run.stdout.splitlines()) == 2
+    run = run_cli("convert", source, "--keep", "", "--keep", "n", "-q", env={"CHATFMT_KEEP": "lang"})
+    assert {*json.loads(run.stdout.splitlines()[0])} == {"messages", "n"}
 
 
 @pytest.mark.parametrize("flags", [("--limit", "1", "--limit", "2"), ("--dedup-by", "n", "--dedup-by", "lang")])

@@ -73,7 +73,7 @@ def test_outside_of_arrays_one_part_is_all() -> None:
         ("/3", {"PBS_ARRAY_INDEX": "0"}, "PBS task 0 is before the first, 1",
          "number tasks from 1, or use --task $((PBS_ARRAY_INDEX + 1))/3"),
         (None, {"PBS_ARRAYID": "1"}, "Torque does not say how many tasks the array has", "--task /N, as in --task /8"),
-        ("/8", {}, "this is no task of a job array, so `--task /8` lacks its number", "--task 1/8"),
+        ("/8", {}, "this is not a task of a job array, so `--task /8` lacks its number", "--task 1/8"),
         *[(text, {}, f"`--task {text}` is not of the form I/N", "--task 1/8") for text in ("3", "a/b", "3/", "-1/4")],
     ],
 )  # fmt: skip

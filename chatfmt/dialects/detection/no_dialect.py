@@ -319,7 +319,7 @@ def _no_answer_hint(prompt: str, answer: str) -> str:
 
 
 def _not_text_hint(prompt: str, answer: str, value: Any) -> str:
-    """Hint for an answer that is a number, a list or an object; none for data that is no text at all."""
+    """Hint for an answer that is a number, a list or an object; none for data that is not text at all."""
     asked, path = f"--map user={shlex.quote(prompt)}", f"row[{answer!r}]" if not answer.isidentifier() else answer
     if isinstance(value, (int, float)):
         return f"`{answer}` is not text; convert it with {asked} --map assistant='{{{{ {path} }}}}'"

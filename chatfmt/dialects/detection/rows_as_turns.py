@@ -27,7 +27,7 @@ class RowsAsTurns(Struct, frozen=True):
     key: str | None
     order: str | None
     speakers: tuple[str, ...] = ()
-    """The speakers that are no known role, if they are few."""
+    """The speakers that are not known roles, if they are few."""
 
     def flags(self) -> Iterator[str]:
         """Yield the flags that make conversations of the rows."""

@@ -28,7 +28,7 @@ def label_of(value: Any) -> bool | None:
 
 
 def step_labels(values: Sequence[Any]) -> list[bool] | None:
-    """Return the labels of the steps of one answer, None if one of them is no label.
+    """Return the labels of the steps of one answer, None if one of them is not a label.
 
     A step rated neutral (0 beside -1, or the word) is not right, as in TRL's copy of PRM800K.
     """

@@ -279,7 +279,7 @@ def media_columns(batch: pa.RecordBatch, columns: Columns) -> dict[str, pa.Array
 
 
 def _check_side(values: pa.Array, part: str, path: str) -> None:
-    """Raise DialectError `col.type` for documents that are no list, or variables that are no object."""
+    """Raise DialectError `col.type` for documents that are not a list, or variables that are not an object."""
     kind, start = {"documents": ("a list", "["), "template_kwargs": ("an object", "{")}[part]
     wrong = pc.invert(pc.starts_with(values, start)).fill_null(False)
 

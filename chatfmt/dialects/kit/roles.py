@@ -83,7 +83,7 @@ def unknown_role(name: str) -> DialectError:
     hint = f"map it with --role {shlex.quote(name)}={role}{which}"
     if len(name) > _LONGEST:
         name = f"{name[:_LONGEST]}…"
-        hint = "that is no name: map the key that has the roles with --map messages.role=KEY"
+        hint = "that is not a name: map the key that has the roles with --map messages.role=KEY"
     return DialectError(f"unknown role `{name}`", hint=hint, code="msg.role")
 
 

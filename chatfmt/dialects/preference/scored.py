@@ -79,7 +79,7 @@ def _pair(prompt: list[Turn], better: ScoredAnswer, worse: ScoredAnswer, columns
 
 
 def _difference(better: Any, worse: Any) -> float:
-    """Return by how much the deciding scores differ; infinite for scores that are no numbers."""
+    """Return by how much the deciding scores differ; infinite for scores that are not numbers."""
     first = (better[0], worse[0]) if isinstance(better, tuple) else (better, worse)
     return abs(first[0] - first[1]) if all(isinstance(score, (int, float)) for score in first) else math.inf
 

@@ -2,8 +2,8 @@
 
 TRL's KTOTrainer estimates its KL term in batches of neighbouring rows, by giving each prompt the answer of the row
 before it, and the first prompt that of the last row (`trl/trainer/kto_trainer.py`, 1.16). Where a row and the one
-before it have the same prompt, that is no estimate. With blocks of this size the rows of a pair are not in one batch,
-nor at its two ends, for batches of up to PAIRS rows.
+before it have the same prompt, that estimates nothing. With blocks of this size the rows of a pair are not in one
+batch, nor at its two ends, for batches of up to PAIRS rows.
 """
 
 from __future__ import annotations

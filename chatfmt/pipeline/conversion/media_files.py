@@ -42,7 +42,7 @@ def with_folder(split: InputSplit, source: str, root: str | None) -> InputSplit:
 def find_files(batch: pa.RecordBatch, folder: str | None) -> pa.RecordBatch:
     """Return the batch with media as MEDIUM: `path` is the full path of a file to read where there are no bytes.
 
-    Raises RowError `media.file` for media that are no files in the folder.
+    Raises RowError `media.file` for media that are not files in the folder.
     """
     errors: dict[int, RowError] = {}
     for name in (name for name in MEDIA if name in batch.schema.names):

@@ -112,7 +112,7 @@ def trace_value(entries: Entries, name: str, value: Any, conversation: OutputVal
 def _leaves(
     value: Any, path: str, key: str, depth: int, conversation: OutputValues, items: ReadItems, level: int = 0
 ) -> Iterator[tuple[str, Any, bool]]:
-    """Yield the leaves of a value with their paths, and whether the conversation holds them; blank text is no leaf."""
+    """Yield the leaves of a value with their paths, and whether the conversation holds them; skip blank text."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return
     piece = key in CONTENT_KEYS and "[]" in path.partition("[]")[2]

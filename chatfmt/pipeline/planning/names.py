@@ -49,7 +49,7 @@ def check_names(recipe: Recipe) -> None:
 
 
 def check_conditions(conditions: Sequence[str]) -> None:
-    """Raise UsageError for one of several conditions that is no expression by itself."""
+    """Raise UsageError for one of several conditions that is not an expression by itself."""
     for condition in conditions if len(conditions) > 1 else ():
         if "{{" in condition or "{%" in condition:
             raise UsageError(f"`--where '{condition}'` has braces", hint="write an expression: `score > 3`")

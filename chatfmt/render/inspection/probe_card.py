@@ -90,7 +90,7 @@ class ProbeCard(Struct, frozen=True):
     bos: str
     """The BOS token if the text begins with it; tokenise such text with `add_special_tokens=False`."""
     bos_opens_turns: bool
-    """Whether the BOS token also opens or ends turns, so that it is no token for a tokenizer to add."""
+    """Whether the BOS token also opens or ends turns, so that a tokenizer must not add it."""
     begins_with: str
     """The first characters of a text, up to the first message's content."""
     ends_with: str

@@ -301,7 +301,7 @@ def _to_program(text: str) -> Program | Untraceable:
     try:
         return _checked(Program.from_json(text))
     except (ValueError, TypeError, RecursionError):
-        return Untraceable("the answer is no program")
+        return Untraceable("the answer is not a program")
 
 
 def _checked(program: Program) -> Program | Untraceable:

@@ -167,7 +167,7 @@ def special_tokens_of(reference: str) -> dict[str, str]:
 def load(reference: str, revision: str | None = None) -> ChatTemplate:
     """Return the template of a name, path, Hub id or inline template; see `ChatTemplate.load`."""
     if reference == "none":
-        raise UsageError("`none` is no template: it means that nothing is rendered", hint="leave `-t` out")
+        raise UsageError("`none` is not a template: it means that nothing is rendered", hint="leave `-t` out")
     if inline.is_jinja(reference):
         return ChatTemplate("inline", inline.unescaped(reference), origin="inline")
     is_path = os.path.exists(reference)  # noqa: PTH110 - false, not an error, for a name that is too long

@@ -21,9 +21,9 @@ FORMAT_BY_SUFFIX: dict[str, Format] = {
 """The format that a file name suffix stands for."""
 _DATA = "name the data file instead"
 _JSON = "write it as JSON Lines or Parquet first"
-_POINTER = "a Git LFS pointer, not the file"
+_POINTER = b"version https://git-lfs.github.com/spec"
 _NOT_DATA: tuple[tuple[bytes | tuple[bytes, ...], str, str], ...] = (
-    (b"version https://git-lfs.github.com/spec", _POINTER, "run `git lfs pull`"),
+    (_POINTER, "a Git LFS pointer, not the file", "run `git lfs pull`"),
     (b"PK\x03\x04", "a zip archive (or a PyTorch file)", "convert it by itself, or unpack it"),
     ((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"), "a Python pickle, which chatfmt never loads", _JSON),
     (b"\x93NUMPY", "a NumPy array", _JSON),
@@ -116,15 +116,11 @@ def _binary_format(head: bytes) -> Format | None:
 def _check_is_data(head: bytes, shown: str) -> None:
     inside = re.search(rb"xl/\w+|opendocument\.spreadsheet", head) or shown.lower().endswith((".xlsx", ".xlsm", ".ods"))
     if head.startswith(b"PK\x03\x04") and inside:
-        raise InputError(
-            "this is a spreadsheet",
-            code="file.not_data",
-            at=Location(shown),
-            hint="convert it by itself, or save it as CSV",
-        )
+        hint = "convert it by itself, or save it as CSV"
+        raise InputError("this is a spreadsheet", code="file.not_data", at=Location(shown), hint=hint)
     for magic, what, hint in _NOT_DATA:
         if head.startswith(magic):
-            code = "file.pointer" if what == _POINTER else "file.not_data"
+            code = "file.pointer" if magic == _POINTER else "file.not_data"
             raise InputError(f"this is {what}", code=code, at=Location(shown), hint=hint)
     if head[4:10] == b'\0\0\0\0{"':
         raise InputError("this is a safetensors file", code="file.not_data", at=Location(shown), hint=_DATA)

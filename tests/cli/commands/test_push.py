@@ -148,7 +148,7 @@ def test_a_card_that_was_edited_on_the_hub_is_kept(hub: StandInHub, tmp_path: Pa
 @pytest.mark.parametrize(
     ("token", "repository", "said"),
     [
-        ("", "acme/chat", "the Hub does not know who pushes to `acme/chat`\nhint: `hf auth login`, or set HF_TOKEN"),
+        ("", "acme/chat", "not logged in to the Hub, so nothing was pushed to `acme/chat`\nhint: `hf auth login`, or set HF_TOKEN"),
         (TOKEN, "other/chat", "your token may not write to `other/chat`\n"
          "hint: use a token that may write there: https://huggingface.co/settings/tokens"),
         (f"{TOKEN} \u00e9", "acme/chat", "the Hub refused the push to `acme/chat`: "
@@ -179,7 +179,7 @@ def test_a_hub_that_cannot_be_reached_is_said_to_be_and_that_nothing_was_pushed(
         hub.fail(r"GET /api/datasets/", "drop")
     assert run(hub, tmp_path, "push", "out", "acme/chat") == (
         5, "error: the Hub cannot be reached, so nothing was pushed to `acme/chat`\n"
-        "hint: is there a network connection?\n",
+        "hint: check the network connection\n",
     )  # fmt: skip
     assert [path for method, path, _ in hub.calls if method != "GET"] == []
 

@@ -77,7 +77,7 @@ def test_a_built_in_name_wins_over_a_folder_and_a_path_does_not(tmp_path: Path, 
 @pytest.mark.parametrize(
     ("reference", "kind", "message", "hint"),
     [
-        ("none", UsageError, "`none` is no template: it means that nothing is rendered", "leave `-t` out"),
+        ("none", UsageError, "`none` is not a template: it means that nothing is rendered", "leave `-t` out"),
         (
             "chatmml",
             UnknownName,
