@@ -72,9 +72,9 @@ class Warm:
             texts = (file.read_bytes() if file.exists() else b"" for file in files[1:])
             return subprocess.CompletedProcess(["chatfmt", *argv], code, *texts)
 
-    def fork(self, tasks: int, answers: int) -> int:
+    def fork(self, connection: int) -> int:
         """Return the pid of a new worker at the ends of two pipes, as `ForkServer.fork`."""
-        return self._ask({"do": "worker", "cwd": str(Path.cwd()), "env": dict(os.environ)}, [tasks, answers, 2])
+        return self._ask({"do": "worker", "cwd": str(Path.cwd()), "env": dict(os.environ)}, [connection, 2])
 
     def wait(self, pid: int) -> int:
         """Return the exit code of a dying worker, as `ForkServer.wait`."""
@@ -160,13 +160,13 @@ def _start_worker(request: Mapping[str, Any], pipes: Sequence[int]) -> int:
     return pid
 
 
-def _work(request: Mapping[str, Any], server: int, tasks: int, answers: int, stderr: int) -> None:
+def _work(request: Mapping[str, Any], server: int, connection: int, stderr: int) -> None:
     from chatfmt.executors.worker_main import belong_to, work
 
     _enter(request)
     os.dup2(stderr, 2)
     belong_to(server)
-    work(os.fdopen(tasks, "rb"), os.fdopen(answers, "wb"))
+    work(os.fdopen(connection, "rb"), os.fdopen(os.dup(connection), "wb"))
 
 
 def _wait(request: Mapping[str, Any], _: Sequence[int]) -> int:

@@ -2,8 +2,8 @@
 
 It is itself forked, from a process without other threads, and never starts a thread, so that its forks are sound
 (fork(2): only the calling thread survives in the child). It serves one request at a time over a socket pair: fork a
-worker that uses two pipes (answer: its pid), or wait for a worker to end (answer: its exit code, negative for a
-signal). It dies with its parent, and its workers die with it.
+worker at the end of a connection (answer: its pid), or wait for a worker to end (answer: its exit code, negative for
+a signal). It dies with its parent, and its workers die with it.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ class ForkServer:
         self._pid, self._connection, self._lock = pid, connection, threading.Lock()
         self._watchdog = Watchdog(pid, self._kill)
 
-    def fork(self, tasks: int, answers: int) -> int:
-        """Return the pid of a new worker at the ends of two pipes; raises OSError if the fork server is gone."""
-        return self._request(FORK, [tasks, answers])
+    def fork(self, connection: int) -> int:
+        """Return the pid of a new worker at the end of a connection; raises OSError if the fork server is gone."""
+        return self._request(FORK, [connection])
 
     def wait(self, pid: int) -> int:
         """Return the exit code of a dying worker, -N for a signal; raises OSError if the fork server is gone."""
         return self._request(pid, [])
 
-    def _request(self, number: int, pipes: Sequence[int]) -> int:
+    def _request(self, number: int, descriptors: Sequence[int]) -> int:
         with self._lock:
-            socket.send_fds(self._connection, [NUMBER.pack(number)], pipes)
+            socket.send_fds(self._connection, [NUMBER.pack(number)], descriptors)
             answer = self._connection.recv(NUMBER.size, socket.MSG_WAITALL)
         if len(answer) < NUMBER.size:
             raise BrokenPipeError("the process that forks workers is gone")
@@ -93,24 +93,23 @@ def _serve(connection: socket.socket, parent: int, modules: Sequence[str]) -> No
         gc.freeze()  # never collect what exists now, so that forks share its pages
         gc.enable()
         while True:
-            data, pipes, _, _ = socket.recv_fds(connection, NUMBER.size, 2)
+            data, descriptors, _, _ = socket.recv_fds(connection, NUMBER.size, 1)
             if not data:
                 os._exit(0)
             (number,) = NUMBER.unpack(data)
-            connection.sendall(NUMBER.pack(_fork(connection, pipes) if number == FORK else _wait(number)))
+            connection.sendall(NUMBER.pack(_fork(connection, *descriptors) if number == FORK else _wait(number)))
     finally:
         os._exit(1)
 
 
-def _fork(connection: socket.socket, pipes: Sequence[int]) -> int:
+def _fork(connection: socket.socket, worker: int) -> int:
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
         connection.close()
         die_with(parent)
-        work(os.fdopen(pipes[0], "rb"), os.fdopen(pipes[1], "wb"))
-    for pipe in pipes:
-        os.close(pipe)
+        work(os.fdopen(worker, "rb"), os.fdopen(os.dup(worker), "wb"))
+    os.close(worker)
     return pid
 
 

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import pickle
 import signal
+import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
+from ..python_command import python_command
 from .fork_server import ForkServer
 from .messages import ERROR, POSITION, RESULT, WorkerMessage, receive, send
 from .watchdog import Watchdog
 from .worker_died import WorkerDied
 
-BOOT = "import json,sys;sys.path[:]=json.loads(sys.argv[1]);from chatfmt.executors.worker_main import spawned;spawned()"
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 """Each worker has one core: thread pools would only cost memory and start-up time."""
 CRASHES = {
@@ -40,8 +38,7 @@ class Process(Protocol):
 
 def spawn() -> Process:
     """Start a fresh interpreter: slow, the same on every platform."""
-    path = json.dumps([str(Path(entry).resolve()) if entry else str(Path.cwd()) for entry in sys.path])
-    command = [sys.executable, "-c", BOOT, path, str(os.getpid())]
+    command = python_command("from chatfmt.executors.worker_main import spawned; spawned()", str(os.getpid()))
     env = {**ONE_THREAD, **os.environ}
     return cast(Process, subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env))
 
@@ -50,18 +47,11 @@ class Forked:
     """A child of the fork server; raises OSError if that is gone."""
 
     def __init__(self, server: ForkServer) -> None:
-        (tasks, our_tasks), (our_answers, answers) = os.pipe(), os.pipe()
-        self.stdin: BinaryIO = os.fdopen(our_tasks, "wb")
-        self.stdout: BinaryIO = os.fdopen(our_answers, "rb")
-        try:
-            self.pid = server.fork(tasks, answers)
-        except OSError:
-            self.stdin.close()
-            self.stdout.close()
-            raise
-        finally:
-            os.close(tasks)
-            os.close(answers)
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            self.pid = server.fork(theirs.fileno())
+            self.stdin: BinaryIO = ours.makefile("wb")
+            self.stdout: BinaryIO = ours.makefile("rb")
         self._server, self._lock = server, threading.Lock()
         self._code: int | None = None
 

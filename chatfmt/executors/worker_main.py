@@ -39,7 +39,7 @@ def _run(send_item: Callable[[object], None], call: bytes) -> Any:
 def spawned() -> None:
     """Run a worker in a fresh interpreter: read calls from stdin, write answers to stdout."""
     tasks, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    belong_to(int(sys.argv[2]))
+    belong_to(int(sys.argv[1]))
     without_pandas()
     work(tasks, answers)
 

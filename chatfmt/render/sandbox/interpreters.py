@@ -21,6 +21,8 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from ...python_command import python_command
+
 NEEDED = ("SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 """Environment variables that an interpreter may need to start; tokens and keys are not passed on."""
 UNUSED = (
@@ -29,9 +31,9 @@ UNUSED = (
 )  # fmt: skip
 """Modules that Jinja, msgspec and the standard library import, and that no template needs: a fifth of the start."""
 BOOT = f"""
-import gc, json, sys, types
+import gc, types
 gc.disable()  # imports make no garbage
-sys.path[:], package, sys.pycache_prefix, sys.dont_write_bytecode = json.loads(sys.argv[1])
+package, sys.pycache_prefix, sys.dont_write_bytecode = json.loads(sys.argv[1])
 for name in ("chatfmt", "chatfmt.render"):  # without running their `__init__`: pyarrow costs more than all the rest
     sys.modules[name] = module = types.ModuleType(name)
     module.__path__ = [package + name.removeprefix("chatfmt").replace(".", "/")]
@@ -44,7 +46,7 @@ sys.modules.update({{name: Unused(name, (), {{}}) for name in {UNUSED}}})
 sys.modules["typing_extensions"] = None  # msgspec does without
 from chatfmt.render.sandbox.worker import main, serve
 """
-"""The start of the program. Its argument is JSON: the import path, the folder of the package, where bytecode goes."""
+"""The start of the program. Its argument is JSON: the folder of the package, and where bytecode goes."""
 
 
 class Interpreter(Protocol):
@@ -135,8 +137,7 @@ class _Forked:
 
 def _popen(call: str, **streams: Any) -> subprocess.Popen[bytes]:
     package = str(Path(__file__).resolve().parents[2])
-    path = [str(Path(entry).resolve()) for entry in sys.path]
-    argument = json.dumps([path, package, sys.pycache_prefix, sys.dont_write_bytecode])
-    command = [sys.executable, "-I", "-S", "-c", BOOT + call, argument]
+    argument = json.dumps([package, sys.pycache_prefix, sys.dont_write_bytecode])
+    command = python_command(BOOT + call, argument, flags=("-I", "-S"))
     env = {name: os.environ[name] for name in NEEDED if name in os.environ}
     return subprocess.Popen(command, stderr=subprocess.DEVNULL, env=env, **streams)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError, Location, MissingExtra, UnknownName, UsageError
+from ...python_command import python_command
 from ...scratch_folder import explained
 
 MEMORY = 4 << 30
@@ -27,9 +28,8 @@ def read_sheet(path: Path, name: str | None, target: Path) -> str:
     """Write a sheet as CSV to `target`, and return its name; raises UsageError if there are several to choose from."""
     if find_spec("python_calamine") is None:
         raise MissingExtra.of("python-calamine", "xlsx")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(str(Path(entry).resolve()) for entry in sys.path)}
-    command = [sys.executable, "-P", "-c", _CHILD, str(path), str(target), *([] if name is None else [name])]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, env=environment, check=False)
+    command = python_command(_CHILD, str(path), str(target), *([] if name is None else [name]))
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     try:
         found = json.loads(done.stdout)
     except ValueError:  # the library has ended the process

@@ -148,7 +148,8 @@ def test_a_card_that_was_edited_on_the_hub_is_kept(hub: StandInHub, tmp_path: Pa
 @pytest.mark.parametrize(
     ("token", "repository", "said"),
     [
-        ("", "acme/chat", "not logged in to the Hub, so nothing was pushed to `acme/chat`\nhint: `hf auth login`, or set HF_TOKEN"),
+        ("", "acme/chat", "not logged in to the Hub, so nothing was pushed to `acme/chat`\n"
+         "hint: `hf auth login`, or set HF_TOKEN"),
         (TOKEN, "other/chat", "your token may not write to `other/chat`\n"
          "hint: use a token that may write there: https://huggingface.co/settings/tokens"),
         (f"{TOKEN} \u00e9", "acme/chat", "the Hub refused the push to `acme/chat`: "

@@ -63,7 +63,7 @@ def test_one_interpreter_serves_all_templates(started: list[list[str]]) -> None:
     renderers = [open_renderer(f"{number}") for number in range(3)]
     assert [renderer(ONE).text.to_pylist() for renderer in renderers] == [["0"], ["1"], ["2"]]
     assert len({pid_of(renderer) for renderer in renderers}) == 3
-    assert [command[-2].rpartition("\n")[2] for command in started] == ["serve()"]
+    assert [command[-3].rpartition("\n")[2] for command in started] == ["serve()"]
 
 
 def test_a_fork_has_what_a_fresh_interpreter_has(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +106,7 @@ def test_without_it_each_process_is_an_interpreter(started: list[list[str]]) -> 
     assert until(lambda: first._process._process.poll() is not None), "its forks end with it"
     assert open_renderer("second")(ONE).text.to_pylist() == ["second"]
     assert first(COLUMNS.slice(0, 2)).text.to_pylist() == ["first"] * 2, "a renderer whose process died starts another"
-    assert [command[-2].rpartition("\n")[2] for command in started] == ["serve()", "main()", "main()"]
+    assert [command[-3].rpartition("\n")[2] for command in started] == ["serve()", "main()", "main()"]
 
 
 def test_a_system_without_descriptors_of_processes_needs_none(
@@ -114,7 +114,7 @@ def test_a_system_without_descriptors_of_processes_needs_none(
 ) -> None:
     monkeypatch.delattr(os, "pidfd_open")
     assert open_renderer("x")(ONE).text.to_pylist() == ["x"]
-    assert [command[-2].rpartition("\n")[2] for command in started] == ["main()"]
+    assert [command[-3].rpartition("\n")[2] for command in started] == ["main()"]
 
 
 @pytest.mark.parametrize(
