@@ -17,13 +17,13 @@ from .detection.no_dialect import empty_column, turns_in_turn
 from .dialect import Dialect
 from .instruction import multiple_choice, prompt_completion, reasoning
 from .kit.columns import ALIASES, SIDE_PARTS, Columns
-from .kit.output import dropped_rows
+from .kit.output import dropped_rows, unused_parts
 from .preference import chosen_rejected, grouped, scored
 from .tool_use import agent_traces, calls_in_text, functions, trajectories
 
 __all__ = [
     "DIALECTS", "Columns", "Detection", "Dialect", "detect", "dropped_rows", "empty_column", "known_parts",
-    "turns_in_turn", "used_columns",
+    "turns_in_turn", "unused_parts", "used_columns",
 ]  # fmt: skip
 
 _MODULES = (

@@ -53,6 +53,13 @@ CASES: dict[str, tuple[str, str | bytes, list[list[Any]]]] = {
         [{"prompt": [Q], "chosen": [A], "rejected": [{**A, "content": "b"}]}],
     ]),
     "rows inside a row": ("a.jsonl", lines({"n": 1, "data": [{"question": "q", "answer": "a"}]}), [[TALK]]),
+    "rows of two splits": ("a.jsonl", lines({"train": [{"question": "q", "answer": "a"}], "test": [
+        {"question": "q", "answer": "b"},
+    ]}), [[TALK], [{"messages": [Q, {**A, "content": "b"}]}]]),
+    "pairs beside images": ("a.jsonl", lines({"images": ["https://a.b/c"], "t": [{"user": "q", "assistant": "a"}]}), [
+        [{"messages": [{**Q, "content": [{"type": "image"}, {"type": "text", "text": "q"}]}, A],
+          "images": ["https://a.b/c"]}],
+    ]),
     "columns in a row": ("a.jsonl", lines({"question": ["q", "q"], "answer": ["a", "a"]}), [[TALK, TALK]]),
     "keys of other names": ("a.jsonl", lines({"dialog": [{"who": "x", "said": "q"}]}), []),
     "a turn a row": ("a.jsonl", lines({"id": 1, "n": 0, **Q}, {"id": 1, "n": 1, **A}), []),

@@ -3,12 +3,12 @@
 The option `paths` selects which paths of a tree become conversations: `best` (the reply with the lowest rank at each
 step, unranked ones last), `all` (every path from the root to a leaf), or `pairs` (the best and the worst reply at the
 deepest step with two ranked ones, as a preference). Deleted messages and those rejected in review are dropped with all
-replies below them.
+replies below them. All messages that are in no conversation are counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -17,7 +17,7 @@ from ...errors import DialectError, located
 from ...field_path import value_at
 from ..dialect import Dialect
 from ..kit.columns import Columns, SourceRow, json_type, records_of
-from ..kit.output import OutputRow, by_row, to_batch
+from ..kit.output import Dropped, OutputRow, batch_of_rows, by_row
 from ..kit.roles import to_role
 
 Node = Mapping[str, Any]
@@ -25,7 +25,7 @@ Node = Mapping[str, Any]
 
 
 @by_row
-def oasst_trees(record: SourceRow, columns: Columns) -> Sequence[OutputRow]:
+def oasst_trees(record: SourceRow, columns: Columns) -> Sequence[OutputRow | Dropped]:
     """One tree per row: each message contains its replies.
 
     In:  `{"message_tree_id": "t", "prompt": {"role": "prompter", "text": "hi", "replies": [
@@ -39,17 +39,34 @@ def oasst_trees(record: SourceRow, columns: Columns) -> Sequence[OutputRow]:
     root = value_at(record, path)
     if not isinstance(root, Mapping):
         raise DialectError(f"column `{path}` is {json_type(root)}, not a message with replies", code="col.type")
-    return _conversations(root, columns)
+    made, left = _conversations(root, columns)
+    return [*made, *(why for _, why in left)]
 
 
-def _conversations(root: Node, columns: Columns) -> list[OutputRow]:
-    if not _is_kept(root):
-        return []
+def _conversations(root: Node, columns: Columns) -> tuple[list[OutputRow], list[tuple[Node, Dropped]]]:
+    """Return the conversations in a tree, and the messages that are in none of them, each with the reason."""
     mode = columns.option("paths", "best", "best", "all", "pairs")
-    if mode == "pairs":
-        return list(_pair(_best(root), columns))
-    paths = [_best(root)] if mode == "best" else list(_paths(root, ()))
-    return [{"messages": _turns(path, columns)} for path in paths]
+    if not _is_kept(root):
+        paths: list[tuple[Sequence[Node], ...]] = []
+    elif mode == "pairs":
+        paths = list(_pair(_best(root)))
+    else:
+        paths = [(_best(root),)] if mode == "best" else [(path,) for path in _paths(root, ())]
+    names = ("prompt", "chosen", "rejected") if mode == "pairs" else ("messages",)
+    made: list[OutputRow] = [
+        {name: _turns(turns, columns) for name, turns in zip(names, path, strict=True)} for path in paths
+    ]
+    return made, list(_left_out(root, {id(node) for path in paths for turns in path for node in turns}))
+
+
+def _left_out(root: Node, used: Collection[int]) -> Iterator[tuple[Node, Dropped]]:
+    stack = [(root, False)]
+    while stack:
+        node, below_dropped = stack.pop()
+        dropped = below_dropped or not _is_kept(node)
+        if id(node) not in used:
+            yield node, Dropped("reply.deleted" if dropped else "reply.other")
+        stack += [(reply, dropped) for reply in node.get("replies") or []]
 
 
 def _is_kept(node: Node) -> bool:
@@ -80,16 +97,12 @@ def _paths(node: Node, before: tuple[Node, ...]) -> Iterator[tuple[Node, ...]]:
             yield path
 
 
-def _pair(path: Sequence[Node], columns: Columns) -> Iterator[OutputRow]:
+def _pair(path: Sequence[Node]) -> Iterator[tuple[Sequence[Node], ...]]:
+    """Yield the prompt, the best and the worst reply at the deepest step with two ranked ones."""
     for last in range(len(path) - 1, -1, -1):
         ranked = [reply for reply in _replies(path[last]) if reply.get("rank") is not None]
         if len(ranked) > 1:
-            prompt, (best, *_, worst) = path[: last + 1], ranked
-            yield {
-                "prompt": _turns(prompt, columns),
-                "chosen": _turns([best], columns),
-                "rejected": _turns([worst], columns),
-            }
+            yield path[: last + 1], ranked[:1], ranked[-1:]
             return
 
 
@@ -120,24 +133,35 @@ def oasst_rows(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     Out: `{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]}`
 
     A conversation has the row number of its root. All messages of a tree must be in one batch; replies to a missing
-    message are dropped. Raises DialectError `msg.role`, `msg.content`.
+    message are dropped. Raises DialectError `msg.role`, `msg.content`, `col.type`, `col.twice`.
     """
     nodes: dict[str, dict[str, Any]] = {}
-    order: dict[str, int] = {}
     for row, record in enumerate(records_of(batch)):
-        name = record.get("message_id")
-        if isinstance(name, str):
-            nodes[name], order[name] = {**record, "replies": []}, row
+        with located(row=row):
+            name = _new_name(record.get("message_id"), nodes)
+        nodes[name] = {**record, "replies": [], "row": row}
     for node in nodes.values():
-        if isinstance(parent := node.get("parent_id"), str) and parent in nodes:
-            nodes[parent]["replies"].append(node)
-    found, rows = [], []
-    for name in (name for name, node in nodes.items() if node.get("parent_id") is None):
-        with located(row=order[name]):
-            made = _conversations(nodes[name], columns)
-        found += made
-        rows += [order[name]] * len(made)
-    return to_batch(batch, columns, found, rows)
+        if parent := nodes.get(node.get("parent_id") or ""):
+            parent["replies"].append(node)
+    made: list[list[OutputRow | Dropped]] = [[Dropped("reply.orphan")] for _ in nodes]
+    for root in (node for node in nodes.values() if node.get("parent_id") is None):
+        for reached, _ in _left_out(root, ()):
+            made[reached["row"]] = []
+        with located(row=root["row"]):
+            found, left = _conversations(root, columns)
+        made[root["row"]] += found
+        for unused, why in left:
+            made[unused["row"]].append(why)
+    return batch_of_rows(batch, columns, made)
+
+
+def _new_name(name: Any, nodes: Collection[str]) -> str:
+    if not isinstance(name, str):
+        raise DialectError(f"`message_id` is {json_type(name)}, not text", code="col.type")
+    if name in nodes:
+        raise DialectError(f"an earlier row has the `message_id` `{name}` too", hint="--on-error skip drops it",
+                           code="col.twice")  # fmt: skip
+    return name
 
 
 def find_oasst_rows_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:

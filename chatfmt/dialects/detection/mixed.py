@@ -14,7 +14,7 @@ from ...errors import DialectError, NoDialect, RowError, located, map_rows, rais
 from ...turn_columns import concat
 from ..dialect import Dialect
 from ..kit.columns import Columns, SourceRow, records_of
-from ..kit.output import dropped_rows, encode_rows, with_dropped
+from ..kit.output import dropped_rows, encode_rows, unused_parts, with_dropped
 from .detect import detectable
 from .record_reader import Reading, RecordReader
 
@@ -44,12 +44,13 @@ def _convert(registry: Mapping[str, Dialect], batch: pa.RecordBatch, columns: Co
         return _as_type(registry[name].convert(batch, columns.adding(dict(parts))), columns.type, numbers)
     found: dict[int, list[dict[str, Any]]] = {}
     dropped: Counter[str] = Counter()
+    unused: Counter[str] = Counter()
     errors: list[RowError] = []
     for (name, parts), rows in groups.items():
         try:
             with located(rows=rows):
                 converted = registry[name].convert(_rows_of(batch, rows), columns.adding(dict(parts)))
-            dropped += dropped_rows(converted)
+            dropped, unused = dropped + dropped_rows(converted), unused + unused_parts(converted)
             converted = _as_type(converted, columns.type, numbers)
         except RowError as error:
             errors += (error, *error.others)
@@ -57,7 +58,7 @@ def _convert(registry: Mapping[str, Dialect], batch: pa.RecordBatch, columns: Co
         for record in _records(converted):
             found.setdefault(numbers[record["row"]], []).append(record)
     raise_first(errors)
-    return with_dropped(_to_batch([record for row in sorted(found) for record in found[row]]), dropped)
+    return with_dropped(_to_batch([record for row in sorted(found) for record in found[row]]), dropped, unused)
 
 
 def _rows_of(batch: pa.RecordBatch, rows: Sequence[int]) -> pa.RecordBatch:

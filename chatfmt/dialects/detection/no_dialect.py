@@ -162,10 +162,8 @@ def _turns_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Col
         return _several_answers_hint(answers, names)
     if nested:
         return _nested_hint(nested, record)
-    listed = next((name for name in names if _are_records(record.get(name))), None)
-    if listed:
-        flag = f"--field {shlex.quote(listed)}" if len(records) == 1 else f"--explode {shlex.quote(listed)}"
-        return f"the rows could be in `{listed}`: {flag}"
+    if listed := [name for name in names if _are_records(record.get(name))]:
+        return _records_hint(listed, records)
     own = [name for name in names if not is_metadata(name)]
     spoken = [name for name in names if _SPOKEN.search(name.lower()) or own == [name]]
     if alternating := next(filter(None, (_alternating_path(name, record.get(name)) for name in spoken)), None):
@@ -174,6 +172,18 @@ def _turns_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Col
     if len(records) == 1 and _are_columns(record):
         return "the values could be columns of rows: --field 'columns(.)'"
     return _objects_hint(names, record)
+
+
+def _records_hint(listed: Sequence[str], records: Sequence[SourceRow]) -> str:
+    """Hint for columns of records: turns of pairs, or rows, beside which `--explode` keeps the other columns."""
+    first, flags = listed[0], [shlex.quote(name) for name in listed]
+    if records[0][first][0].keys() >= {"user", "assistant"}:
+        return f"the turns could be in `{first}`: --map messages={flags[0]}"
+    others = [value for name, value in records[0].items() if name not in listed]
+    if len(records) > 1 or any(isinstance(value, (list, Mapping)) and value for value in others):
+        return f"the rows could be in `{first}`: --explode {flags[0]}"
+    names = " or ".join(f"`{name}`" for name in listed)
+    return f"the rows could be in {names}: {' or '.join(f'--field {name}' for name in flags)}"
 
 
 _CHOICE = frozenset({"preferred", "best", "better", "chosen", "winner", "selected", "label", "choice"})

@@ -10,7 +10,7 @@ from ...field_path import value_at
 from ..dialect import Dialect
 from ..kit.columns import Columns, SourceRow, find_side_parts, find_text, json_type
 from ..kit.literals import read_literal
-from ..kit.output import by_row
+from ..kit.output import Dropped, OutputRow, by_row
 from .prompt_completion import unexplained_columns
 
 QUESTIONS = ("question", "question_stem", "ctx", "query", "prompt", "problem", "sentence")
@@ -173,8 +173,8 @@ def find_multiple_choice_parts(record: SourceRow, columns: Columns) -> dict[str,
 
 
 @by_row
-def squad(record: SourceRow, columns: Columns) -> dict[str, Any]:
-    r"""A passage, a question about it and answers found in it (SQuAD); the first answer is used.
+def squad(record: SourceRow, columns: Columns) -> list[OutputRow | Dropped]:
+    r"""A passage, a question about it and answers found in it (SQuAD); the first answer is used, others are counted.
 
     In:  `{"context": "The sky is blue.", "question": "Which colour?",
            "answers": {"text": ["blue"], "answer_start": [11]}}`
@@ -195,9 +195,9 @@ def squad(record: SourceRow, columns: Columns) -> dict[str, Any]:
             code="col.null",
             hint="--dialect-option unanswerable=TEXT sets the answer",
         )
-    return {
-        "messages": [{"role": "user", "content": f"{context}\n\n{question}"}, {"role": "assistant", "content": answer}]
-    }
+    asked = {"role": "user", "content": f"{context}\n\n{question}"}
+    others = [Dropped("answers")] * (len({answer, *texts}) - 1)
+    return [{"messages": [asked, {"role": "assistant", "content": answer}]}, *others]
 
 
 def _answer_texts(value: Any) -> list[str] | None:

@@ -47,14 +47,15 @@ from .tool_specs import to_specs
 OutputRow = Mapping[str, Any]
 """The columns of one conversation as Python values; None means that it lacks the column."""
 ConvertRow = Callable[[SourceRow, Columns], "OutputRow | Sequence[OutputRow | Dropped] | None"]
-"""Convert a source row to one conversation, to several, or to none; `Dropped` says why one is missing."""
+"""Convert a source row to one conversation, to several, or to none; each `Dropped` says what is missing and why."""
 
-DROPPED = b"dropped"
-"""The key of the schema metadata with the rows that a dialect left out by policy: a count by reason, as JSON."""
+DROPPED, UNUSED = b"dropped", b"unused"
+"""The keys of the schema metadata with the rows that a dialect left out by policy, and with what it left out of other
+rows: a count by reason, as JSON."""
 
 
 class Dropped(Struct, frozen=True):
-    """A conversation that a dialect leaves out by policy, such as a pair of answers with equal scores."""
+    """What a dialect leaves out of a row by policy, such as a pair of answers with equal scores."""
 
     reason: str
 
@@ -356,12 +357,13 @@ def by_row(convert: ConvertRow) -> Callable[[pa.RecordBatch, Columns], pa.Record
 def batch_of_rows(
     batch: pa.RecordBatch, columns: Columns, made: Sequence[Sequence[OutputRow | Dropped]]
 ) -> pa.RecordBatch:
-    """Return the CONVERSATIONS batch of what was made of each row of `batch`, with the number of rows left out."""
+    """Return the CONVERSATIONS batch of what was made of each row of `batch`, with counts of what was left out."""
     kept = [[item for item in items if not isinstance(item, Dropped)] for items in made]
     rows = [row for row, items in enumerate(kept) for _ in items]
-    lost = [items[0] for items, left in zip(made, kept, strict=True) if items and not left]
-    reasons = Counter(item.reason for item in lost if isinstance(item, Dropped))
-    return with_dropped(to_batch(batch, columns, [item for items in kept for item in items], rows), reasons)
+    left = [[item.reason for item in items if isinstance(item, Dropped)] for items in made]
+    dropped = Counter(reasons[0] for reasons, items in zip(left, kept, strict=True) if reasons and not items)
+    unused = Counter(reason for reasons, items in zip(left, kept, strict=True) if items for reason in reasons)
+    return with_dropped(to_batch(batch, columns, [item for items in kept for item in items], rows), dropped, unused)
 
 
 def to_batch(
@@ -376,13 +378,24 @@ def to_batch(
 
 def dropped_rows(batch: pa.RecordBatch) -> Counter[str]:
     """Return how many source rows a dialect left out of a CONVERSATIONS batch by policy, by reason."""
-    text = (batch.schema.metadata or {}).get(DROPPED)
+    return _counts(batch, DROPPED)
+
+
+def unused_parts(batch: pa.RecordBatch) -> Counter[str]:
+    """Return how much a dialect left out of the rows of a CONVERSATIONS batch by policy, by reason."""
+    return _counts(batch, UNUSED)
+
+
+def _counts(batch: pa.RecordBatch, key: bytes) -> Counter[str]:
+    text = (batch.schema.metadata or {}).get(key)
     return Counter() if text is None else Counter(json_columns.loads(text.decode()))
 
 
-def with_dropped(batch: pa.RecordBatch, reasons: Mapping[str, int]) -> pa.RecordBatch:
-    """Return a CONVERSATIONS batch with the number of source rows that a dialect left out of it."""
-    return batch.replace_schema_metadata({DROPPED: json_columns.dumps(dict(reasons))}) if reasons else batch
+def with_dropped(batch: pa.RecordBatch, dropped: Mapping[str, int], unused: Mapping[str, int]) -> pa.RecordBatch:
+    """Return a CONVERSATIONS batch with the number of source rows, and of parts of others, that a dialect left out."""
+    counts = {DROPPED: dropped, UNUSED: unused}
+    found = {key: json_columns.dumps(dict(reasons)) for key, reasons in counts.items() if reasons}
+    return batch.replace_schema_metadata(found) if found else batch
 
 
 def encode_rows(rows: Sequence[OutputRow]) -> dict[str, pa.Array]:

@@ -46,7 +46,7 @@ def to_turns(value: Any, columns: Columns, role: str) -> list[Turn]:
 
 
 def make_pairs(prompt: Any, answers: Sequence[ScoredAnswer], columns: Columns) -> list[OutputRow | Dropped]:
-    """Return the preference pairs of one prompt and its scored answers; answers without a score are dropped."""
+    """Return the preference pairs of one prompt and its scored answers, with `Dropped` for each answer in no pair."""
     known = [answer for answer in answers if answer[0] is not None]
     ranked = sorted(known, key=lambda answer: answer[0], reverse=True)
     if len(ranked) < 2:
@@ -58,7 +58,8 @@ def make_pairs(prompt: Any, answers: Sequence[ScoredAnswer], columns: Columns) -
         "all": list(itertools.combinations(ranked, 2)),
     }[mode]
     turns = to_turns(prompt, columns, "user")
-    return [_pair(turns, better, worse, columns) for better, worse in chosen]
+    pairs = [_pair(turns, better, worse, columns) for better, worse in chosen]
+    return [*pairs, *[Dropped("answers")] * (len(answers) - (2 if mode != "all" else len(ranked)))]
 
 
 def _pair(prompt: list[Turn], better: ScoredAnswer, worse: ScoredAnswer, columns: Columns) -> OutputRow | Dropped:

@@ -309,6 +309,7 @@ class Conversion:
         dropped = dialects.dropped_rows(conversations)
         counts.filtered += dropped.total()
         counts.changes.update({f"dropped.{reason}": count for reason, count in dropped.items()})
+        counts.changes.update({f"unused.{reason}": n for reason, n in dialects.unused_parts(conversations).items()})
         conversations = conversations.drop_columns([name for name in conversations.schema.names if name in self._added])
         if "template_kwargs" in self.job.columns.fields:
             conversations = fill_variables(conversations, "template_kwargs")
