@@ -161,9 +161,8 @@ def probe_template(
     from ...render.inspection.probe import probe
     from ...render.sandbox.limits import FOR_SAMPLES
     from ...render.tagging.tagger import with_stand_ins
-    from ...render.template.chat_template import ChatTemplate
 
-    template = ChatTemplate.load(name)
+    template = load_compiled(name)
     if template.origin in ("file", "inline"):  # which define no tokens
         template = with_stand_ins(template)
     sessions = sandbox_sessions(template, "auto", limits=FOR_SAMPLES)
@@ -174,6 +173,16 @@ def probe_template(
     print_findings(card)
     rows = [(key.replace("_", " "), show_outcome(value)) for key, value in card.as_json().items() if key != "flags"]
     terminal.console().print(terminal.table(("what", "outcome"), rows))
+
+
+def load_compiled(name: str) -> ChatTemplate:
+    """Return a template; raises TemplateError, as `convert` does, for one that does not compile or differs by run."""
+    from ...render import RenderOptions, compile
+    from ...render.template.chat_template import ChatTemplate
+
+    template = ChatTemplate.load(name)
+    compile(template, RenderOptions(), "auto")
+    return template
 
 
 def print_findings(card: ProbeCard) -> None:
@@ -258,9 +267,8 @@ def diff_templates(
     from ...render import sandbox_sessions
     from ...render.inspection.diff import compare
     from ...render.inspection.sample_conversations import usual_conversations
-    from ...render.template.chat_template import ChatTemplate
 
-    pair = (ChatTemplate.load(first), ChatTemplate.load(second))
+    pair = (load_compiled(first), load_compiled(second))
     if source:
         with Scratch() as scratch:
             found = compare_templates(to_recipe(source, given)[0], *pair, scratch)

@@ -32,3 +32,18 @@ def test_probe_knows_where_a_file_prints_the_eos_token_that_it_does_not_define(t
     card = json.loads(run_cli("templates", "probe", "t.jinja", "--json", cwd=tmp_path).stdout)
     assert (card["stop_token"], card["stop_token_within"]) == ("<|eos_token|>", "<|eos_token|>")
     assert b"prints no stop token" not in run_cli("templates", "probe", "t.jinja", cwd=tmp_path).stdout
+
+
+def test_every_command_says_why_a_template_does_not_compile(tmp_path: Path) -> None:
+    (tmp_path / "t.jinja").write_text("{{ messages }}\n{{ messages[0].content } }")
+    (tmp_path / "in.jsonl").write_text(json.dumps(ROW) + "\n")
+    error = b"error: the template `t.jinja` does not compile, line 2: unexpected '}'\n"
+    for command in (
+        "templates probe t.jinja", "templates probe t.jinja --json", "templates audit t.jinja",
+        "templates train t.jinja", "templates show t.jinja --program", "templates diff chatml t.jinja",
+        "templates diff t.jinja chatml in.jsonl", "convert in.jsonl -t t.jinja",
+    ):  # fmt: skip
+        done = run_cli(*command.split(), cwd=tmp_path)
+        assert (done.returncode, done.stdout, done.stderr) == (6, b"", error), command
+    shown = run_cli("templates", "show", "t.jinja", cwd=tmp_path)  # to mend it
+    assert (shown.returncode, shown.stdout) == (0, b"{{ messages }}\n{{ messages[0].content } }\n")
