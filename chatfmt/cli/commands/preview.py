@@ -221,9 +221,10 @@ def print_output(screen: Console, row: PreviewRow, look: Look) -> None:
         }
         texts = {name: value for name, value in output.items() if isinstance(value, str)}
         others = {name: value for name, value in output.items() if name not in turns and name not in texts}
-        left, right = list(message_texts(turns, said, look)), list(rendered_texts(texts, row, look))
+        right = list(rendered_texts(texts, row, look))
         if right and not row.origins and not look.panes:  # the text holds the messages too
-            left = []
+            turns = {name: lines for name, lines in turns.items() if name in output}
+        left = list(message_texts(turns, said, look)) if turns else []
         if look.panes and left and right:
             screen.print(panes(("messages", "text"), (_group(left, len(turns)), _group(right, len(texts)))))
         else:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from heapq import merge
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -19,26 +19,30 @@ from ... import executors, sources
 from ...dialects import DIALECTS
 from ...errors import ChatfmtError, RowError, UsageError
 from ...json_columns import decode_objects, integers, to_display
+from ...manifest import Manifest
+from ...mapping.plan import FieldMapping
 from ...mapping.plan import plan as to_mapping
 from ...mapping.selection import shuffle_order
 from ...recipe import Recipe
 from ...render.masks.masker import WHOLE_TURNS
 from ...render.safety.control_tokens import find_control_tokens
 from ...schema import CONVERSATIONS, KEYS, MEDIA, ROW
-from ...sources import Source, line_finders
+from ...sources import InputSplit, ParseOptions, Source, line_finders
 from ...turn_columns import IntArray
 from ...views import VIEWS
 from ..conversion.row_counts import RowCounts
 from ..conversion.source_rows import find_row, merge_batches, row_number, split_rows, to_records
 from ..conversion.stages import Conversion
 from ..conversion.task import ignore_reject, with_position
-from ..planning.jobs import span_option
+from ..planning.inputs import split_to_read
+from ..planning.jobs import has_nulls, span_option
 from ..planning.matching import rows_kept
 from ..planning.scratch import Scratch
 from ..planning.source_plan import SourcePlan, plan_source
 from ..planning.target import target_of
 from ..planning.templates import load_template
 from .explain import Origin, explain
+from .figures.finished import control_tokens, unchanged
 from .figures.picks import Picks
 
 
@@ -85,12 +89,21 @@ class Choice(Struct, frozen=True):
 def preview_rows(recipe: Recipe, choice: Choice, scratch: Scratch) -> list[PreviewRow]:
     """Convert the chosen rows of the first source one by one; a row that fails has its `problem`.
 
-    If conversations span several rows, the file is read as a whole and conversations are chosen instead.
+    Rows of the output of a conversion are shown with the columns that were written, unless the recipe changes them. If
+    conversations span several rows, the file is read as a whole and conversations are chosen instead.
     Raises UsageError for a row that is not there.
     """
     if len(choice.rows) > 1:
         each = (preview_rows(recipe, replace(choice, rows=(row,)), scratch) for row in choice.rows)
         return [row for rows in each for row in rows]
+    manifest = None if choice.explains else unchanged(recipe)
+    found = _convert(recipe, choice, scratch) if manifest is None else _read_written(recipe, choice, manifest)
+    if choice.rows and not found:
+        raise UsageError(f"`{recipe.source[0].source}` has no row {choice.rows[0]}", hint="rows count from 0")
+    return found
+
+
+def _convert(recipe: Recipe, choice: Choice, scratch: Scratch) -> list[PreviewRow]:
     source = _plan(recipe, choice, scratch)
     together = source.job.whole_file
     if together and choice.explains:
@@ -110,9 +123,43 @@ def preview_rows(recipe: Recipe, choice: Choice, scratch: Scratch) -> list[Previ
             f"no conversation of `{recipe.source[0].source}` begins at row {choice.rows[0]}",
             hint="a conversation has the number of its first row, as shown without --row",
         )
-    if choice.rows and not found:
-        raise UsageError(f"`{recipe.source[0].source}` has no row {choice.rows[0]}", hint="rows count from 0")
     return found
+
+
+def _read_written(recipe: Recipe, choice: Choice, manifest: Manifest) -> list[PreviewRow]:
+    """Return the chosen rows of the output of a conversion."""
+    if choice.rows:
+        recipe = dataclasses.replace(recipe, skip=choice.rows[0], limit=1, where=())
+    elif not choice.sample:
+        recipe = dataclasses.replace(recipe, limit=choice.count)
+    spec, options = recipe.source[0], ParseOptions(allow_empty=True)
+    source = sources.resolve(spec.source, split=spec.split or recipe.split, options=options)
+    shards = sources.plan_splits(source, split_to_read(recipe, spec, source))
+    request = (tuple(chain(*shards)), to_mapping({}, where=recipe.condition), has_nulls(source), choice, manifest)
+    with closing(executors.in_worker(_written_rows, request)) as rows:
+        return [*islice(with_lines(source, rows), choice.sample or choice.count)]
+
+
+def _written_rows(request: tuple[Sequence[InputSplit], FieldMapping, bool, Choice, Manifest]) -> Iterator[PreviewRow]:
+    """Yield the rows of the output of a conversion for which a condition is true, or a random sample of them."""
+    inputs, where, nulls, choice, manifest = request
+    keeps = rows_kept(where, nulls=nulls, failed=True)
+    read = ((part.shown, batch) for part in inputs for batch in sources.read(part, columns=None))
+    batches = ((file, batch.take(integers(keeps(batch)))) for file, batch in read)
+    if choice.sample:
+        picks = Picks(choice.seed)
+        for file, batch in batches:
+            picks.sample(file, batch, choice.sample)
+        batches = ((pick.file, pick.row) for pick in picks.distinct())
+    names, tokens = manifest.recipe["rename"], control_tokens(manifest)
+    for file, batch in batches:
+        for number, record in enumerate(map(to_display, to_records(batch))):
+            output = dict(record)
+            spans = output.pop(names.get("assistant_spans", "assistant_spans"), None)
+            row, text = row_number(batch, number), names.get("text", "text")
+            yield PreviewRow(
+                row, record, (output,), spans, tokens=tokens, text=text, file=file, conversations=(output,)
+            )
 
 
 def _plan(recipe: Recipe, choice: Choice, scratch: Scratch) -> SourcePlan:

@@ -112,7 +112,7 @@ def test_long_values_and_tools_are_folded(tmp_path: Path) -> None:
     assert [line for line in lines(path) if line.startswith("tools:")] == ["tools: … 2 tools: f, g"]
 
 
-def test_token_ids_are_a_line_each_and_not_read_back(tmp_path: Path) -> None:
+def test_token_ids_are_a_line_each_and_not_converted_again(tmp_path: Path) -> None:
     tokenizers = pytest.importorskip("tokenizers")
     made = tokenizers.Tokenizer(tokenizers.models.WordLevel({"w": 0}, unk_token="w"))
     made.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
@@ -125,7 +125,9 @@ def test_token_ids_are_a_line_each_and_not_read_back(tmp_path: Path) -> None:
     ids = f'[{"0, " * 50}"… 71 more"]'
     assert shown[shown.index("input_ids:") + 1] == ids
     assert run_cli("convert", *made_of, "--to", "tokens", "-o", tmp_path / "out").returncode == 0
-    run = run_cli("preview", tmp_path / "out")
+    written = lines(tmp_path / "out")
+    assert written[written.index("input_ids:") + 1] == ids
+    run = run_cli("preview", tmp_path / "out", "--to", "messages")
     hint = "hint: the rows are token ids, which only trainers read: name the source they were made of"
     assert (run.returncode, run.stderr.decode().splitlines()[-1]) == (2, hint)
 
@@ -201,3 +203,45 @@ def test_a_page_that_cannot_be_written(source: Path, tmp_path: Path) -> None:
     message = "error: cannot write `none/rows.html`: No such file or directory\nhint: check the path\n"
     assert (run.returncode, run.stderr.decode()) == (5, message)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_prompt_stands_before_kept_texts(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"question": "6 * 7?", "answer": "#### 42", "topic": "sums"}\n')
+    for flags, names in [
+        (["--for", "trl-grpo"], ["prompt:", "user", "6 * 7?", "answer:", "#### 42", "topic:", "sums"]),
+        (["--to", "messages", "--keep", "topic"],
+         ["messages:", "user", "6 * 7?", "assistant", "#### 42", "topic:", "sums"]),
+    ]:  # fmt: skip
+        assert lines(path, *flags)[2:] == names
+    assert lines(path, "-t", "chatml", "--to", "prompt", "--keep", "topic")[2:] == [
+        "prompt:", "<|im_start|>user", "6 * 7?<|im_end|>", "<|im_start|>assistant", "", "topic:", "sums",
+    ]  # fmt: skip
+
+
+def test_an_output_is_shown_with_the_columns_that_were_written(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text("".join(f'{{"question": "q{n}", "answer": "a{n}"}}\n' for n in range(40)))
+
+    def written(*flags: str) -> list[dict[str, Any]]:
+        run_cli("convert", "in.jsonl", *flags, "-o", "out/", "--overwrite", cwd=tmp_path)
+        run = run_cli("preview", "out/", "--row", "7", "--json", cwd=tmp_path)
+        assert (run.returncode, run.stderr) == (0, b"")
+        return [json.loads(line) for line in run.stdout.splitlines()]
+
+    text = "<|im_start|>user\nq7<|im_end|>\n<|im_start|>assistant\na7<|im_end|>\n"
+    (row,) = written("-t", "chatml", "--mask", "--rename", "text=t")
+    assert (row["row"], row["output"], row["spans"], row["text"]) == (7, [{"t": text}], [[52, 64]], "t")
+    assert text[52:64] == "a7<|im_end|>" and set(row["tokens"]) == {"<|im_start|>", "<|im_end|>"}
+    (row,) = written("--for", "trl-grpo", "--format", "jsonl")
+    assert row["output"] == [row["record"]] == [{"prompt": [{"role": "user", "content": "q7"}], "answer": "a7"}]
+    assert row["line"] == 8
+    shown = run_cli("preview", "out/", "-n", "1", cwd=tmp_path).stdout.decode().splitlines()
+    assert shown[2:] == ["prompt:", "user", "q0", "answer:", "a0"]
+    some = run_cli("preview", "out/", "--sample", "3", "--json", cwd=tmp_path).stdout.splitlines()
+    assert len(some) == 3
+    kept = run_cli("preview", "out/", "--where", "answer == 'a9'", "--json", cwd=tmp_path).stdout.splitlines()
+    assert [json.loads(line)["row"] for line in kept] == [9]
+    again = run_cli("preview", "out/", "-t", "chatml", "--row", "7", "--json", cwd=tmp_path)  # as data of its own
+    assert json.loads(again.stdout)["output"] == [{"text": text}]
+    missing = run_cli("preview", "out/", "--row", "40", cwd=tmp_path)
+    assert (missing.returncode, missing.stderr) == (2, b"error: `out/` has no row 40\nhint: rows count from 0\n")

@@ -33,6 +33,17 @@ def manifest_of(spec: SourceSpec) -> Manifest | None:
     return read_manifest(folder) if (folder / MANIFEST).is_file() else None
 
 
+SELECTING = ("source", "split", "where", "limit", "skip", "seed", "allow_empty")
+"""Keys of recipes that choose rows, and change none."""
+
+
+def unchanged(recipe: Recipe) -> Manifest | None:
+    """Return the manifest of the output that a recipe reads if it changes nothing of its rows; None for others."""
+    if recipe != Recipe(**{key: getattr(recipe, key) for key in SELECTING}):
+        return None
+    return manifest_of(recipe.source[0])
+
+
 def control_tokens(manifest: Manifest) -> Sequence[str]:
     """Return the control tokens of the template of a conversion; none if the template is no longer available."""
     name = manifest.recipe.get("template")
