@@ -264,6 +264,20 @@ class Store:
             with store_errors(self.url, self._kind):
                 self._system.rm([self._at(name) for name in names])
 
+    def check_accepts(self, name: str, *, removal: bool) -> None:
+        """Raise OutputError unless a file may be written there, and with `removal` removed; none is there afterwards.
+
+        S3 begins and aborts an upload if nothing is to be removed, other stores get a small file.
+        """
+        with store_errors(self.url, self._kind):
+            if removal or not hasattr(self._system, "call_s3"):
+                self._system.pipe_file(self._at(name), b"chatfmt")
+                self._system.rm_file(self._at(name))
+                return
+            bucket, _, key = self._at(name).partition("/")
+            upload = self._system.call_s3("create_multipart_upload", Bucket=bucket, Key=key)["UploadId"]
+            self._system.call_s3("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=upload)
+
     def abort_uploads(self, name: str = "") -> None:
         """Abort uploads of a file, or of all below the folder, that killed processes have left: S3 bills their parts.
 
@@ -305,9 +319,12 @@ def translated(error: Exception, url: str, kind: type[ChatfmtError]) -> ChatfmtE
     if isinstance(error, FileNotFoundError):
         return kind(f"`{shown}` does not exist", hint="check the name of the bucket", code="store.missing")
     if "Credentials" in name or _is_refused(error):
-        why = "no credentials were found" if "Credentials" in name else "access is denied"
-        return kind(f"`{shown}`: {why}", hint=f"set the credentials of {scheme_of(url)}:// and try again",
-                    code="store.forbidden")  # fmt: skip
+        missing, scheme = "Credentials" in name, scheme_of(url)
+        why = "no credentials were found" if missing else "access is denied"
+        hint = f"set the credentials of {scheme}:// and try again"
+        if not missing and not reads:
+            hint = f"set credentials of {scheme}:// that may write and remove files there, and try again"
+        return kind(f"`{shown}`: {why}", hint=hint, code="store.forbidden")
     if reads:
         return kind(f"cannot read `{shown}`: {reason_of(error)}", code="store.failed")
     return kind(f"cannot write `{shown}`: {reason_of(error)}", hint=AGAIN, code="store.failed")

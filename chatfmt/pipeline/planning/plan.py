@@ -38,7 +38,7 @@ from .notes import (
 from .parquet_schema import find_schema, first_output, set_schema
 from .scratch import Scratch
 from .source_plan import SourcePlan, check_test_split, check_token_shards, check_views, plan_source
-from .target import Target, check_local, check_public, check_selection
+from .target import Target, check_accepts, check_local, check_public, check_selection
 from .templates import load_template
 
 
@@ -128,6 +128,7 @@ def plan(recipe: Recipe, target: Target, scratch: Scratch, run: Run) -> Plan:
     """
     render.prestart_sandbox(recipe.template, recipe.template_isolation)
     check_options(recipe, target, run)
+    check_accepts(target, run)
     template = load_template(recipe)
     sources = tuple(plan_source(recipe, spec, template, target, scratch, hashed=True) for spec in recipe.read_apart)
     check_views(sources)

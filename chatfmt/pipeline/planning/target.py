@@ -9,8 +9,9 @@ from msgspec import Struct
 
 from ... import writers
 from ...errors import UsageError
+from ...manifest import MANIFEST, STATE
 from ...recipe import Recipe, Run
-from ...stores import check_writable, url_of, without_credentials
+from ...stores import Store, check_writable, url_of, without_credentials
 from ...validation import flag_of
 from ..hub_upload import Repository
 
@@ -88,6 +89,17 @@ def _remote(url: str, *, is_file: bool) -> Kind:
         return "hub"
     check_writable(url.rpartition("/")[0] if is_file else url)
     return "store-file" if is_file else "store"
+
+
+def check_accepts(target: Target, run: Run) -> None:
+    """Raise OutputError for a store that may not be written to, before rows are read, unless an output is there."""
+    if target.kind not in ("store", "store-file") or run.dry_run:
+        return
+    is_folder = target.kind == "store"
+    folder, name = (str(target), MANIFEST) if is_folder else str(target).rsplit("/", 1)
+    store = Store(folder)
+    if run.overwrite or not store.has(name):
+        store.check_accepts(f"{STATE}/access" if is_folder else f".{name}.chatfmt", removal=is_folder)
 
 
 def check_public(run: Run, target: Target) -> None:

@@ -22,6 +22,7 @@ from ...stand_in_servers import FaultyProxy, free_port
 SECRETS = [b"wJalrXUtnFEMI", b"AKIAEXAMPLE", b"ya29.EXAMPLE"]
 SHARDS = [f"data/train-0000{number}-of-00003.parquet" for number in range(3)]
 COMPLETE = [".chatfmt/manifest.json", "README.md", *SHARDS]
+DENIED = "hint: set credentials of {}:// that may write and remove files there, and try again"
 RECEIPTS = [f".chatfmt/receipts/{name.replace('/', '%2F')}.json" for name in SHARDS]
 
 
@@ -192,7 +193,7 @@ def test_a_store_that_stays_broken_is_one_line_and_continued(bucket: Bucket) -> 
     bucket.fail(".*train-00001-of-00003.parquet(?!.json)", 403, times=99)
     code, text = bucket.convert("--executor", "serial")
     assert (code, text.splitlines()) == (5, [
-        f"error: `{bucket.out}`: access is denied", f"hint: set the credentials of {bucket.scheme}:// and try again",
+        f"error: `{bucket.out}`: access is denied", DENIED.format(bucket.scheme),
     ])  # fmt: skip
     assert sorted(bucket.files()) == [RECEIPTS[0], ".chatfmt/run.json", SHARDS[0]]
     bucket.proxy.faults.clear()
@@ -200,6 +201,27 @@ def test_a_store_that_stays_broken_is_one_line_and_continued(bucket: Bucket) -> 
     assert bucket.convert("--resume") == (0, f"wrote 9 rows to `{bucket.out}`, 1.3 kB in 3 shards\n")
     assert sorted(bucket.puts()) == SHARDS[1:]
     assert bucket.files() == local(bucket)
+
+
+@pytest.mark.parametrize("out, refused", [("", "PUT|POST|DELETE"), ("/x.jsonl", "PUT|POST"), ("", "DELETE")])
+def test_a_bucket_that_may_not_be_written_is_refused_before_a_row_is_read(
+    bucket: Bucket, out: str, refused: str
+) -> None:
+    bucket.proxy.fail(f"({refused}) ", 403, times=99)
+    done = run_cli("convert", "in.jsonl", "-o", bucket.out + out, env=bucket.env, cwd=bucket.folder)
+    assert (done.returncode, done.stderr.decode().splitlines()) == (5, [
+        f"error: `{bucket.out}`: access is denied", DENIED.format(bucket.scheme),
+    ])  # fmt: skip
+    assert [name for name in bucket.files() if name != ".chatfmt/access"] == []
+    assert [path.name for path in bucket.folder.iterdir()] == ["in.jsonl"]
+
+
+def test_a_file_needs_no_permission_to_remove(bucket: Bucket) -> None:
+    if not isinstance(bucket, S3):
+        pytest.skip("other stores have a small file written and removed")
+    bucket.proxy.fail(r"DELETE [^?]*$", 403, times=99)
+    done = run_cli("convert", "in.jsonl", "-q", "-o", f"{bucket.out}/x.jsonl", env=bucket.env, cwd=bucket.folder)
+    assert (done.returncode, done.stderr, list(bucket.files())) == (0, b"", ["x.jsonl"])
 
 
 def test_a_killed_run_shows_nothing_and_uploads_only_the_rest(bucket: Bucket) -> None:

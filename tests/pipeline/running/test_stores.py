@@ -233,6 +233,22 @@ def test_other_runs_and_files_are_not_touched() -> None:
     assert files() == {**before, "data/mine.parquet": b"mine"}
 
 
+@pytest.mark.parametrize("out", [STORE, f"{STORE}/x.jsonl"])
+def test_a_store_that_may_only_be_read_is_refused_before_the_source_is(
+    monkeypatch: pytest.MonkeyPatch, out: str
+) -> None:
+    def refuse(self: MemoryFileSystem, *given: object, **more: object) -> None:
+        raise PermissionError("Access Denied")
+
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", refuse)
+    assert convert(source="missing.jsonl", out=out) == (5, [
+        f"error: `{STORE}`: access is denied",
+        "hint: set credentials of memory:// that may write and remove files there, and try again",
+    ])  # fmt: skip
+    assert convert("--dry-run", out=out)[0] == 0
+    assert files() == {}
+
+
 def test_a_run_that_another_took_over_publishes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     put = MemoryFileSystem.put_file
 
