@@ -136,7 +136,7 @@ def _prepare(path: Path, fingerprint: str, *, resume: bool, overwrite: bool) -> 
         publish(path)
     run, old = staging.run_fingerprint(state), _old_manifest(path)
     if (run is not None or old or (state / COMMIT).exists()) and not (resume or overwrite):
-        raise exists_error(path, finished=old is not None)
+        raise other_run_error(path) if old is None and run not in (None, fingerprint) else exists_error(path, old)
     if overwrite or (run is None and old is None):
         _check_foreign(path, old)
         staging.clear(state)
@@ -174,9 +174,9 @@ def _old_manifest(path: Path) -> Manifest | None:
         ) from None
 
 
-def exists_error(path: Path | str, *, finished: bool) -> OutputError:
-    """Return the error for a folder that holds an output, or an interrupted run."""
-    if finished:
+def exists_error(path: Path | str, old: Manifest | None) -> OutputError:
+    """Return the error for a folder that holds an output, or the same run, interrupted."""
+    if old is not None:
         return OutputError(
             f"`{path}` already holds a finished conversion",
             hint="replace it with `--overwrite`, or choose another path with `--out`",

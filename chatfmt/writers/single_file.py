@@ -121,12 +121,6 @@ def _check_file(path: Path, state: Path, *, resume: bool, overwrite: bool) -> No
 
 def _prepare(path: Path, state: Path, fingerprint: str, *, resume: bool, overwrite: bool) -> None:
     run = staging.run_fingerprint(state)
-    if run is not None and not (resume or overwrite):
-        raise OutputError(
-            f"a conversion to `{path}` was interrupted",
-            hint="continue it with `--resume`, or start again with `--overwrite`",
-            code="output.exists",
-        )
     if run is None or overwrite:
         staging.clear(state)
     elif run != fingerprint:
@@ -134,5 +128,11 @@ def _prepare(path: Path, state: Path, fingerprint: str, *, resume: bool, overwri
             f"the interrupted conversion to `{path}` had different input, options or versions, so it cannot be resumed",
             hint="start again with `--overwrite`, or choose another name with `--out`",
             code="output.fingerprint",
+        )
+    elif not resume:
+        raise OutputError(
+            f"a conversion to `{path}` was interrupted",
+            hint="continue it with `--resume`, or start again with `--overwrite`",
+            code="output.exists",
         )
     staging.prepare_state(state, fingerprint)

@@ -77,7 +77,7 @@ class StoreFolder:
         if run is not None and run.get("fingerprint") == fingerprint and manifest is None:
             return cls(store, fingerprint)
         if (run is not None or manifest is not None) and not overwrite:
-            raise other_run_error(url) if resume else exists_error(url, finished=manifest is not None)
+            raise other_run_error(url) if resume or manifest is None else exists_error(url, manifest)
         if run is None:
             _check_foreign(store, sizes, manifest)
         _clear(store, {name: size for name, size in sizes.items() if name != RUN})

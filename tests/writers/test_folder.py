@@ -79,7 +79,8 @@ def test_an_interrupted_folder_needs_resume_or_overwrite(tmp_path: Path) -> None
     error = refused(out)
     assert error.message == f"`{out}` holds an interrupted conversion"
     assert error.hint == "continue it with `--resume`, or start again with `--overwrite`"
-    assert refused(out, fingerprint="f2", resume=True).code == "output.fingerprint"
+    for resume in (False, True):
+        assert refused(out, fingerprint="f2", resume=resume).code == "output.fingerprint"
 
 
 def test_a_resume_keeps_finished_shards_and_removes_the_rest(tmp_path: Path) -> None:

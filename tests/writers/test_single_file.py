@@ -84,9 +84,11 @@ def test_an_interrupted_file_is_resumed(tmp_path: Path) -> None:
     single = SingleFile.open(tmp_path / "x", "f1")
     write_shard(single.state, "data/00000", "f1", 0, "jsonl")
     single.close()
-    for options, code in [({}, "output.exists"), ({"resume": True}, "output.fingerprint")]:
+    for run, options, code in [
+        ("f1", {}, "output.exists"), ("f2", {}, "output.fingerprint"), ("f2", {"resume": True}, "output.fingerprint")
+    ]:  # fmt: skip
         with pytest.raises(OutputError) as caught:
-            SingleFile.open(tmp_path / "x", "f2", **options)
+            SingleFile.open(tmp_path / "x", run, **options)
         assert caught.value.code == code
     staged = staged_path(tmp_path / ".x.chatfmt", "data/00000")
     inode = staged.stat().st_ino

@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -200,6 +201,26 @@ def test_an_output_is_replaced_without_a_moment_in_which_it_is_wrong(
         faulty.fails = 0
         assert convert("--overwrite")[0] == 0
         assert files() == local
+
+
+@pytest.mark.parametrize("out", [STORE, "here", "here.parquet"])
+def test_a_stopped_run_that_others_cannot_resume_names_what_differs_and_does_not_offer_it(
+    out: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_task = executors.EXECUTORS["serial"].run
+
+    def stopped(*given: Any) -> Iterator[Any]:
+        yield next(iter(run_task(*given)))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setitem(executors.EXECUTORS, "serial", executors.Executor(stopped, "stops after one task"))
+        assert convert("--executor", "serial", out=out)[0] == 130
+    for more in ((), ("--resume",)):
+        code, (error, hint) = convert("--keep", "id", *more, out=out)
+        assert (code, error.partition(", so it cannot be resumed: ")[2]) == (5, '`keep` was [] and is ["id"]')
+        assert hint.startswith("hint: start again with `--overwrite`, or choose another ")
+    assert convert("--resume", out=out)[0] == 0
 
 
 def test_other_runs_and_files_are_not_touched() -> None:
