@@ -48,6 +48,11 @@ def url_of(path: Path | str) -> str | None:
     return f"{found['scheme'].lower()}://{(found['rest'] or '').rstrip('/')}" if found else None
 
 
+def shown(path: Path | str) -> str:
+    """Return the text of a path, in which a URL is as it was typed."""
+    return url_of(path) or str(path)
+
+
 def scheme_of(url: str) -> str:
     """Return the part of a URL before `://`."""
     return url.partition("://")[0]

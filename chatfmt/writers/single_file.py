@@ -16,7 +16,7 @@ from typing import Self
 from ..errors import OutputError
 from ..manifest import Shard
 from . import durable, staging
-from .folder import copy, write_rejects
+from .folder import copy
 from .parquet.join import join_parquet
 from .shard import AtomicFile, check_parquet, remove_abandoned_parts
 
@@ -59,17 +59,15 @@ class SingleFile:
         return staging.finished_shards(self.state, self.fingerprint)
 
     def commit(
-        self, shards: Sequence[Shard], format: str, compression: str | None = None, rejects: Path | None = None,
+        self, shards: Sequence[Shard], format: str, compression: str | None = None,
         publish: Callable[[], None] | None = None,
     ) -> Shard:  # fmt: skip
-        """Join the shards in order and return the file as one Shard; write rejects to `rejects`, if given.
+        """Join the shards in order and return the file as one Shard.
 
         `publish` is called when the file is complete; should it fail, the shards are still there for the next run.
         JSON Lines are concatenated, compressed ones too (RFC 1952 and 8878 allow it); for Parquet see `join_parquet`.
         """
         parts = [staging.staged_path(self.state, shard.name) for shard in shards]
-        if rejects is not None:
-            write_rejects(self.state, shards, rejects)
         with AtomicFile(self.path) as file:
             if format == "parquet":
                 join_parquet(parts, file)

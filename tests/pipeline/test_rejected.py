@@ -60,6 +60,16 @@ def test_no_rejects_are_an_empty_file_and_never_those_of_an_earlier_run(tmp_path
     assert rejects.read_bytes() == b""
 
 
+def test_outputs_whose_names_have_a_dot_keep_their_rejects_apart(tmp_path):
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"messages":[{"role":"user","content":"a"}]}\n{"messages":[{"role":"robot","content":"a"}]}\n')
+    for out in ("x.train.jsonl", "x.test.jsonl.zst", "gpt-4.1.parquet"):
+        chatfmt.convert(Recipe(source=str(source), on_error="skip", max_bad="50%"), out=tmp_path / out, workers=1)
+    assert sorted(path.name for path in tmp_path.glob("*.rejects.jsonl")) == [
+        "gpt-4.1.rejects.jsonl", "x.test.rejects.jsonl", "x.train.rejects.jsonl"
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(("budget", "kept"), [("1", 2), ("1%", 2), ("0", 1)])
 @pytest.mark.parametrize("out", ["out", "out.jsonl"])
 def test_a_run_over_its_budget_still_keeps_the_rejects(tmp_path, out, budget, kept):

@@ -105,13 +105,6 @@ def test_a_failed_file_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_rejects_are_joined_into_their_own_file(tmp_path: Path) -> None:
-    with SingleFile.open(tmp_path / "x", "f1") as single:
-        shards = [write_shard(single.state, f"data/{number}", "f1", number, "jsonl") for number in range(4)]
-        single.commit(shards, "jsonl", rejects=tmp_path / "bad.jsonl")
-    assert (tmp_path / "bad.jsonl").read_bytes().count(b"\n") == 4
-
-
 def test_a_link_is_followed(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "real/x").write_bytes(b"old")

@@ -11,7 +11,7 @@ from ... import writers
 from ...errors import UsageError
 from ...manifest import MANIFEST, STATE
 from ...recipe import Recipe, Run
-from ...stores import Store, check_writable, url_of, without_credentials
+from ...stores import Store, check_writable, shown, url_of, without_credentials
 from ...validation import flag_of
 from ..hub_upload import Repository
 
@@ -44,7 +44,7 @@ class Target(Struct, frozen=True):
     def __str__(self) -> str:
         if self.kind == "hub":
             return str(Repository.of(str(self.path)))
-        return (url_of(self.path) if self.kind in ("store", "store-file") else None) or str(self.path)
+        return shown(self.path) if self.kind in ("store", "store-file") else str(self.path)
 
 
 STDOUT = Path("-")
@@ -93,13 +93,16 @@ def _remote(url: str, *, is_file: bool) -> Kind:
 
 def check_accepts(target: Target, run: Run) -> None:
     """Raise OutputError for a store that may not be written to, before rows are read, unless an output is there."""
-    if target.kind not in ("store", "store-file") or run.dry_run:
-        return
-    is_folder = target.kind == "store"
-    folder, name = (str(target), MANIFEST) if is_folder else str(target).rsplit("/", 1)
-    store = Store(folder)
-    if run.overwrite or not store.has(name):
-        store.check_accepts(f"{STATE}/access" if is_folder else f".{name}.chatfmt", removal=is_folder)
+    rejects = url_of(run.rejects) if run.rejects is not None else None
+    if rejects is not None:
+        check_writable(rejects.rpartition("/")[0])
+    for url in () if run.dry_run else filter(None, (str(target) if target.kind == "store-file" else None, rejects)):
+        folder, name = url.rsplit("/", 1)
+        Store(folder).check_accepts(f".{name}.chatfmt", removal=False)
+    if target.kind == "store" and not run.dry_run:
+        store = Store(str(target))
+        if run.overwrite or not store.has(MANIFEST):
+            store.check_accepts(f"{STATE}/access", removal=True)
 
 
 def check_public(run: Run, target: Target) -> None:
@@ -109,11 +112,9 @@ def check_public(run: Run, target: Target) -> None:
 
 
 def check_local(run: Run) -> None:
-    """Raise UsageError for rejects or a report at a URL: they are files on this machine."""
-    for flag, path in (("--rejects", run.rejects), ("--report", run.report)):
-        if path is not None and (url := url_of(path)):
-            more = ", or leave it out: an output on a store has its rejects with it" if flag == "--rejects" else ""
-            raise UsageError(f"`{flag}` cannot write to `{without_credentials(url)}`", hint=f"{flag} {path.name}{more}")
+    """Raise UsageError for a report at a URL: it is a file on this machine."""
+    if run.report is not None and (url := url_of(run.report)):
+        raise UsageError(f"`--report` cannot write to `{without_credentials(url)}`", hint=f"--report {run.report.name}")
 
 
 def check_selection(recipe: Recipe, target: Target) -> None:

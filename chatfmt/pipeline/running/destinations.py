@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from ... import __version__, render, writers
 from ...errors import OutputError
-from ...manifest import Manifest, Shard, fingerprint
+from ...manifest import Manifest, Shard
 from ...recipe import Run
 from ...render.ending import Ending
 from ...render.inspection.probe import text_ends
@@ -40,8 +40,7 @@ from ..planning.target import STDOUT, Target
 from ..planning.templates import token_sources
 from ..plugins import used_packages
 from .output import to_output, training_section
-from .rejects import rejects_beside
-from .resuming import asked_for, differences, record_asked
+from .resuming import asked_for, differences, record_asked, work_folder
 
 _log = logging.getLogger("chatfmt")
 
@@ -160,44 +159,37 @@ class FileDestination:
 
 
 class StoreFileDestination:
-    """One file on a store: made in a folder in the cache, then uploaded whole, after its rejects.
+    """One file on a store: made in a folder in the cache, then uploaded whole.
 
     The folder is kept if that fails, so that the same command has only the rest left to do.
     """
 
     published = store = None
 
-    def __init__(self, file: SingleFile, store: Store, rejects: str | None) -> None:
-        self._file, self.state, self._store, self._rejects = file, file.state, store, rejects
+    def __init__(self, file: SingleFile, store: Store) -> None:
+        self._file, self.state, self._store = file, file.state, store
 
     @classmethod
     @contextmanager
     def open(cls, plan: Plan, run: Run) -> Iterator[StoreFileDestination]:
         folder, name = work_folder(plan), plan.target.path.name
-        store, rejects = Store(str(plan.target).removesuffix(f"/{name}")), rejects_beside(run, plan.target, plan.recipe)
-        for each in filter(None, (name, rejects)):
-            if store.has(each) and not run.overwrite and not (folder / name).exists():
-                raise OutputError(
-                    f"`{store.url}/{each}` already exists",
-                    hint="replace it with `--overwrite`, or choose another name with `--out`", code="output.exists",
-                )  # fmt: skip
+        store = Store(str(plan.target).removesuffix(f"/{name}"))
+        if store.has(name) and not run.overwrite and not (folder / name).exists():
+            raise OutputError(
+                f"`{plan.target}` already exists",
+                hint="replace it with `--overwrite`, or choose another name with `--out`", code="output.exists",
+            )  # fmt: skip
         folder.mkdir(parents=True, exist_ok=True)
         with SingleFile.open(folder / name, plan.fingerprint, resume=True) as file:
-            yield cls(file, store, rejects)
+            yield cls(file, store)
         shutil.rmtree(folder)
 
     def commit(self, plan: Plan, shards: Sequence[Shard]) -> int:
-        rejects = self._file.path.with_name(self._rejects) if self._rejects else None
-
         def publish() -> None:
-            if rejects is not None and rejects.stat().st_size:
-                self._store.put(rejects, rejects.name)
-            elif rejects is not None and self._store.has(rejects.name):
-                self._store.remove([rejects.name])
             self._store.put(self._file.path, self._file.path.name)
             self._store.abort_uploads(self._file.path.name)
 
-        return self._file.commit(shards, plan.target.format, plan.target.compression, rejects, publish).bytes
+        return self._file.commit(shards, plan.target.format, plan.target.compression, publish).bytes
 
 
 class StreamDestination:
@@ -232,11 +224,6 @@ DESTINATIONS: dict[str, type[Destination]] = {
     "stream": StreamDestination,
 }
 """The destination of each kind of target."""
-
-
-def work_folder(plan: Plan) -> Path:
-    """Return the folder in the cache of a run whose output is on a store."""
-    return cache_folder() / "stores" / fingerprint({"run": plan.fingerprint, "out": str(plan.target)})
 
 
 def open_store_folder(plan: Plan, run: Run) -> StoreFolder:

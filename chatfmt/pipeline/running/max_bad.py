@@ -8,6 +8,7 @@ from pathlib import Path
 from ...errors import ALL_REJECTED, DataProblem
 from ...manifest import Shard
 from ...recipe import Recipe
+from ...stores import shown
 from ..conversion.row_counts import sum_counters
 
 
@@ -27,7 +28,7 @@ def check_max_bad(
     if rejected <= allowed and (not rejected or rejected < read):
         return
     reasons = ", ".join(f"{count} {code}" for code, count in sum_counters(shards, "reject").items())
-    where = (f"they are in `{rejects}`; " if rejects else "") + "`chatfmt check` lists them"
+    where = (f"they are in `{shown(rejects)}`; " if rejects else "") + "`chatfmt check` lists them"
     if rejected == read:
         all_rows = "the only row was" if read == 1 else f"all {read} rows were"
         raise DataProblem(f"{all_rows} rejected: {reasons}", hint=where, code=ALL_REJECTED)

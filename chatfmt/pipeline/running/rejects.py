@@ -10,52 +10,82 @@ from pathlib import Path
 from ... import sources, writers
 from ...errors import DataProblem, OutputError, UsageError
 from ...manifest import REJECTS, Manifest, Reject, Shard
-from ...recipe import Recipe, Run
+from ...recipe import Run
+from ...stores import Store, check_writable, shown, url_of
 from ..conversion.fitting import OF_TEMPLATES, find_remedy
 from ..conversion.job import Job
+from ..planning.plan import Plan
+from ..planning.scratch import Scratch
 from ..planning.target import Target
+from .resuming import work_folder
 
 
-def with_rejects(run: Run, target: Target, recipe: Recipe) -> Run:
-    """Return how to run, with rejects beside a file (`x.jsonl`: `x.rejects.jsonl`) that skips bad rows.
+def with_rejects(plan: Plan, run: Run) -> Run:
+    """Return how to run, with rejects beside the one file (`x.jsonl`: `x.rejects.jsonl`) of a run that skips bad rows.
 
     Raises OutputError if that file is there already.
     """
-    name = rejects_beside(run, target, recipe)
-    if target.kind != "file" or name is None:
+    if run.rejects is not None or not plan.target.is_file or plan.recipe.on_error != "skip":
         return run
-    path = target.path.with_name(name)
-    if path.exists() and not (run.overwrite or run.resume):
+    out = plan.target.path
+    _, compression = writers.format_from_name(out.name) or ("", None)
+    path = out.with_name(f"{Path(out.stem).stem if compression else out.stem}.rejects.jsonl")
+    if exists(path) and not (run.overwrite or run.resume or is_begun(plan)):
         raise OutputError(
-            f"`{path}` exists, and the rejected rows would replace it",
+            f"`{shown(path)}` exists, and the rejected rows would replace it",
             hint="name another file with `--rejects`, or replace it with `--overwrite`",
             code="output.exists",
         )
     return replace(run, rejects=path)
 
 
-def rejects_beside(run: Run, target: Target, recipe: Recipe) -> str | None:
-    """Return the name of the rejects beside the one file of a run; None if they go elsewhere, or there are none."""
-    if run.rejects is not None or not target.is_file or recipe.on_error != "skip":
-        return None
-    stem = target.path.name.removesuffix("".join(target.path.suffixes)) or target.path.stem
-    return f"{stem}.rejects.jsonl"
+def exists(path: Path) -> bool:
+    """Return whether there is a file at a path or URL."""
+    folder, _, name = (url_of(path) or "").rpartition("/")
+    return Store(folder).has(name) if name else path.exists()
 
 
-def kept_rejects(run: Run, target: Target, recipe: Recipe) -> Path | str | None:
-    """Return the file of the rejects: of a folder, the one inside if there is no other."""
-    if target.kind == "store-file" and (name := rejects_beside(run, target, recipe)):
-        return f"{str(target).rpartition('/')[0]}/{name}"
-    inside = f"{target}/{REJECTS}" if target.kind == "store" else target.path / REJECTS
-    return run.rejects or (inside if target.kind in ("folder", "store") else None)
+def is_begun(plan: Plan) -> bool:
+    """Return whether the same run has begun to write to a store, where the same command continues it."""
+    return plan.target.kind == "store-file" and work_folder(plan).exists()
+
+
+def kept_rejects(run: Run, target: Target) -> str | None:
+    """Return the path or URL of the rejects: of a folder, the one inside if there is no other."""
+    if run.rejects is not None:
+        return shown(run.rejects)
+    return f"{target}/{REJECTS}" if target.kind in ("folder", "store") else None
 
 
 def check_rejects(path: Path | None) -> None:
     """Raise UsageError for a folder, a device or a pipe; remove what dead processes have left beside the file."""
-    if path is not None and path.exists() and not path.is_file():
+    if path is not None and (url := url_of(path)):
+        check_writable(url.rpartition("/")[0])
+    elif path is not None and path.exists() and not path.is_file():
         raise UsageError(f"`{path}` is not a regular file", hint="choose another file for --rejects")
-    if path is not None:
+    elif path is not None:
         writers.remove_abandoned_parts(path)
+
+
+@contextmanager
+def file_to_write(path: Path) -> Iterator[Path]:
+    """Yield the path of a file to write: the path itself, or for a URL a temporary one, uploaded at the end.
+
+    If nothing was written, the file at the URL is removed.
+    """
+    url = url_of(path)
+    if url is None:
+        yield path
+        return
+    folder, name = url.rsplit("/", 1)
+    store = Store(folder)
+    with Scratch() as scratch:
+        local = scratch.folder / name
+        yield local
+        if local.exists() and local.stat().st_size:
+            store.put(local, name)
+        elif store.has(name):
+            store.remove([name])
 
 
 @contextmanager
@@ -67,22 +97,24 @@ def open_rejects(path: Path | None) -> Iterator[Callable[[Reject], None]]:
     if path is None:
         yield lambda reject: None
         return
-    with writers.RejectWriter(path) as writer:
+    with file_to_write(path) as file, writers.RejectWriter(file) as writer:
         yield writer.add
 
 
 def join_rejects(state: Path, shards: Sequence[Shard], path: Path | None) -> None:
     """Write the rejects of the shards staged in `state` to `path`, in order; without rejects an old file is emptied."""
-    if path is None or not (path.exists() or any(shard.reject_sha256 for shard in shards)):
+    if path is None:
         return
-    writers.write_rejects(state, shards, path)
+    with file_to_write(path) as file:
+        if file.exists() or any(shard.reject_sha256 for shard in shards):
+            writers.write_rejects(state, shards, file)
 
 
 def copy_published_rejects(folder: Path, manifest: Manifest, path: Path | None) -> None:
     """Copy the rejects of an output folder that an earlier run has published to `path`."""
     if path is None:
         return
-    with writers.AtomicFile(path) as file:
+    with file_to_write(path) as local, writers.AtomicFile(local) as file:
         if manifest.rejects:
             writers.copy(folder / REJECTS, file)
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ... import writers
-from ...manifest import MANIFEST, STATE, Manifest
+from ...manifest import MANIFEST, STATE, Manifest, fingerprint
+from ...sources.discovery.hub import cache_folder
 from ...stores import Store
 from ..planning.fingerprint import RUN_ONLY
 from ..planning.plan import Plan
@@ -26,6 +27,11 @@ def asked_for(manifest: Manifest) -> dict[str, Any]:
 def state_folder(target: Target) -> Path:
     """Return the folder in which a run that writes the target, here, stages its work."""
     return target.path / STATE if target.kind == "folder" else writers.staging_folder(target.path.resolve())
+
+
+def work_folder(plan: Plan) -> Path:
+    """Return the folder in the cache of a run whose output is on a store."""
+    return cache_folder() / "stores" / fingerprint({"run": plan.fingerprint, "out": str(plan.target)})
 
 
 def count_kept(plan: Plan) -> int:

@@ -14,6 +14,7 @@ from ...errors import DataProblem, UsageError
 from ...manifest import DATA, Shard, card_change
 from ...recipe import Recipe, Run, required
 from ...sources import url_of_kept
+from ...stores import shown
 from ..conversion.job import Task
 from ..conversion.task import forget_conversions, run_task
 from ..planning.inputs import original_files
@@ -97,7 +98,7 @@ def run_plans(planned: Sequence[tuple[Plan, Run]], on_progress: OnProgress = ign
             return [stream_rows(first, run, on_progress)]
         finally:
             forget_conversions()
-    planned = [(plan, with_rejects(run, plan.target, plan.recipe)) for plan, run in planned]
+    planned = [(plan, with_rejects(plan, run)) for plan, run in planned]
     for each in planned:
         check_output(each[0], each[1].rejects)
         executors.executor(each[1].executor)  # raises UnknownName before anything is written
@@ -113,7 +114,7 @@ def run_plans(planned: Sequence[tuple[Plan, Run]], on_progress: OnProgress = ign
 
 def publish(plan: Plan, run: Run, destination: Destination, shards: Sequence[Shard] | None) -> Summary:
     """Publish the shards of a plan and return the summary; without shards the plan was published before."""
-    kept = kept_rejects(run, plan.target, plan.recipe)
+    kept = kept_rejects(run, plan.target)
     if shards is not None:
         return summarise_plan(plan, shards, rejects=kept, size=destination.commit(plan, shards))
     assert destination.published is not None
@@ -130,7 +131,9 @@ def check_output(plan: Plan, rejects: Path | None) -> None:
     inputs = {Path(file.uri).resolve() for source in plan.sources for file in original_files(source.source)}
     rejects_read = {Path(spec.source).resolve() for spec in plan.recipe.source if plan.recipe.from_rejects}
     if rejects is not None and rejects.resolve() in inputs | rejects_read:
-        raise UsageError(f"`{rejects}` is an input", hint="choose another file for --rejects")
+        raise UsageError(f"`{shown(rejects)}` is an input", hint="choose another file for --rejects")
+    if rejects is not None and plan.target.is_file and rejects.resolve() == plan.target.path.resolve():
+        raise UsageError(f"`{shown(rejects)}` is the output", hint="choose another file for --rejects")
     check_store_output(plan)
     if plan.target.kind not in ("folder", "file"):
         return
@@ -138,8 +141,6 @@ def check_output(plan: Plan, rejects: Path | None) -> None:
     inside = {out / DATA: inputs, out: rejects_read} if plan.target.kind == "folder" else {}
     if out in inputs | rejects_read or any(folder in path.parents for folder in inside for path in inside[folder]):
         raise UsageError(f"the output `{plan.target.path}` is its own input", hint="choose another OUT")
-    if rejects is not None and rejects.resolve() == out:
-        raise UsageError(f"`{rejects}` is the output", hint="choose another file for --rejects")
 
 
 def check_store_output(plan: Plan) -> None:

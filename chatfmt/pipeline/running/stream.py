@@ -19,7 +19,7 @@ from ...errors import ChatfmtError, DataProblem
 from ...manifest import Reject, Shard
 from ...recipe import Recipe, Run
 from ...sources import InputSplit
-from ...stores import is_remote
+from ...stores import is_remote, shown
 from ...writers import Stream
 from ..conversion.job import Job, RowRange
 from ..conversion.output_columns import renamed
@@ -157,4 +157,4 @@ def summarise_stream(recipe: Recipe, run: Run, counts: RowCounts, stream: Stream
     shard = Shard(name="-", bytes=stream.bytes, **counts.to_shard())
     check_max_bad(recipe, [shard], rejects=run.rejects, resumable=False)
     summary = with_unfound(summarise([shard], "-", notes), recipe)
-    return replace(summary, rejects=str(run.rejects)) if run.rejects and summary.rejected else summary
+    return replace(summary, rejects=shown(run.rejects)) if run.rejects and summary.rejected else summary

@@ -408,6 +408,34 @@ def test_one_file_on_a_store_holds_the_bytes_of_one_here(name: str, more: tuple[
     assert (back.returncode, len(back.stdout.splitlines())) == (0, 9)
 
 
+def test_rejects_go_to_a_store_from_everywhere(local: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    place = "memory://bucket/bad.jsonl"
+    for given in (["-o", "x.jsonl"], ["-o", "x"], ["-o", "memory://bucket/x.parquet"], ["-o", STORE], []):
+        for number in range(2):  # the second time it is replaced, or copied from what is complete
+            fsspec.filesystem("memory").pipe_file("/bucket/bad.jsonl", b"old")
+            again = ["--resume"] if number and given in (["-o", "x"], ["-o", STORE]) else ["--overwrite"]
+            skips = ["--on-error", "skip", "--max-bad", "1", "--rejects", place, *again]
+            done = run_here("convert", "in.jsonl", "-t", "chatml", *given, *skips)
+            assert done.returncode == 0
+            assert f"`{place}`" in done.stderr.decode() or "is already complete" in done.stderr.decode()
+            assert files("memory://bucket")["bad.jsonl"] == local[manifest.REJECTS]
+    done = run_here("convert", "in.jsonl", "-t", "chatml", "--limit", "9", "-q", "--on-error", "skip", "-o", "y.jsonl",
+                    "--rejects", place)  # fmt: skip
+    assert done.returncode == 0 and "bad.jsonl" not in files("memory://bucket")
+    done = run_here("convert", "in.jsonl", "-t", "chatml", "-o", "z.jsonl", "--on-error", "skip", "--max-bad", "0",
+                    "--rejects", place)  # fmt: skip
+    assert (done.returncode, done.stderr.decode().splitlines()[-1]) == (
+        1, f"hint: they are in `{place}`; `chatfmt check` lists them; --max-bad raises the limit, and --resume keeps "
+        "what is done",
+    )  # fmt: skip
+    assert files("memory://bucket")["bad.jsonl"] == local[manifest.REJECTS]
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", lambda *given: 1 / 0)
+    done = run_here("convert", "no-such.jsonl", "-t", "chatml", "--on-error", "skip", "--rejects", place)
+    assert (done.returncode, done.stderr.decode().splitlines()[0]) == (
+        5, "error: cannot write `memory://bucket`: division by zero"
+    )  # fmt: skip
+
+
 def test_one_file_on_a_store_is_replaced_only_with_overwrite() -> None:
     system = fsspec.filesystem("memory")
     given = ("in.jsonl", "-t", "chatml", "-q", "--limit", "9", "-o", "memory://bucket/x.jsonl")
