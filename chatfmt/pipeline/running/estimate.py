@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from ... import executors, writers
 from ...errors import ChatfmtError
+from ...manifest import Shard
 from ...recipe import Run
 from ..conversion.job import Task
 from ..conversion.output_columns import renamed
@@ -22,6 +23,7 @@ from ..conversion.task import forget_conversions, get_conversion, ignore_reject,
 from ..planning.plan import Plan
 from ..planning.scratch import Scratch
 from ..planning.source_plan import SourcePlan
+from ..reorder.gather import first_tasks, gather_tasks, run_gather_task
 
 WORTHWHILE = 50_000
 """Rows below which a conversion takes seconds, and is not estimated."""
@@ -32,9 +34,8 @@ WARM_UP, MEASURED = 500, 8000
 class Estimate(Struct, frozen=True):
     """What a conversion takes, from converting `measured` of its `rows`.
 
-    `seconds` are those of one worker that converts all rows on a machine that does nothing else, without a second pass
-    for `--shuffle` and the like;
-    `written` and `memory`, which each worker needs, are bytes.
+    `seconds` are those of one worker that converts all rows on a machine that does nothing else, in both passes where
+    rows are reordered; `written` and `memory`, which each worker needs, are bytes.
     """
 
     rows: int
@@ -57,10 +58,14 @@ def estimate(plan: Plan, run: Run) -> Estimate | None:
     if rows is None or rows < WORTHWHILE:
         return None
     with suppress(ChatfmtError), Scratch() as scratch:  # the conversion reports the error
-        task = plan.tasks(scratch.folder)[0]
+        writers.prepare_state(scratch.folder, plan.fingerprint)
+        task = first_tasks(plan, scratch.folder)[0][0]
         convert_first(task, WARM_UP)
         start = perf_counter() - seconds_waited()
-        measured, written = convert_first(task, MEASURED)
+        measured, shard = convert_first(task, MEASURED)
+        written = shard.bytes
+        if plan.recipe.reorders_rows:
+            written = sum(run_gather_task(each).bytes for each in gather_tasks(plan, scratch.folder, [shard]))
         seconds = perf_counter() - seconds_waited() - start
         forget_conversions()
         return Estimate(
@@ -75,11 +80,11 @@ def estimate(plan: Plan, run: Run) -> Estimate | None:
     return None
 
 
-def convert_first(task: Task, rows: int) -> tuple[int, int]:
-    """Convert about so many rows of a task and write them; return the rows that were read, and the bytes written."""
+def convert_first(task: Task, rows: int) -> tuple[int, Shard]:
+    """Convert about so many rows of a task and write them; return the rows that were read, and the shard."""
     counts, on_reject = RowCounts(), ignore_reject if task.job.skip_bad else None
     schema = renamed(task.job.schema or pa.schema([]), task.job.rename)
-    path = task.state / Path(task.name).name
+    path = writers.staged_path(task.state, task.name)
     batches = output_batches(task.inputs, get_conversion(task.job), counts, on_reject)
     format, compression = task.job.format, task.job.compression
     with writers.ShardWriter(path, format, schema, compression, explicit_nulls=task.job.nulls) as made:
@@ -87,7 +92,7 @@ def convert_first(task: Task, rows: int) -> tuple[int, int]:
             made.write(renamed(batch, task.job.rename))
             if counts.read >= rows:
                 break
-    return counts.read, made.bytes
+    return counts.read, Shard(task.name, task.split, made.rows, bytes=made.bytes, arrow_bytes=made.arrow_bytes)
 
 
 def rows_by_size(sources: tuple[SourcePlan, ...]) -> int | None:

@@ -25,7 +25,7 @@ def planned(capsys, *arguments: str) -> dict[str, object]:
     return json.loads(capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("flags", [["-o", "out"], ["-o", "out.jsonl"]])
+@pytest.mark.parametrize("flags", [["-o", "out"], ["-o", "out.jsonl"], ["-o", "out", "--shards", "2", "--dedup"]])
 def test_of_all_rows_it_is_the_truth(flags, capsys):
     Path("in.jsonl").write_text(f"{json.dumps(ROW)}\n" * 300)
     found = planned(capsys, "in.jsonl", *flags)["estimate"]
@@ -60,6 +60,22 @@ def test_what_other_programs_take_of_the_machine_does_not_count(monkeypatch, cap
     assert planned(capsys, "in.jsonl", "-o", "out")["estimate"]["seconds"] == 10
     monkeypatch.undo()
     assert estimate.seconds_waited() >= 0
+
+
+def test_the_second_pass_of_rows_that_are_reordered_is_part_of_it(monkeypatch, capsys):
+    Path("in.jsonl").write_text(f"{json.dumps(ROW)}\n" * 30)
+    clock = [0.0]
+    monkeypatch.setattr(estimate, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(estimate, "seconds_waited", lambda: 0.0)
+    gather = estimate.run_gather_task
+
+    def slowly(task):
+        clock[0] += 3
+        return gather(task)
+
+    monkeypatch.setattr(estimate, "run_gather_task", slowly)
+    assert planned(capsys, "in.jsonl", "-o", "out")["estimate"]["seconds"] == 0
+    assert planned(capsys, "in.jsonl", "-o", "out", "--shuffle", "--shards", "2")["estimate"]["seconds"] == 6
 
 
 def test_it_is_one_line(capsys):
