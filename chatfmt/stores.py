@@ -23,7 +23,10 @@ _WRITABLE = (
     "name a folder or file, s3://BUCKET/PREFIX (chatfmt[s3]), gs:// (chatfmt[gcs]), az:// (adlfs) or "
     "hf://datasets/OWNER/NAME"
 )
-READ_ONLY = {"http", "https", "github", "gist", "git", "zip", "tar", "libarchive", "data", "reference", "hf"}
+READ_ONLY = {
+    "http", "https", "github", "gist", "git", "zip", "tar", "libarchive", "data", "reference", "hf", "dir", "file",
+    "local",
+}  # fmt: skip
 """Schemes whose files can be read only, or that are not written with fsspec."""
 AGAIN = "run the same command again: what is uploaded already is not sent again"
 ANSWER_SECONDS = 60
@@ -32,7 +35,7 @@ _answered: set[str] = set()
 """The stores that have answered this process."""
 _SILENT = logging.NullHandler()
 """Keeps Python from printing what a library logs, unless the program has handlers of its own."""
-_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):(?:/+(?P<rest>.*))?", re.DOTALL)
+_URL = re.compile(r"(?P<scheme>(?:[A-Za-z][\w+.-]+::)*[A-Za-z][A-Za-z0-9+.-]+):(?:/+(?P<rest>.*))?", re.DOTALL)
 _USER = re.compile(r"(?<=://)[^/@\s`'\"]*:[^/@\s`'\"]*@")
 _SIGNATURE = re.compile(r"(?i)(?<=[?&])([\w.%-]*(?:signature|token|credential|password|secret|key|sig))=[^&\s`'\"]+")
 

@@ -115,9 +115,15 @@ TRUTH = {"yes": True, "on": True, "no": False, "off": False}
 """Words for true and false that msgspec does not know; YAML files and options may use them."""
 
 
+def to_path(text: str) -> Path:
+    """Return the path in a text, also of a URL of this machine: of `file:///out` it is `/out`."""
+    found = re.fullmatch(r"(?:file|local):(?://)?(/(?!/).*)", text, re.IGNORECASE | re.DOTALL)
+    return Path(found[1] if found else text)
+
+
 def _respell(kind: Any, value: Any) -> Any:
     if isinstance(value, str):
-        return TRUTH.get(value.lower(), value) if kind is bool else Path(value) if kind is Path else value
+        return TRUTH.get(value.lower(), value) if kind is bool else to_path(value) if kind is Path else value
     return os.fspath(value) if kind is str and isinstance(value, os.PathLike) else value
 
 

@@ -12,7 +12,7 @@ from ...errors import UsageError
 from ...manifest import MANIFEST, STATE
 from ...recipe import Recipe, Run
 from ...stores import Store, check_writable, shown, url_of, without_credentials
-from ...validation import flag_of
+from ...validation import flag_of, to_path
 from ..hub_upload import Repository
 
 Kind = Literal["folder", "file", "stream", "hub", "store", "store-file"]
@@ -57,7 +57,7 @@ def target_of(out: Path | str | None, format: str | None, compression: str | Non
     No OUT and `-` are stdout, `hf://datasets/…` is a dataset on the Hub. Any other name or URL is one file if it has
     the suffix of a data file, and a folder if not.
     """
-    path = STDOUT if out is None else Path(out)
+    path = STDOUT if out is None else to_path(out) if isinstance(out, str) else out
     url = url_of(path)
     named = None if path == STDOUT or path.is_dir() else writers.format_from_name(path.name)
     kind: Kind = "file" if named else "folder"
