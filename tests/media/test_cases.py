@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from chatfmt.render.safety.content_loss import find_losses
+from chatfmt.render.safety.content_loss import LossFinder
 from chatfmt.render.single import Chat, TemplateRenderer
 from chatfmt.render.template import builtin
 from chatfmt.render.template.chat_template import ChatTemplate
@@ -349,7 +349,7 @@ def test_each_built_in_template_has_the_places_that_it_claims(kind: str, column:
     chat = Chat(turns([{"type": kind}, say("What?")]))
     claimed = {name for name in builtin.names() if (found := builtin.find(name)) and column in found.supports}
     lost = {
-        name: [loss.field for loss in find_losses(TemplateRenderer(ChatTemplate.load(name)), chat)]
+        name: [loss.field for loss in LossFinder(TemplateRenderer(ChatTemplate.load(name))).find(chat)]
         for name in builtin.names()
     }
     assert claimed

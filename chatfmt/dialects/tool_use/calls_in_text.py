@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -91,22 +91,20 @@ def _leading_identifier(text: str) -> str | None:
     return match[0] if match else None
 
 
+_MARK = re.compile(r"""\"(?:\\.|[^"\\])*"?|'(?:\\.|[^'\\])*'?|[][(){},]""", re.DOTALL)
+
+
+def _marks(text: str, start: int) -> Iterator[tuple[int, str, int]]:
+    """Yield the brackets and commas outside quotes: the index, the character, and the depth of brackets after it."""
+    depth = 0
+    for mark in _MARK.finditer(text, start):
+        depth += (mark[0] in "([{") - (mark[0] in ")]}")
+        yield mark.start(), mark[0], depth
+
+
 def _closing_bracket(text: str, start: int) -> int | None:
     """Return the index of the bracket that closes the one at `start`; brackets in quotes do not count."""
-    depth, quote, index = 0, "", start
-    while index < len(text):
-        char = text[index]
-        if quote:
-            index += char == "\\"
-            quote = "" if char == quote else quote
-        elif char in "\"'":
-            quote = char
-        else:
-            depth += (char in "([{") - (char in ")]}")
-            if depth == 0:
-                return index
-        index += 1
-    return None
+    return next((index for index, _, depth in _marks(text, start) if depth == 0), None)
 
 
 _KEYWORD = re.compile(r"\s*,?\s*([$\w]+)\s*=\s*")
@@ -130,20 +128,7 @@ def _arguments(text: str) -> dict[str, Any] | None:
 
 def _value_end(text: str, start: int) -> int:
     """Return the end of the value at `start`: the next comma outside brackets and quotes."""
-    depth, quote, index = 0, "", start
-    while index < len(text):
-        char = text[index]
-        if quote:
-            index += char == "\\"
-            quote = "" if char == quote else quote
-        elif char in "\"'":
-            quote = char
-        elif char == "," and not depth:
-            return index
-        else:
-            depth += (char in "([{") - (char in ")]}")
-        index += 1
-    return len(text)
+    return next((index for index, mark, depth in _marks(text, start) if mark == "," and not depth), len(text))
 
 
 def _literal(text: str) -> Any:

@@ -120,12 +120,7 @@ class Loss(Struct, frozen=True):
         return RenderError(f"template `{template}` loses {what}", hint=hint, at=at, code="template.loss")
 
 
-def find_losses(renderer: TemplateRenderer, chat: Chat) -> list[Loss]:
-    """Return the texts of a conversation that the template drops, in order; empty if it refuses the conversation."""
-    return _LossFinder(renderer).find(chat)
-
-
-class _LossFinder:
+class LossFinder:
     """Finds losses; tests once what the template does with reasoning."""
 
     def __init__(self, renderer: TemplateRenderer) -> None:
@@ -144,6 +139,7 @@ class _LossFinder:
         )
 
     def find(self, chat: Chat) -> list[Loss]:
+        """Return the texts of a conversation that the template drops, in order; none if it refuses the conversation."""
         marked = self._marked(chat)
         missing = self._unprinted(*marked) if marked else []
         losing = {source.message for source in missing if source.message is not None}
@@ -234,7 +230,7 @@ class LossGuard:
         """The length of the longest text of each role, by the hash of the role."""
         self._lossy: set[int] = set()
         """The shapes of messages of which one has lost something."""
-        self._finder, self._trimmed = _LossFinder(renderer), TrimFinder(renderer)
+        self._finder, self._trimmed = LossFinder(renderer), TrimFinder(renderer)
 
     def check(self, chats: ConversationBatch, all_printed: npt.NDArray[np.bool_] | None = None) -> Loss | None:
         """Return the first loss in a column that is not allowed, with its row; None if there is none.

@@ -10,7 +10,7 @@ import pytest
 
 from chatfmt.errors import Location, TemplateError
 from chatfmt.json_columns import encode_conversations, json_array
-from chatfmt.render.safety.content_loss import Loss, LossGuard, find_losses, message_shapes
+from chatfmt.render.safety.content_loss import Loss, LossFinder, LossGuard, message_shapes
 from chatfmt.render.single import Chat
 from chatfmt.rendering import ConversationBatch
 from tests.render.templates import (
@@ -32,7 +32,7 @@ WITH_SYSTEM = [say("system", "Be short."), *PLAIN]
 
 
 def names(template: str, *messages: dict[str, Any], tools: Any = None, documents: Any = None) -> list[tuple[Any, ...]]:
-    found = find_losses(template_renderer(template), Chat(messages, tools, documents))
+    found = LossFinder(template_renderer(template)).find(Chat(messages, tools, documents))
     return [(loss.message, loss.role, loss.field, loss.by_design) for loss in found]
 
 
@@ -208,7 +208,7 @@ def test_no_false_alarm_on_plain_conversations_of_known_templates() -> None:
         (name, id)
         for name, text in known_templates()
         for id in ("one turn", "turns", "whitespace", "unicode", "like a token")
-        if any(loss.field == "content" for loss in find_losses(template_renderer(text, name), CONVERSATIONS[id]))
+        if any(loss.field == "content" for loss in LossFinder(template_renderer(text, name)).find(CONVERSATIONS[id]))
     ]
     parts_only = {name for name, _ in alarms}
     assert all("idefics" in name or "smolvlm" in name for name in parts_only), alarms

@@ -6,7 +6,7 @@ import pytest
 
 from chatfmt.json_columns import encode_conversations
 from chatfmt.render.safety import cut_texts
-from chatfmt.render.safety.content_loss import Loss, LossGuard, find_losses
+from chatfmt.render.safety.content_loss import Loss, LossFinder, LossGuard
 from chatfmt.render.single import Chat
 from chatfmt.rendering import ConversationBatch
 from tests.cli.test_summary_counts import write
@@ -38,7 +38,7 @@ def printing(expression: str) -> str:
     ],
 )
 def test_a_text_of_which_a_part_is_printed_is_cut(expression: str) -> None:
-    found = find_losses(template_renderer(printing(expression)), Chat([ASKED, ANSWERED]))
+    found = LossFinder(template_renderer(printing(expression))).find(Chat([ASKED, ANSWERED]))
     assert found == [Loss(0, "user", "content", cut=True), Loss(1, "assistant", "content", cut=True)]
 
 
@@ -59,7 +59,7 @@ def test_a_text_of_which_a_part_is_printed_is_cut(expression: str) -> None:
     ],
 )
 def test_a_text_whose_letters_or_white_space_change_is_whole(expression: str) -> None:
-    assert find_losses(template_renderer(printing(expression)), Chat([ASKED, ANSWERED])) == []
+    assert LossFinder(template_renderer(printing(expression))).find(Chat([ASKED, ANSWERED])) == []
 
 
 def test_reasoning_and_calls_are_cut_too() -> None:
@@ -67,7 +67,7 @@ def test_reasoning_and_calls_are_cut_too() -> None:
         "(m.reasoning_content or '')[4:] ~ m.content ~ (m.tool_calls or '') | string | replace('o', '')"
     )
     thought = {**CALLED[1], "reasoning_content": "Look it up.", "tool_calls": [call("f", {"place": "Torino"})]}
-    found = find_losses(template_renderer(template), Chat([CALLED[0], thought]))
+    found = LossFinder(template_renderer(template)).find(Chat([CALLED[0], thought]))
     assert found == [Loss(1, "assistant", field, cut=True) for field in ("tool_calls", "reasoning")]
 
 
