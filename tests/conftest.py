@@ -26,6 +26,7 @@ from .hostile.child import streams
 from .warm import OF_THE_HUB, PATIENCE, PIPE, Warm
 
 ROOT = Path(__file__).parent.parent
+EVERYDAY = ROOT / "tests" / "data" / "everyday.jsonl"
 _shared = Path(os.environ.get("CHATFMT_SHARED", ROOT.parent / "shared"))
 SHARED = _shared if (_shared / "data").is_dir() else None
 needs_shared = pytest.mark.skipif(
@@ -100,6 +101,11 @@ def share(request: pytest.FixtureRequest) -> slice:
     Each test takes other ones, so that every conversation meets a fifth of the templates.
     """
     return slice(None) if request.config.getoption("--full") else slice(crc32(request.node.name.encode()) % 5, None, 5)
+
+
+def said(run: subprocess.CompletedProcess[bytes]) -> list[str]:
+    """The lines that a command wrote to stderr."""
+    return run.stderr.decode().splitlines()
 
 
 def run_cli(

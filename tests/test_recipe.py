@@ -15,9 +15,7 @@ import chatfmt
 from chatfmt.errors import RecipeError, UnknownName, UsageError
 from chatfmt.recipe import DEFAULT_DATE, Layer, Recipe, build, load, names, parse_size
 
-from .conftest import ROOT, run_cli
-
-EVERYDAY = ROOT / "tests" / "data" / "everyday.jsonl"
+from .conftest import EVERYDAY, run_cli
 
 
 def test_layers_add_up_and_the_last_wins():

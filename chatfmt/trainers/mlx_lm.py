@@ -31,14 +31,10 @@ def problem(output: Output) -> str:
 
 
 TRAINERS = {
-    "mlx-lm": Trainer(
-        summary="MLX LM on Apple silicon",
-        source="mlx-lm 0.32.2: mlx_lm/tuner/datasets.py, mlx_lm/lora.py",
-        views={**dict.fromkeys(("language-modeling", "prompt-completion"), "messages"), "text": "text"},
-        rendered=dict.fromkeys(("language-modeling", "prompt-completion"), "text"),
-        messages={"transforms": {"arguments": "object", "split_turns": True}},
-        text={"bos": "strip", "end": "strip"},
-        problem=problem,
-        loader=loader,
-    ),
-}
+    "mlx-lm": Trainer(summary="MLX LM on Apple silicon",
+                      source="mlx-lm 0.32.2: mlx_lm/tuner/datasets.py, mlx_lm/lora.py",
+                      views={**dict.fromkeys(("language-modeling", "prompt-completion"), "messages"), "text": "text"},
+                      rendered=dict.fromkeys(("language-modeling", "prompt-completion"), "text"),
+                      messages={"transforms": {"arguments": "object", "split_turns": True}},
+                      text={"bos": "strip", "end": "strip"}, problem=problem, loader=loader),
+}  # fmt: skip

@@ -81,36 +81,23 @@ TRANSFORMS: dict[str, Transform] = {
     "empty_calls": _choice(drop_empty_calls, "`tool_calls` and `tools` that are empty lists", "keep", "drop"),
     "arguments": _choice(change_arguments, "arguments of calls, as object or as text", "keep", "object", "text"),
     "parallel_calls": _choice(split_parallel_calls, "several calls of one turn", "keep", "split"),
-    "call_ids": _choice(
-        call_ids,
-        "ids of calls and results: missing, not nine characters long, or without the name of the tool",
-        "keep",
-        "fill",
-        "nine",
-        "named",
-    ),
+    "call_ids": _choice(call_ids,
+                        "ids of calls and results: missing, not nine characters long, or without the name of the tool",
+                        "keep", "fill", "nine", "named"),
     "system": Transform(default_system, "system message for rows that have none", "text"),
     "system_override": Transform(override_system, "system message for every row, replacing its own", "text"),
-    "tools": _choice(
-        change_tools,
-        "tool specs, bare, wrapped as functions, or in the system message",
-        "keep",
-        "bare",
-        "wrapped",
-        "system",
-    ),
+    "tools": _choice(change_tools, "tool specs, bare, wrapped as functions, or in the system message", "keep", "bare",
+                     "wrapped", "system"),
     "leading_system": _choice(leading_system, "several system turns at the start, as one", "keep", "join"),
     "later_system": _choice(later_system, "system turns in the middle of the conversation", "keep", "fold", "drop"),
     "system_turns": _choice(system_turns, "all system turns", "keep", "fold", "drop"),
-    "user_after_tool": _choice(
-        answer_results, "user turns right after a tool result, behind an empty answer", "keep", "answer"
-    ),
+    "user_after_tool": _choice(answer_results, "user turns right after a tool result, behind an empty answer", "keep",
+                               "answer"),
     "merge": Transform(merge_consecutive, "consecutive turns of one role, joined by TEXT", "text"),
-    "weights": _choice(
-        change_weights, "the key that says whether an answer is trained", "keep", "weight", "loss", "train"
-    ),
+    "weights": _choice(change_weights, "the key that says whether an answer is trained", "keep", "weight", "loss",
+                       "train"),
     "split_turns": Transform(split_turns, "one row per trained assistant turn, with the turns before it", "flag"),
-}
+}  # fmt: skip
 """The transforms by name, in the order in which they apply."""
 
 

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ..conftest import ROOT, run_cli
+from ..conftest import EVERYDAY, run_cli
 
-EVERYDAY = ROOT / "tests" / "data" / "everyday.jsonl"
 ROWS = "choose other rows with `--skip`, `--limit` or `--split`, or use `--allow-empty` if this is intended"
 
 

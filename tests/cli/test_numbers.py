@@ -9,9 +9,8 @@ import pytest
 from chatfmt.cli.values import NUMBERS, to_values
 from chatfmt.errors import UsageError
 
-from ..conftest import ROOT, run_cli
+from ..conftest import EVERYDAY, run_cli
 
-EVERYDAY = ROOT / "tests" / "data" / "everyday.jsonl"
 WHOLE = {"5": 5, "-1": -1, "+2": 2, " 5 ": 5, "\n3": 3, "1_000": 1000, "01": 1, "-0": 0, "1.0": 1, "1_0.00": 10}
 REAL = {"0.5": 0.5, ".5": 0.5, "1.": 1.0, " 0.5\t": 0.5, "0.3_0": 0.3, "01": 1.0, "1e-1": 0.1, "00": 0.0}
 NEITHER = ["", " ", "x", "1 0", "٥", "５", "½", "1__0", "_1", "1_", "0x10", "3,0", "50%", "true", "None"]

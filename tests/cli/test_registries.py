@@ -15,9 +15,7 @@ from chatfmt.executors import EXECUTORS, Executor, serial
 from chatfmt.render.template import builtin
 from chatfmt.transforms import TRANSFORMS
 
-from ..conftest import ROOT
-
-EVERYDAY = ROOT / "tests" / "data" / "everyday.jsonl"
+from ..conftest import EVERYDAY
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:

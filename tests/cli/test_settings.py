@@ -12,7 +12,7 @@ import pytest
 from chatfmt.cli import main, options
 from chatfmt.cli.settings import config_file
 
-from ..conftest import ROOT, run_cli
+from ..conftest import ROOT, run_cli, said
 
 EVERYDAY = str(ROOT / "tests" / "data" / "everyday.jsonl")
 
@@ -103,3 +103,21 @@ def test_a_misspelt_variable_is_noted(tmp_path: Path) -> None:
     ]
     quiet = run_cli("convert", EVERYDAY, "-q", cwd=tmp_path, env={**os.environ, **names})
     assert (quiet.returncode, quiet.stderr) == (0, b"")
+
+
+def test_a_recipe_reports_all_its_problems(tmp_path):
+    (tmp_path / "r.yaml").write_text("sorce: x\nengine: fast\nlimit: -1\n")
+    run = run_cli("convert", tmp_path / "r.yaml")
+    assert run.returncode == 2
+    for problem in ("missing key `source`", "unknown key `sorce`", "`engine` must be", "`limit` must be"):
+        assert problem in said(run)[0]
+    assert said(run)[1] == "hint: did you mean `source`?"
+
+
+def test_every_recipe_key_has_its_flag_and_every_flag_its_place():
+    from chatfmt.cli import options
+    from chatfmt.recipe import KEYS
+
+    flags = {*options.CONVERSION, "on_error", "max_bad"}
+    joined = {"system", "calculator", "final_answer", "socratic", "transform", "dialect_option", "label", "weight"}
+    assert flags - joined | {"source", "about", "transforms", "dialect_options"} == set(KEYS)

@@ -13,9 +13,8 @@ from chatfmt.errors import UsageError
 from chatfmt.executors import fork_server
 from chatfmt.render.tagging import tagger
 
-from ..conftest import ROOT, run_cli
+from ..conftest import EVERYDAY, run_cli
 
-EVERYDAY = ROOT / "tests" / "data" / "everyday.jsonl"
 TALK = [{"role": "user", "content": "h" * 600}, {"role": "assistant", "content": "yo"}]
 TURNS = json.dumps({"messages": TALK}) + "\n"
 COMMANDS = {

@@ -340,25 +340,11 @@ def _has_values(turn: Mapping[str, Any]) -> bool:
 
 
 DIALECTS = {
-    "llamafactory": Dialect(
-        llamafactory,
-        find_llamafactory_parts,
-        "messages with typed content blocks (LLaMA-Factory v1)",
-        rank=135,
-        parts=frozenset({"messages", "chosen", "rejected"}),
-    ),
-    "anthropic": Dialect(
-        anthropic,
-        find_anthropic_parts,
-        "Anthropic messages with content blocks",
-        rank=250,
-        covers=frozenset({"messages"}),
-    ),
-    "responses": Dialect(
-        responses,
-        find_responses_parts,
-        "OpenAI Responses API items",
-        rank=260,
-        covers=frozenset({"messages"}),
-    ),
-}
+    "llamafactory": Dialect(llamafactory, find_llamafactory_parts,
+                            "messages with typed content blocks (LLaMA-Factory v1)", rank=135,
+                            parts=frozenset({"messages", "chosen", "rejected"})),
+    "anthropic": Dialect(anthropic, find_anthropic_parts, "Anthropic messages with content blocks", rank=250,
+                         covers=frozenset({"messages"})),
+    "responses": Dialect(responses, find_responses_parts, "OpenAI Responses API items", rank=260,
+                         covers=frozenset({"messages"})),
+}  # fmt: skip

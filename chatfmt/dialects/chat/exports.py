@@ -188,17 +188,7 @@ def find_chatgpt_parts(record: SourceRow, columns: Columns) -> dict[str, str] | 
 
 
 DIALECTS = {
-    "chatgpt-export": Dialect(
-        chatgpt_export,
-        find_chatgpt_parts,
-        "conversation trees of a ChatGPT data export",
-        rank=230,
-        parts=frozenset({"mapping"}),
-    ),
-    "gemini": Dialect(
-        gemini,
-        find_gemini_parts,
-        "Gemini `contents` with parts",
-        rank=240,
-    ),
-}
+    "chatgpt-export": Dialect(chatgpt_export, find_chatgpt_parts, "conversation trees of a ChatGPT data export",
+                              rank=230, parts=frozenset({"mapping"})),
+    "gemini": Dialect(gemini, find_gemini_parts, "Gemini `contents` with parts", rank=240),
+}  # fmt: skip

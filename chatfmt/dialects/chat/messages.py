@@ -438,40 +438,16 @@ def find_answered_turns_parts(record: SourceRow, columns: Columns) -> dict[str, 
 
 
 DIALECTS = {
-    "messages": Dialect(
-        messages,
-        find_openai_parts,
-        "turns with `role` and `content`",
-        rank=300,
-        parts=frozenset({"messages", "label"}),
-    ),
-    "sharegpt": Dialect(
-        messages,
-        find_sharegpt_parts,
-        "turns with `from` and `value`",
-        rank=310,
-        parts=frozenset({"messages", "label"}),
-    ),
-    "speakers": Dialect(
-        messages,
-        find_speaker_parts,
-        "turns with a speaker and a text",
-        rank=320,
-        parts=frozenset({"messages", "label"}),
-    ),
-    "conversational": Dialect(
-        conversational,
-        find_conversational_parts,
-        "a prompt and a completion, each a list of messages",
-        rank=360,
-        parts=frozenset({"prompt", "completion", "label"}),
-        type="prompt-only",
-    ),
-    "answered-turns": Dialect(
-        answered_turns,
-        find_answered_turns_parts,
-        "a list of messages and a text that answers it",
-        rank=370,
-        parts=frozenset({"prompt", "messages", "completion"}),
-    ),
-}
+    "messages": Dialect(messages, find_openai_parts, "turns with `role` and `content`", rank=300,
+                        parts=frozenset({"messages", "label"})),
+    "sharegpt": Dialect(messages, find_sharegpt_parts, "turns with `from` and `value`", rank=310,
+                        parts=frozenset({"messages", "label"})),
+    "speakers": Dialect(messages, find_speaker_parts, "turns with a speaker and a text", rank=320,
+                        parts=frozenset({"messages", "label"})),
+    "conversational": Dialect(conversational, find_conversational_parts,
+                              "a prompt and a completion, each a list of messages", rank=360,
+                              parts=frozenset({"prompt", "completion", "label"}), type="prompt-only"),
+    "answered-turns": Dialect(answered_turns, find_answered_turns_parts,
+                              "a list of messages and a text that answers it", rank=370,
+                              parts=frozenset({"prompt", "messages", "completion"})),
+}  # fmt: skip

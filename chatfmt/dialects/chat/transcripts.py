@@ -227,19 +227,8 @@ def find_hh_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
 
 
 DIALECTS = {
-    "hh": Dialect(
-        hh,
-        find_hh_parts,
-        "chosen and rejected dialogues as plain text (hh-rlhf)",
-        rank=130,
-        parts=frozenset({"chosen", "rejected"}),
-        type="preference",
-    ),
-    "transcript": Dialect(
-        transcript,
-        find_transcript_parts,
-        "text rendered with a chat template",
-        rank=480,
-        parts=frozenset({"text", "messages"}),
-    ),
-}
+    "hh": Dialect(hh, find_hh_parts, "chosen and rejected dialogues as plain text (hh-rlhf)", rank=130,
+                  parts=frozenset({"chosen", "rejected"}), type="preference"),
+    "transcript": Dialect(transcript, find_transcript_parts, "text rendered with a chat template", rank=480,
+                          parts=frozenset({"text", "messages"})),
+}  # fmt: skip

@@ -173,20 +173,8 @@ def find_oasst_rows_parts(record: SourceRow, columns: Columns) -> dict[str, str]
 
 
 DIALECTS = {
-    "oasst-trees": Dialect(
-        oasst_trees,
-        find_oasst_trees_parts,
-        "OpenAssistant message trees",
-        rank=110,
-        parts=frozenset({"tree"}),
-        decided_by=frozenset({"rank", "deleted", "review_result"}),
-    ),
-    "oasst-rows": Dialect(
-        oasst_rows,
-        find_oasst_rows_parts,
-        "OpenAssistant messages, one per row",
-        rank=115,
-        parts=frozenset({"text"}),
-        whole_file=True,
-    ),
-}
+    "oasst-trees": Dialect(oasst_trees, find_oasst_trees_parts, "OpenAssistant message trees", rank=110,
+                           parts=frozenset({"tree"}), decided_by=frozenset({"rank", "deleted", "review_result"})),
+    "oasst-rows": Dialect(oasst_rows, find_oasst_rows_parts, "OpenAssistant messages, one per row", rank=115,
+                          parts=frozenset({"text"}), whole_file=True),
+}  # fmt: skip

@@ -310,47 +310,14 @@ def find_stepwise_parts(record: SourceRow, columns: Columns) -> dict[str, str] |
 
 
 DIALECTS = {
-    "segments": Dialect(
-        segments,
-        find_segments_parts,
-        "text segments, each marked as trained or not",
-        rank=100,
-        parts=frozenset({"segments"}),
-        type="segments",
-    ),
-    "stepwise": Dialect(
-        stepwise,
-        find_stepwise_parts,
-        "a prompt and answer steps labelled right or wrong",
-        rank=105,
-        parts=frozenset({"prompt", "completions", "labels", "label"}),
-        type="stepwise",
-    ),
-    "pair-turns": Dialect(
-        pair_turns,
-        find_pair_turns_parts,
-        "a list of question and answer pairs",
-        rank=330,
-    ),
-    "string-turns": Dialect(
-        string_turns,
-        find_string_turns_parts,
-        "a list of texts in alternating roles",
-        rank=340,
-    ),
-    "parallel-lists": Dialect(
-        parallel_lists,
-        find_parallel_lists_parts,
-        "the roles and contents of turns, each in a list",
-        rank=345,
-        parts=frozenset(),
-    ),
-    "user-turns": Dialect(
-        user_turns,
-        find_user_turns_parts,
-        "a list of user messages",
-        rank=350,
-        parts=frozenset({"prompt"}),
-        type="prompt-only",
-    ),
-}
+    "segments": Dialect(segments, find_segments_parts, "text segments, each marked as trained or not", rank=100,
+                        parts=frozenset({"segments"}), type="segments"),
+    "stepwise": Dialect(stepwise, find_stepwise_parts, "a prompt and answer steps labelled right or wrong", rank=105,
+                        parts=frozenset({"prompt", "completions", "labels", "label"}), type="stepwise"),
+    "pair-turns": Dialect(pair_turns, find_pair_turns_parts, "a list of question and answer pairs", rank=330),
+    "string-turns": Dialect(string_turns, find_string_turns_parts, "a list of texts in alternating roles", rank=340),
+    "parallel-lists": Dialect(parallel_lists, find_parallel_lists_parts,
+                              "the roles and contents of turns, each in a list", rank=345, parts=frozenset()),
+    "user-turns": Dialect(user_turns, find_user_turns_parts, "a list of user messages", rank=350,
+                          parts=frozenset({"prompt"}), type="prompt-only"),
+}  # fmt: skip

@@ -221,18 +221,8 @@ def find_squad_parts(record: SourceRow, columns: Columns) -> dict[str, str] | No
 
 
 DIALECTS = {
-    "multiple-choice": Dialect(
-        multiple_choice,
-        find_multiple_choice_parts,
-        "a question with answer choices",
-        rank=400,
-        parts=frozenset({"prompt", "choices", "answer", "context"}),
-    ),
-    "squad": Dialect(
-        squad,
-        find_squad_parts,
-        "a passage, a question and answers found in it (SQuAD)",
-        rank=410,
-        parts=frozenset({"prompt", "context", "answers"}),
-    ),
-}
+    "multiple-choice": Dialect(multiple_choice, find_multiple_choice_parts, "a question with answer choices", rank=400,
+                               parts=frozenset({"prompt", "choices", "answer", "context"})),
+    "squad": Dialect(squad, find_squad_parts, "a passage, a question and answers found in it (SQuAD)", rank=410,
+                     parts=frozenset({"prompt", "context", "answers"})),
+}  # fmt: skip

@@ -294,49 +294,16 @@ def unexplained_columns(record: SourceRow, parts: Mapping[str, str]) -> list[str
 PARTS = frozenset({"prompt", "completion", "context", "history", "tool_calls"})
 
 DIALECTS = {
-    "unpaired-preference": Dialect(
-        prompt_completion_label,
-        find_labelled_parts,
-        "a prompt and an answer labelled good or bad",
-        rank=430,
-        parts=PARTS | {"label"},
-        type="unpaired-preference",
-    ),
-    "alpaca": Dialect(
-        question_answer,
-        find_alpaca_parts,
-        "an instruction, an input and an output",
-        rank=440,
-        parts=PARTS,
-    ),
-    "dolly": Dialect(
-        question_answer,
-        find_dolly_parts,
-        "an instruction, a context and a response",
-        rank=450,
-        parts=PARTS,
-    ),
-    "prompt-completion": Dialect(
-        question_answer,
-        find_question_answer_parts,
-        "a question and an answer",
-        rank=460,
-        parts=PARTS,
-    ),
-    "prompt-only": Dialect(
-        prompt_only,
-        find_prompt_only_parts,
-        "a prompt without an answer",
-        rank=470,
-        parts=frozenset({"prompt", "context", "history"}),
-        type="prompt-only",
-    ),
-    "text": Dialect(
-        rendered_text,
-        text_parts,
-        "text used as it is",
-        rank=490,
-        parts=frozenset({"text"}),
-        type="text",
-    ),
-}
+    "unpaired-preference": Dialect(prompt_completion_label, find_labelled_parts,
+                                   "a prompt and an answer labelled good or bad", rank=430, parts=PARTS | {"label"},
+                                   type="unpaired-preference"),
+    "alpaca": Dialect(question_answer, find_alpaca_parts, "an instruction, an input and an output", rank=440,
+                      parts=PARTS),
+    "dolly": Dialect(question_answer, find_dolly_parts, "an instruction, a context and a response", rank=450,
+                     parts=PARTS),
+    "prompt-completion": Dialect(question_answer, find_question_answer_parts, "a question and an answer", rank=460,
+                                 parts=PARTS),
+    "prompt-only": Dialect(prompt_only, find_prompt_only_parts, "a prompt without an answer", rank=470,
+                           parts=frozenset({"prompt", "context", "history"}), type="prompt-only"),
+    "text": Dialect(rendered_text, text_parts, "text used as it is", rank=490, parts=frozenset({"text"}), type="text"),
+}  # fmt: skip

@@ -112,19 +112,8 @@ def find_reasoning_tags_parts(record: SourceRow, columns: Columns) -> dict[str, 
 
 
 DIALECTS = {
-    "reasoning": Dialect(
-        reasoning_column,
-        find_reasoning_column_parts,
-        "a question, its reasoning and its answer",
-        rank=420,
-        parts=frozenset({"prompt", "completion", "context", "history", "reasoning"}),
-    ),
-    "reasoning-tags": Dialect(
-        reasoning_tags,
-        find_reasoning_tags_parts,
-        "reasoning between tags",
-        rank=550,
-        covers=frozenset({"messages", "sharegpt"}),
-        opt_in=True,
-    ),
-}
+    "reasoning": Dialect(reasoning_column, find_reasoning_column_parts, "a question, its reasoning and its answer",
+                         rank=420, parts=frozenset({"prompt", "completion", "context", "history", "reasoning"})),
+    "reasoning-tags": Dialect(reasoning_tags, find_reasoning_tags_parts, "reasoning between tags", rank=550,
+                              covers=frozenset({"messages", "sharegpt"}), opt_in=True),
+}  # fmt: skip

@@ -240,12 +240,6 @@ def _prompt_parts(record: SourceRow, columns: Columns) -> dict[str, str]:
 
 
 DIALECTS = {
-    "preference": Dialect(
-        preference,
-        find_preference_parts,
-        "a chosen and a rejected answer",
-        rank=150,
-        parts=frozenset({"prompt", "chosen", "rejected", "context", "history"}),
-        type="preference",
-    ),
-}
+    "preference": Dialect(preference, find_preference_parts, "a chosen and a rejected answer", rank=150,
+                          parts=frozenset({"prompt", "chosen", "rejected", "context", "history"}), type="preference"),
+}  # fmt: skip

@@ -123,21 +123,10 @@ def _is_continuation(turns: Any, columns: Columns) -> bool:
 
 
 DIALECTS = {
-    "positive-negative": Dialect(
-        positive_negative,
-        find_positive_negative_parts,
-        "a conversation with positive and negative continuations (ms-swift)",
-        rank=145,
-        type="preference",
-    ),
-    "rated-rows": Dialect(
-        rated_rows,
-        find_rated_rows_parts,
-        "rated answers to one prompt, one per row",
-        rank=500,
-        parts=frozenset({"prompt", "completion", "ratings"}),
-        type="preference",
-        opt_in=True,
-        whole_file=True,
-    ),
-}
+    "positive-negative": Dialect(positive_negative, find_positive_negative_parts,
+                                 "a conversation with positive and negative continuations (ms-swift)", rank=145,
+                                 type="preference"),
+    "rated-rows": Dialect(rated_rows, find_rated_rows_parts, "rated answers to one prompt, one per row", rank=500,
+                          parts=frozenset({"prompt", "completion", "ratings"}), type="preference", opt_in=True,
+                          whole_file=True),
+}  # fmt: skip

@@ -364,44 +364,16 @@ def find_rejected_response_parts(record: SourceRow, columns: Columns) -> dict[st
 
 
 DIALECTS = {
-    "arena": Dialect(
-        arena,
-        find_arena_parts,
-        "two conversations and the winner (Chatbot Arena)",
-        rank=120,
-        parts=frozenset(),
-        type="preference",
-    ),
-    "ultrainteract": Dialect(
-        ultrainteract,
-        find_ultrainteract_parts,
-        "a trajectory with a chosen and a rejected continuation (UltraInteract)",
-        rank=125,
-        parts=frozenset(),
-        type="preference",
-    ),
-    "rejected-response": Dialect(
-        rejected_response,
-        find_rejected_response_parts,
-        "a conversation and a rejected response (ms-swift)",
-        rank=140,
-        type="preference",
-    ),
-    "compared": Dialect(
-        compared,
-        find_compared_parts,
-        "two answers and which one is better",
-        rank=155,
-        parts=COMPARED,
-        type="preference",
-    ),
-    "scored": Dialect(
-        scored,
-        find_scored_parts,
-        "several answers with scores or ranks",
-        rank=160,
-        parts=frozenset({"prompt", "answers", "ratings"}),
-        type="preference",
-        decided_by=frozenset(SCORES),
-    ),
-}
+    "arena": Dialect(arena, find_arena_parts, "two conversations and the winner (Chatbot Arena)", rank=120,
+                     parts=frozenset(), type="preference"),
+    "ultrainteract": Dialect(ultrainteract, find_ultrainteract_parts,
+                             "a trajectory with a chosen and a rejected continuation (UltraInteract)", rank=125,
+                             parts=frozenset(), type="preference"),
+    "rejected-response": Dialect(rejected_response, find_rejected_response_parts,
+                                 "a conversation and a rejected response (ms-swift)", rank=140, type="preference"),
+    "compared": Dialect(compared, find_compared_parts, "two answers and which one is better", rank=155, parts=COMPARED,
+                        type="preference"),
+    "scored": Dialect(scored, find_scored_parts, "several answers with scores or ranks", rank=160,
+                      parts=frozenset({"prompt", "answers", "ratings"}), type="preference",
+                      decided_by=frozenset(SCORES)),
+}  # fmt: skip

@@ -90,20 +90,9 @@ def _tail_turn(turn: Turn) -> Turn:
 
 
 DIALECTS = {
-    "traces": Dialect(
-        traces,
-        find_traces_parts,
-        "agent turns with the question in another column",
-        rank=270,
-        parts=frozenset({"messages", "question"}),
-        covers=frozenset({"messages", "sharegpt"}),
-    ),
-    "tail-calls": Dialect(
-        tail_calls,
-        lambda record, columns: find_written_parts(record, columns, "AI to="),
-        "tool calls in a last line `AI to=NAME: {…}`",
-        rank=540,
-        covers=frozenset({"messages", "sharegpt"}),
-        opt_in=True,
-    ),
-}
+    "traces": Dialect(traces, find_traces_parts, "agent turns with the question in another column", rank=270,
+                      parts=frozenset({"messages", "question"}), covers=frozenset({"messages", "sharegpt"})),
+    "tail-calls": Dialect(tail_calls, lambda record, columns: find_written_parts(record, columns, "AI to="),
+                          "tool calls in a last line `AI to=NAME: {…}`", rank=540,
+                          covers=frozenset({"messages", "sharegpt"}), opt_in=True),
+}  # fmt: skip

@@ -203,21 +203,8 @@ def _react_turn(turn: Turn) -> Turn:
 
 
 DIALECTS = {
-    "toolace": Dialect(
-        toolace,
-        find_toolace_parts,
-        "tool calls in brackets (ToolACE)",
-        rank=264,
-        covers=frozenset({"messages", "sharegpt"}),
-        is_sure=has_bracket_calls,
-        finds=has_bracket_calls,
-    ),
-    "react": Dialect(
-        react,
-        lambda record, columns: find_written_parts(record, columns, "\nAction Input:"),
-        "thoughts and actions (ReAct)",
-        rank=530,
-        covers=frozenset({"messages", "sharegpt"}),
-        opt_in=True,
-    ),
-}
+    "toolace": Dialect(toolace, find_toolace_parts, "tool calls in brackets (ToolACE)", rank=264,
+                       covers=frozenset({"messages", "sharegpt"}), is_sure=has_bracket_calls, finds=has_bracket_calls),
+    "react": Dialect(react, lambda record, columns: find_written_parts(record, columns, "\nAction Input:"),
+                     "thoughts and actions (ReAct)", rank=530, covers=frozenset({"messages", "sharegpt"}), opt_in=True),
+}  # fmt: skip

@@ -306,35 +306,13 @@ def find_bfcl_parts(record: SourceRow, columns: Columns) -> dict[str, str] | Non
 
 
 DIALECTS = {
-    "bfcl": Dialect(
-        bfcl,
-        find_bfcl_parts,
-        "questions with callable functions (BFCL)",
-        rank=200,
-        parts=frozenset({"prompt", "specs"}),
-        type="prompt-only",
-    ),
-    "xlam": Dialect(
-        xlam,
-        find_xlam_parts,
-        "a query, tools and tool calls (xLAM)",
-        rank=210,
-        parts=frozenset({"prompt", "specs", "answers"}),
-    ),
-    "glaive": Dialect(
-        glaive,
-        find_glaive_parts,
-        "a system text and a chat text with function calls (Glaive)",
-        rank=220,
-        parts=frozenset({"chat", "preamble"}),
-    ),
-    "hermes": Dialect(
-        hermes,
-        find_hermes_parts,
-        "tool calls in `<tool_call>` tags (Hermes)",
-        rank=262,
-        parts=frozenset({"messages", "question"}),
-        covers=frozenset({"messages", "sharegpt", "traces"}),
-        is_sure=has_hermes_tools,
-    ),
-}
+    "bfcl": Dialect(bfcl, find_bfcl_parts, "questions with callable functions (BFCL)", rank=200,
+                    parts=frozenset({"prompt", "specs"}), type="prompt-only"),
+    "xlam": Dialect(xlam, find_xlam_parts, "a query, tools and tool calls (xLAM)", rank=210,
+                    parts=frozenset({"prompt", "specs", "answers"})),
+    "glaive": Dialect(glaive, find_glaive_parts, "a system text and a chat text with function calls (Glaive)", rank=220,
+                      parts=frozenset({"chat", "preamble"})),
+    "hermes": Dialect(hermes, find_hermes_parts, "tool calls in `<tool_call>` tags (Hermes)", rank=262,
+                      parts=frozenset({"messages", "question"}), covers=frozenset({"messages", "sharegpt", "traces"}),
+                      is_sure=has_hermes_tools),
+}  # fmt: skip

@@ -314,18 +314,11 @@ def find_gemini_cli_parts(record: SourceRow, columns: Columns) -> dict[str, str]
 
 
 DIALECTS = {
-    "atif": Dialect(
-        atif,
-        _finder(lambda step: {"step_id", "source", "message"} <= step.keys(), "agent.tool_definitions"),
-        "steps of the Agent Trajectory Interchange Format",
-        rank=202,
-    ),
-    "agent-data": Dialect(
-        agent_data,
-        _finder(lambda step: isinstance(step.get("class_"), str)),
-        "actions and observations of the Agent Data Protocol",
-        rank=204,
-    ),
+    "atif": Dialect(atif,
+                    _finder(lambda step: {"step_id", "source", "message"} <= step.keys(), "agent.tool_definitions"),
+                    "steps of the Agent Trajectory Interchange Format", rank=202),
+    "agent-data": Dialect(agent_data, _finder(lambda step: isinstance(step.get("class_"), str)),
+                          "actions and observations of the Agent Data Protocol", rank=204),
     "openhands": Dialect(openhands, _finder(_is_openhands), "events of OpenHands", rank=206),
     "gemini-cli": Dialect(gemini_cli, find_gemini_cli_parts, "sessions of Gemini CLI", rank=208),
-}
+}  # fmt: skip

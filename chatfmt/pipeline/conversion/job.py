@@ -27,7 +27,8 @@ from .packing import Packing
 class Job(Struct, frozen=True, eq=False):
     """Everything that turns rows of a source into rows of output, except the rows.
 
-    `schema` is set if every shard must have the same columns (Parquet).
+    It has the keys of the recipe that tasks need, so that workers do not import recipes. `schema` is set if every shard
+    must have the same columns (Parquet).
     """
 
     key: str

@@ -14,7 +14,7 @@ import pytest
 
 from chatfmt.cli.commands.preview import marked
 
-from ...conftest import run_cli
+from ...conftest import EVERYDAY, run_cli, said
 
 TALK = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
 CALL = {**TALK, "tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]}
@@ -261,3 +261,44 @@ def test_json_gives_the_column_of_each_part(tmp_path: Path) -> None:
     source.write_text('{"question": "q", "answer": "a"}\n')
     found = json.loads(run_cli("inspect", source, "--json").stdout)["detection"]
     assert found["columns"] == {"prompt": "question", "completion": "answer"}
+
+
+BAD = (
+    '{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]}\n'
+    '{"messages": [{"role": "user", "content": "hi"}, {"role": "user", "content": ""}]}\n'
+    '{"messages": [{"role": "robot", "content": "x"}]}\n'
+)
+
+
+def test_check_lists_every_problem_with_its_row(tmp_path):
+    (tmp_path / "in.jsonl").write_text(BAD)
+    run = run_cli("check", "in.jsonl", "--json", cwd=tmp_path)
+    report = json.loads(run.stdout)
+    assert (run.returncode, report["rows"]) == (1, 3)
+    assert [(p["code"], p["kind"], p["row"], p["message"]) for p in report["problems"]] == [
+        ("msg.empty", "warning", 1, 1), ("msg.order", "warning", 1, 1), ("msg.ends_user", "warning", 1, 1),
+        ("msg.role", "error", 2, 0),
+    ]  # fmt: skip
+    table = run_cli("check", "in.jsonl", cwd=tmp_path)
+    assert "in in.jsonl:" in table.stdout.decode() and "row 2 message 0" in table.stdout.decode()
+    assert table.returncode == 1
+    clean = run_cli("check", EVERYDAY)
+    assert (clean.returncode, clean.stdout) == (
+        0,
+        b"12 rows, no problems\nleft behind: topic (text); --keep all carries it\n",
+    )
+
+
+def test_inspect_as_json():
+    report = json.loads(run_cli("inspect", EVERYDAY, "--json").stdout)
+    assert report["detection"]["dialect"] == "messages" and report["detection"]["used"] == ["messages"]
+    assert report["roles"] == {"user": 16, "assistant": 16, "system": 4}
+    assert report["turns"] == {"smallest": 2, "median": 3, "largest": 6}
+    assert report["command"].endswith("-t chatml -o everyday-chatml/")
+
+
+def test_inspect_suggests_what_to_map(tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"a": "x", "b": "y"}\n' * 3)
+    run = run_cli("inspect", "in.jsonl", cwd=tmp_path)
+    assert run.returncode == 2 and "`a`" in said(run)[0] and "--map" in said(run)[1]
+    assert " a " in run.stdout.decode()

@@ -47,3 +47,68 @@ def test_every_command_says_why_a_template_does_not_compile(tmp_path: Path) -> N
         assert (done.returncode, done.stdout, done.stderr) == (6, b"", error), command
     shown = run_cli("templates", "show", "t.jinja", cwd=tmp_path)  # to mend it
     assert (shown.returncode, shown.stdout) == (0, b"{{ messages }}\n{{ messages[0].content } }\n")
+
+
+def test_templates_train_writes_a_template_with_generation_tags(tmp_path):
+    text = (
+        "{% for m in messages %}{{ '<|' + m.role + '|>' + m.content + '<|end|>' }}{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
+    (tmp_path / "t.jinja").write_text(text)
+    done = run_cli("templates", "train", tmp_path / "t.jinja")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (
+        done.stdout.decode()
+        == """\
+{%- for m in messages %}
+    {{- '<|' }}
+    {{- m.role }}
+    {{- '|>' }}
+    {%- if m is mapping and m.role == 'assistant' %}
+        {%- generation %}
+            {{- m.content }}
+            {{- '<|end|>' }}
+        {%- endgeneration %}
+    {%- else %}
+        {{- m.content }}
+        {{- '<|end|>' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|assistant|>' }}
+{%- endif %}
+"""
+    )
+    (tmp_path / "t.jinja").write_text("{% set all %}" + text + "{% endset %}{{ all }}")
+    done = run_cli("templates", "train", tmp_path / "t.jinja")
+    assert (done.returncode, done.stdout) == (6, b"")
+    assert done.stderr.decode() == (
+        f"error: the template `{tmp_path / 't.jinja'}` gets no `{{% generation %}}` tags: "
+        "only a part of what `{{ all }}` prints is trained\n"
+        "hint: `chatfmt convert --mask` finds the spans row by row\n"
+    )
+    assert run_cli("templates", "train", "chatml").stdout == run_cli("templates", "show", "chatml").stdout
+
+
+def test_templates_train_needs_no_value_of_eos(tmp_path):
+    (tmp_path / "t.jinja").write_text(
+        "{{ bos_token }}{% for m in messages %}{% if m.role == 'assistant' %}{{ m.content + eos_token }}"
+        "{% elif m.role == 'system' %}{{ raise_exception('no system') }}{% else %}[INST]{{ m.content }}[/INST]"
+        "{{ m.weather }}{% endif %}{% endfor %}"
+    )
+    done = run_cli("templates", "train", tmp_path / "t.jinja")
+    assert done.returncode == 0
+    assert "{%- generation %}\n            {{- m.content }}\n            {{- eos_token }}" in done.stdout.decode()
+    assert done.stderr.decode() == "note: no test conversation prints these, so they got no tags: {{- m.weather }}\n"
+
+
+def test_templates_train_names_a_missing_stop_token(tmp_path):
+    text = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}"
+    for name in ("glm-4", tmp_path / "t.jinja"):
+        (tmp_path / "t.jinja").write_text(text)
+        done = run_cli("templates", "train", name)
+        assert (done.returncode, "{%- generation %}" in done.stdout.decode()) == (0, True)
+        assert done.stderr.decode() == (
+            f"note: the template `{name}` prints no stop token after the last answer, so a model trained on its "
+            "answers never ends one: `chatfmt convert --mask --end eos` appends EOS\n"
+        )
