@@ -51,6 +51,12 @@ def test_the_first_rows_that_match(ending, tmp_path):
         assert numbers(tmp_path / "out.jsonl") == KEPT[skip:][:limit], (skip, limit)
 
 
+def test_a_column_that_only_row_can_name(tmp_path):
+    pq.write_table(pa.table({"prompt": ["a", "b"], "completion": ["c", "d"], "the n": [1, 2]}), tmp_path / "in.parquet")
+    run = run_here("convert", tmp_path / "in.parquet", "--where", "row['the n'] > 1", "--limit", "1", "-q")
+    assert [json.loads(line)["prompt"][0]["content"] for line in run.stdout.splitlines()] == ["b"]
+
+
 def test_shards_and_workers_do_not_change_them(tmp_path):
     recipe = chatfmt.Recipe(source=write(tmp_path, "jsonl"), where=WHERE, skip=2, limit=6, keep="n", rows_per_shard=3)
     for executor, workers in (("serial", None), ("processes", 2)):
@@ -104,7 +110,7 @@ def test_a_row_counts_if_one_of_its_exploded_rows_is_kept(tmp_path):
         "convert", "in.jsonl", "--explode", "qa", "--where", "good", "--map", "user=q", "--map", "assistant=a",
         "--skip", "1", "--limit", "2", "-q", "--drop", "good", cwd=tmp_path,
     )  # fmt: skip
-    assert [json.loads(line)["messages"][0]["content"] for line in run.stdout.splitlines()] == ["q3", "q6"], run.stderr
+    assert [json.loads(line)["prompt"][0]["content"] for line in run.stdout.splitlines()] == ["q3", "q6"], run.stderr
 
 
 def test_what_looks_at_rows_shows_those_that_match(tmp_path):
