@@ -415,7 +415,7 @@ def load(source: str) -> Layer:
     path = path_of(source)
     if not path.is_file():
         raise UnknownName.of("recipe", source, names())
-    return Layer(f"recipe {path.stem}", load_file(path))
+    return Layer(f"recipe {source}", load_file(path))
 
 
 def load_file(path: Path) -> dict[str, Any]:

@@ -6,7 +6,6 @@ Rendered text contains its special tokens, so none are added. Nothing is truncat
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from msgspec import Struct
 from numpy.typing import ArrayLike
 
 from .errors import CheckError, InputError, Location, MissingExtra
+from .hub_models import MODEL_ID, download
 from .schema import Turns
 from .token_spans import Int32Array, MaskArray, Spans, TokenBytes
 from .turn_columns import IntArray, offsets_of, to_lists
@@ -199,21 +199,10 @@ def _find(reference: str) -> Path:
     if path.exists() and not path.is_dir():
         check_whole(path)
         return path
-    if path.suffix or reference.count("/") != 1 or reference.startswith((".", os.sep)):
-        hint = "--tokenizer needs a tokenizer.json, a folder with one, or a Hub model id"
-        raise InputError(f"no tokenizer at `{reference}`", hint=hint, code="file.missing")
-    return _download(reference)
-
-
-def _download(model: str) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        return Path(hf_hub_download(model, "tokenizer.json"))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"`{model}` has no readable tokenizer.json: {reason}", code="file.missing") from error
+    if MODEL_ID.fullmatch(reference) and not reference.startswith(".") and path.suffix != ".json":
+        return download(reference, "tokenizer.json")
+    hint = "--tokenizer needs a tokenizer.json, a folder with one, or the id of a Hub model, OWNER/NAME"
+    raise InputError(f"no tokenizer at `{reference}`", hint=hint, code="file.missing")
 
 
 def token_mask(encoding: Encoding, spans: Iterable[Sequence[int]]) -> list[int]:

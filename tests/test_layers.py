@@ -15,7 +15,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "chatfmt"
 LAYERS = [
     {"errors", "lazy", "plain_yaml", "python_command"},
-    {"arrow_values", "schema", "scratch_folder", "stores", "validation", "whole_files"},
+    {"arrow_values", "hub_models", "schema", "scratch_folder", "stores", "validation", "whole_files"},
     {"escaped_texts", "json_columns", "trainers"},
     {"turn_columns", "features", "recipe", "manifest"},
     {"rendering", "field_path", "token_spans"},

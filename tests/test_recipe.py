@@ -147,7 +147,10 @@ def test_a_recipe_holds_run_keys_and_flags_override_them(tmp_path):
     code, out, said = run_recipe(tmp_path, text + "\ndry_run: true\njson: true", "convert", "r.yaml", "-o", "x.jsonl")
     plan = json.loads(out)
     assert (code, said, plan["recipe"]["out"], plan["recipe"]["workers"]) == (0, [], "x.jsonl", 1)
-    assert (plan["origins"]["out"], plan["origins"]["workers"], plan["origins"]["json"]) == ("flag", *["recipe r"] * 2)
+    assert (plan["origins"]["out"], plan["origins"]["workers"], plan["origins"]["json"]) == (
+        "flag",
+        *["recipe r.yaml"] * 2,
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["made.jsonl", "r.yaml"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from chatfmt.errors import InputError, MissingExtra, OutputError
 from chatfmt.render.masks.masker import Masker
 from chatfmt.render.single import Chat
 from chatfmt.tokens import load, mask_as_transformers, over_length, split_turns, token_mask
+from tests.conftest import run_cli
 from tests.render.templates import CHATML, CONVERSATIONS, TOKENS, known_templates, say, template_renderer
+from tests.stand_in_hub import StandInHub
 
 tokenizers = pytest.importorskip("tokenizers")
 CORPUS = [
@@ -142,7 +145,37 @@ def test_what_is_no_tokenizer_says_so(tmp_path: Path) -> None:
         load(str(tmp_path))
     with pytest.raises(InputError) as caught:
         load(str(tmp_path / "none.json"))
-    assert caught.value.hint == "--tokenizer needs a tokenizer.json, a folder with one, or a Hub model id"
+    assert (
+        caught.value.hint
+        == "--tokenizer needs a tokenizer.json, a folder with one, or the id of a Hub model, OWNER/NAME"
+    )
+
+
+def test_the_tokenizer_of_a_model_on_the_hub(byte_level: Path, tmp_path: Path) -> None:
+    """An id may have a dot, as in `Qwen/Qwen3-0.6B`; errors are those of a template of the Hub."""
+    turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]
+    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    local = run_cli("stats", "in.jsonl", "-t", "chatml", "--tokenizer", byte_level, "--json", cwd=tmp_path)
+    with StandInHub() as hub:
+        hub.commit("models/acme/Chat-0.6B", {"tokenizer.json": byte_level.read_bytes()})
+        hub.commit("models/acme/slow", {"tokenizer.model": b"x"})
+        env = hub.env(tmp_path / "home")
+
+        def stats(model: str, **more: str) -> Any:
+            command = ("stats", "in.jsonl", "-t", "chatml", "--tokenizer", model, "--json")
+            return run_cli(*command, cwd=tmp_path, env={**env, **more})
+
+        assert stats("acme/Chat-0.6B").stdout == local.stdout != b""
+        assert stats("acme/Chat-0.6B", HF_HUB_OFFLINE="1").stdout == local.stdout
+        assert [stats(model).stderr.decode().splitlines()[0] for model in ("acme/slow", "acme/none")] == [
+            "error: the model `acme/slow` has no `tokenizer.json`",
+            "error: the Hub has no model `acme/none`, or it is private",
+        ]
+        offline = stats("acme/none", HF_HUB_OFFLINE="1").stderr.decode().splitlines()
+    assert offline == [
+        "error: `tokenizer.json` of the model `acme/none` is not in the local cache",
+        "hint: unset HF_HUB_OFFLINE to download it",
+    ]
 
 
 def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, byte_level: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from itertools import starmap
 from typing import TYPE_CHECKING, Any
@@ -95,8 +95,8 @@ def print_table(
         screen.print(f"engine: {engine.engine} ({engine.reason})")
     if tokens := special_tokens(plan):
         screen.print(terminal.visible(f"special tokens: {', '.join(starmap(token_line, tokens.items()))}"))
-    for flag in template_needs(plan):
-        screen.print(terminal.visible(f"with this template, data other than plain text may need {or_fit(flag)}"))
+    for line in needs_lines(plan):
+        screen.print(terminal.visible(line), soft_wrap=True)
 
 
 def in_words(estimated: Estimate) -> str:
@@ -147,6 +147,14 @@ def token_line(name: str, token: Mapping[str, str | None]) -> str:
     return f"{name} {json.dumps(token['value'], ensure_ascii=False)} from {token['from']}"
 
 
-def or_fit(flag: str) -> str:
-    """Return the flag, and `--fit` where that does the same."""
-    return f"{flag} (or --fit)" if flag.startswith("--transform") else flag
+def needs_lines(plan: Plan) -> Iterator[str]:
+    """Yield a line on the flags of `template_needs`, if there are any; `--fit` does all the transforms."""
+    flags = template_needs(plan)
+    fitted = [flag.removeprefix(_TRANSFORM) for flag in flags if flag.startswith(_TRANSFORM)]
+    needed = [f"--fit ({', '.join(fitted)})"] if fitted else []
+    needed += [flag for flag in flags if not flag.startswith(_TRANSFORM)]
+    if needed:
+        yield f"with this template, data other than plain text may need {' and '.join(needed)}"
+
+
+_TRANSFORM = "--transform "

@@ -143,7 +143,7 @@ TEMPLATE = _group(
         "end": (str, "keep|strip|eos|cut", "Line break after the last stop token; eos adds one, cut leaves it out."),
         "engine": (str, "auto|trace|jinja", "Render engine; both produce the same text."),
         "template_isolation": (str, "auto|required|off", "Whether to run untrusted templates in a sandbox process."),
-        "fit": (bool, None, "Adapt conversations to the template, counting each change.", "--fit/--no-fit"),
+        "fit": (bool, None, "Adapt conversations to the template; NAME=VALUE adds a transform.", "--fit/--no-fit"),
         "allow_loss": (list[str], "WHAT", "Role or field whose text the template may omit. Repeatable."),
         "control_tokens": (str, "keep|drop|escape|reject", "How to handle special tokens in message content."),
     },

@@ -66,9 +66,12 @@ def grpo(output: Output) -> str:
         f'    """Rate each completion: {words}. Replace it by your own."""',
         f"    return [float({how}) for i, completion in enumerate(completions)]",
     ])  # fmt: skip
+    if answer == "answer":
+        function = f"{WORKING}{function}"
     return script(output, "GRPO", {}, "reward_funcs=reward,", before=f"\n{function}\n\n\n")
 
 
+WORKING = "# An answer with its working, as in gsm8k, needs `--final-answer column` in the conversion.\n"
 ANSWERS = ("ground_truth", "final_answer", "answer", "solution", "label", "target")
 """Columns that a reward may compare a completion with, the most telling first."""
 

@@ -12,7 +12,8 @@ def test_dry_run_shows_the_recipe_with_the_origin_of_each_value(tmp_path):
     run = run_process("convert", tmp_path / "r.yaml", "-t", "qwen3", "-o", tmp_path / "out", "--dry-run", "--json")
     plan = json.loads(run.stdout)
     assert (plan["recipe"]["template"], plan["recipe"]["rows_per_shard"]) == ("qwen3", 5)
-    said = {"source": "recipe r", "template": "flag", "rows_per_shard": "recipe r"}
+    recipe = f"recipe {tmp_path / 'r.yaml'}"
+    said = {"source": recipe, "template": "flag", "rows_per_shard": recipe}
     assert plan["origins"] == {**said, "out": "flag", "dry_run": "flag", "json": "flag"}
     assert (plan["dialects"], plan["view"], plan["rows"]) == (["messages"], "text", 12)
     assert plan["shards"] == [f"data/train-{index:05d}-of-00003.parquet" for index in range(3)]

@@ -42,7 +42,7 @@ def test_flags_win_over_the_environment_over_the_recipe_over_the_configuration_f
     assert [values[key] for key in ("limit", "skip", "seed", "workers", "keep")] == [4, 3, 2, 1, ["topic"]]
     assert (values["for"], values["var"]) == ("trl-sft", {"a": 1, "b": "x y"})
     keys = ("limit", "skip", "seed", "workers", "for")
-    assert [origins[key] for key in keys] == ["flag", "CHATFMT_SKIP", "recipe recipe", str(config), "CHATFMT_FOR"]
+    assert [origins[key] for key in keys] == ["flag", "CHATFMT_SKIP", f"recipe {recipe}", str(config), "CHATFMT_FOR"]
 
 
 def test_weights_of_sources(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -86,8 +86,10 @@ def test_fit_reports_only_changes_that_it_makes(tmp_path):
     write(tmp_path / "in.jsonl", [ASKED, {"role": "assistant", "content": "This."}])
     run = run_cli("convert", "in.jsonl", "-t", "gemma", "-o", "out", "--dry-run", cwd=tmp_path)
     told = [line for line in run.stdout.decode().splitlines() if line.startswith("with this template, data other")]
-    assert told[0] == "with this template, data other than plain text may need --transform developer=system (or --fit)"
-    assert told[-1] == "with this template, data other than plain text may need --bos strip"
+    assert told == [
+        "with this template, data other than plain text may need --fit (developer=system, parts=flatten, "
+        "reasoning=inline, system_turns=fold, merge='\"\\n\\n\"') and --bos strip"
+    ]
 
 
 def test_rejects_of_a_file_are_beside_it_and_those_of_a_folder_inside(tmp_path):

@@ -212,6 +212,7 @@ def script(name: str, *config: str, head: str = "", before: str = "", more: str 
 
 
 REWARD = """
+# An answer with its working, as in gsm8k, needs `--final-answer column` in the conversion.
 def text(completion):
     return completion if isinstance(completion, str) else completion[-1]["content"]
 

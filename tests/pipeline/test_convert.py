@@ -176,6 +176,8 @@ def test_skip_and_limit_are_of_each_source_and_split(tmp_path):
     for file in sorted((tmp_path / "out/data").iterdir()):
         found.setdefault(file.name.split("-")[0], []).extend(row["text"] for row in read(file))
     assert found == {"test": TEXTS[23:25], "train": TEXTS[3:5] + TEXTS[43:45]}
+    chatfmt.convert(replace(recipe, source=folder, split="train + test"), out=tmp_path / "joined.jsonl")
+    assert [row["text"] for row in read(tmp_path / "joined.jsonl")] == TEXTS[3:5] + TEXTS[23:25]
 
 
 def test_where_keeps_rows_and_counts_the_others(tmp_path):

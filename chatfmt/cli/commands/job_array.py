@@ -11,7 +11,7 @@ import typer
 from ...errors import UsageError
 from ...recipe import Run
 from .. import options, terminal
-from ..dry_run import or_fit, template_needs
+from ..dry_run import needs_lines
 from ..options import Sources
 from ..requests import to_recipe
 from ..schedulers import to_part
@@ -44,7 +44,7 @@ def plan(source: Sources, **given: Any) -> None:
         made = pipeline.plan(recipe, target, scratch, run)
         notes = [
             *made.notes,
-            *(f"data that is not plain text may need {or_fit(flag)}" for flag in template_needs(made)),
+            *needs_lines(made),
             *([f"to write the rejects: chatfmt commit {target} --rejects {run.rejects}"] if run.rejects else ()),
         ]
         for note in notes:

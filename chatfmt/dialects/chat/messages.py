@@ -397,7 +397,8 @@ def find_conversational_parts(record: SourceRow, columns: Columns) -> dict[str, 
     """Return the parts of a row with a prompt of turns, and an answer of turns or none."""
     prompt, completion = _prompt_and_answer(record, columns)
     keys = find_turn_keys(turns_at(record, prompt), columns)
-    if keys is None or any(name in record for name in ("chosen", "rejected")):
+    is_pair = not columns.path("completion") and any(name in record for name in ("chosen", "rejected"))
+    if keys is None or is_pair:
         return None
     found = {"prompt": prompt, **keys, **find_side_parts(record, columns)}
     if value_at(record, completion) is None:

@@ -294,11 +294,12 @@ def split_to_read(recipe: Recipe, spec: SourceSpec, source: Source) -> str | Non
     split, rows = spec.split or recipe.split, row_slice(recipe)
     if not rows:
         return split
-    names = list(source.splits) if split == "all" else [split or default_split(list(source.splits))]
-    if any("[" in name or "+" in name for name in names):
+    if split and "[" in split:
         raise UsageError(
             "`--limit` and `--skip` cannot be combined with a split that is a slice", hint="write it in the slice"
         )
+    available = list(source.splits)
+    names = available if split == "all" else [each.strip() for each in (split or default_split(available)).split("+")]
     if recipe.condition and not recipe.groups_rows and recipe.limit != 0:
         return "+".join(name + matching_rows(recipe, source, name, nulls=has_nulls(source)) for name in names)
     return "+".join(f"{name}{rows}" for name in names)

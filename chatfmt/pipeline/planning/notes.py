@@ -32,18 +32,22 @@ if TYPE_CHECKING:
     from ...render.template.chat_template import ChatTemplate
     from ..conversion.job import Job
     from .source_plan import SourcePlan
+    from .target import Target
 
 SHOWN = 70
 """Maximum length of the template text that a note quotes."""
 SHOWN_TOKENS = 2
 
 
-def split_notes(source: SourcePlan, recipe: Recipe) -> Iterator[str]:
-    """Yield a note on the splits that are not read because none was named."""
+def split_notes(source: SourcePlan, recipe: Recipe, target: Target) -> Iterator[str]:
+    """Yield a note on the splits that are not read because none was named, or that one file holds together."""
     read = dict.fromkeys(split.split for split in source.inputs)
     left = [f"`{name}`" for name in source.source.splits if name not in read]
     if left and recipe.split is None and all(spec.split is None for spec in recipe.source):
         yield f"only the split {', '.join(f'`{name}`' for name in read)} is read, not {', '.join(left)}: see --split"
+    if len(read) > 1 and recipe.split == "all" and not target.holds_shards:
+        together = ", ".join(f"`{name}`" for name in read)
+        yield f"the splits {together} follow one another in one file: a folder, as in -o DIR/, keeps them apart"
 
 
 def truth_notes(rows: pa.RecordBatch | None, job: Job, detection: Detection, recipe: Recipe) -> Iterator[str]:

@@ -139,7 +139,7 @@ def plan(recipe: Recipe, target: Target, scratch: Scratch, run: Run) -> Plan:
     jobs = [(source.job, source.detection) for source in sources]
     fingerprint = run_fingerprint(recipe, jobs, template, files, target)
     names = tuple(shard_names(sources, recipe.shard_name, target.ending))
-    notes = tuple(dict.fromkeys(plan_notes(recipe, sources, template)))
+    notes = tuple(dict.fromkeys(plan_notes(recipe, target, sources, template)))
     planned = Plan(recipe, target, sources, template, fingerprint, files, notes, names)
     if target.format != "parquet":
         return planned
@@ -183,11 +183,13 @@ def shard_names(sources: Sequence[SourcePlan], pattern: str, ending: str) -> lis
     return [name for split, count in counts.items() for name in writers.shard_names(pattern, split, count, ending)]
 
 
-def plan_notes(recipe: Recipe, sources: Sequence[SourcePlan], template: ChatTemplate | None) -> Iterator[str]:
+def plan_notes(
+    recipe: Recipe, target: Target, sources: Sequence[SourcePlan], template: ChatTemplate | None
+) -> Iterator[str]:
     """Yield notes for the user, to print before the first row is written."""
     for source in sources:
         yield from source.source.notes
-        yield from split_notes(source, recipe)
+        yield from split_notes(source, recipe, target)
         yield from job_notes(source.job, source.detection, recipe)
         yield from parts_notes(source.first_rows, source.job)
         yield from truth_notes(source.first_rows, source.job, source.detection, recipe)

@@ -16,6 +16,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from ...errors import ChatfmtError, InputError, TemplateError, UnknownName, UsageError
+from ...hub_models import MODEL_ID
 from ...lazy import on_call
 from ..jinja.environment import compile_template
 from ..jinja.errors import render_error, syntax_error
@@ -159,7 +160,7 @@ def special_tokens_of(reference: str) -> dict[str, str]:
     path = Path(reference).expanduser()
     if path.is_dir():
         return model_files.tokens(model_files.folder(path))
-    if hub.MODEL_ID.fullmatch(reference) and not reference.startswith(".") and not path.exists():
+    if MODEL_ID.fullmatch(reference) and not reference.startswith(".") and not path.exists():
         return model_files.tokens(hub.repository(reference, None))
     raise InputError(f"there is no model folder `{reference}`", hint="check the path; a Hub model id is OWNER/NAME")
 
@@ -189,7 +190,7 @@ def _find(reference: str, revision: str | None) -> ChatTemplate:
         return _of_file(path)
     if named:
         raise _unknown(reference)
-    if hub.MODEL_ID.fullmatch(reference) and not reference.startswith(".") and path.suffix != ".jinja":
+    if MODEL_ID.fullmatch(reference) and not reference.startswith(".") and path.suffix != ".jinja":
         return _of_model(hub.repository(reference, revision), "hub")
     raise InputError(f"there is no template file or model folder `{reference}`", hint="check the path")
 

@@ -206,6 +206,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "no dialect fits: the columns are `x`, `y`",
         "map a column of turns with --map messages=COLUMN, or texts with --map user=COLUMN --map assistant=COLUMN",
     ),
+    "turns of a prompt, and chosen ones without rejected ones": (
+        {"prompt": [{"role": "user", "content": "q"}], "chosen": [{"role": "assistant", "content": "a"}]},
+        "no dialect fits: the columns are `prompt`, `chosen`",
+        "the turns could be in `prompt` and `chosen`: --map prompt=prompt --map completion=chosen",
+    ),
     "names with blanks": (
         {"My Question": "q", "The Reply": "r"},
         "no dialect fits: the columns are `My Question`, `The Reply`",

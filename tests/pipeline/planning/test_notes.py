@@ -101,6 +101,11 @@ def test_splits_that_are_not_read_are_noted(tmp_path):
     for flags, expected in (((), note), (("--split", "train"), b""), (("--split", "all"), b"")):
         run = run_cli("convert", "in", *flags, "-o", f"out-{len(flags)}{flags[-1:]}", cwd=tmp_path)
         assert (run.returncode, run.stderr.partition(b"wrote")[0]) == (0, expected)
+    note = (
+        b"note: the splits `train`, `test` follow one another in one file: a folder, as in -o DIR/, keeps them apart\n"
+    )
+    run = run_cli("convert", "in", "--split", "all", cwd=tmp_path)
+    assert (run.returncode, run.stderr.partition(b"wrote")[0]) == (0, note)
 
 
 @pytest.mark.parametrize("flags", [("--for", "trl-grpo"), ("--to", "rlvr-text")])
