@@ -43,7 +43,7 @@ class Limits(Struct, frozen=True):
     ignored_weights: IgnoredWeights = "none"
     """Which weights the trainer of the rows does not read, for `msg.ignored_weight`."""
     is_file: Callable[[str], bool] | None = None
-    """Returns whether there is a file of that path, for `media.file`; None where nobody can know."""
+    """Returns whether there is a file of that path, for `media.file`; None where that is not known."""
     max_chars: int | None = None
     """Maximum characters of content in a conversation, for `row.too_long`."""
 

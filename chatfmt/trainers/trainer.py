@@ -36,7 +36,7 @@ class Output(Struct, frozen=True, kw_only=True):
     weighted: frozenset[IgnoredWeights] = frozenset()
     """The kinds of weights that an answer in `messages` has: those that a trainer may ignore, and train in full."""
     longest: int | None = None
-    """The bytes of text in the longest row; None if nobody has looked."""
+    """The bytes of text in the longest row; None if it is not known."""
 
     @property
     def max_length(self) -> int:
@@ -107,7 +107,7 @@ UNRENDERED = (
 
 
 SOME_LENGTH = 32768
-"""A number of tokens that few rows have, where nobody has looked."""
+"""A number of tokens that few rows have, for outputs whose longest row is not known."""
 TEMPLATE = 512
 """Tokens that a template may add to the text of a row."""
 

@@ -36,19 +36,9 @@ TRAINING_TEMPLATE = """\
 """
 
 
-def dpo(output: Output) -> str:
-    """Return a script for DPOTrainer."""
-    return script(output, "DPO", {})
-
-
 def kto(output: Output) -> str:
     """Return a script for KTOTrainer, whose rows stay in order: it compares each with the one before it."""
     return script(output, "KTO", {"train_sampling_strategy": quoted("sequential")})
-
-
-def reward(output: Output) -> str:
-    """Return a script for RewardTrainer."""
-    return script(output, "Reward", {})
 
 
 def grpo(output: Output) -> str:
@@ -158,12 +148,13 @@ TRAINERS = {
         mask="--to tokens --tokenizer MODEL", loader=sft,
     ),
     "trl-dpo": _entry("preference optimization with TRL", "dpo", {"preference": "preference"},
-                      also=("preference-conversations",), media=("images",), loader=dpo),
+                      also=("preference-conversations",), media=("images",),
+                      loader=lambda output: script(output, "DPO", {})),
     "trl-kto": _entry("optimization by good and bad answers with TRL", "kto",
                       {"preference": "unpaired-preference", "unpaired-preference": "unpaired-preference"},
                       also=("preference",), media=("images",), loader=kto),
     "trl-reward": _entry("a reward model with TRL", "reward", {"preference": "preference"},
-                         also=("preference-conversations",), loader=reward),
+                         also=("preference-conversations",), loader=lambda output: script(output, "Reward", {})),
     "trl-grpo": _entry("reinforcement learning with TRL", "grpo",
                        dict.fromkeys(("prompt-only", "prompt-completion", "language-modeling"), "prompt"),
                        settings={"keep": ["all"]}, media=("images",), loader=grpo),

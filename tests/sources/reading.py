@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from chatfmt.errors import RowError
 from chatfmt.json_columns import decode_objects
@@ -52,3 +54,15 @@ def bad_rows(path: str, options: ParseOptions = DEFAULTS) -> tuple[list[dict[str
 
     good = [row for piece in pieces(path, options=options) for row in rows_of(read(piece, on_bad=tell))]
     return good, bad
+
+
+def as_parquet(table: pa.Table, **options: Any) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink, **options)
+    return sink.getvalue()
+
+
+def sizes(path: str) -> list[int]:
+    """The rows of each batch of a file that is one piece."""
+    ((piece,),) = plan_splits(resolve(path))
+    return [len(batch) for batch in read(piece)]

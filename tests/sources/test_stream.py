@@ -8,23 +8,15 @@ import os
 import subprocess
 import sys
 import zlib
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import zstandard
 
 from chatfmt.errors import InputError, RowError
 from chatfmt.sources import read_stream
 
-from .reading import numbers_of, rows_of
-
-
-def as_parquet(table: pa.Table, **options: Any) -> bytes:
-    sink = io.BytesIO()
-    pq.write_table(table, sink, **options)
-    return sink.getvalue()
+from .reading import as_parquet, numbers_of, rows_of
 
 
 def test_every_format_through_stdin() -> None:

@@ -230,8 +230,8 @@ def _add_item(out: list[Turn], item: Any, columns: Columns) -> None:
         output = item.get("output")
         content = join_blocks(output) if isinstance(output, list) else output
         out.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": content})
-    elif "type" not in item and isinstance(told := value_at(item, "base_instructions.text"), str):
-        turn = {"role": "system", "content": told}
+    elif "type" not in item and isinstance(text := value_at(item, "base_instructions.text"), str):
+        turn = {"role": "system", "content": text}
         out += [turn] if turn not in out else []  # a session that is resumed repeats them
     elif kind == "reasoning":
         out.append({"role": "assistant", "reasoning_content": _summary(item)})

@@ -319,8 +319,8 @@ def find_sides_of_turns(record: SourceRow, turns: Sequence[Mapping[str, Any]], c
     """
     found = find_answer_sides(record, columns)
     if "reasoning" in found and columns.path("reasoning") is None:
-        told = any(turn.get(key) is not None for turn in turns for key in REASONING_FIELDS)
-        if told or _is_in(text_of(value_at(record, found["reasoning"])) or "", _texts(turns)):
+        given = any(turn.get(key) is not None for turn in turns for key in REASONING_FIELDS)
+        if given or _is_in(text_of(value_at(record, found["reasoning"])) or "", _texts(turns)):
             del found["reasoning"]
     beside = [] if "system" in found else text_columns(record, BESIDE_TURNS)
     if beside and columns.path("system") is None and not is_blank(record[beside[0]]):

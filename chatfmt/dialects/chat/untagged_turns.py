@@ -52,9 +52,9 @@ def pair_turns(record: SourceRow, columns: Columns) -> dict[str, Any]:
             raise DialectError(
                 "the turn is not a question and an answer", at=Location(message=message), code="msg.type"
             )
-        told = next((pair[name] for name in columns_named(pair, SYSTEM) if name not in keys), None)
-        turns += _turn("system", told, message) if told != system else []
-        system = told or system
+        named = next((pair[name] for name in columns_named(pair, SYSTEM) if name not in keys), None)
+        turns += _turn("system", named, message) if named != system else []
+        system = named or system
         turns += _turn("user", pair.get(keys[0]), message)
         turns += [{**turn, **_with_answer(pair, keys)} for turn in _turn("assistant", pair.get(keys[1]), message)]
     return {"messages": turns}

@@ -34,7 +34,7 @@ def _named(part: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without_orders(part: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a part without what it tells the server of a model to do with it, and not the model: to cache it."""
+    """Return a part without its instructions to the server of a model, such as to cache it."""
     return {key: value for key, value in part.items() if key != "cache_control"} if "cache_control" in part else part
 
 

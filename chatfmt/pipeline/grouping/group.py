@@ -92,8 +92,8 @@ def check_columns(recipe: Recipe, sample: Sequence[pa.RecordBatch]) -> tuple[str
         if column not in (None, FILE, FOLDER) and top_level(column, names) not in names:
             error = UnknownName.of("column", top_level(column, names), names)
             if column in keys and not error.hint.startswith("did you mean"):
-                told = f"no sampled row has the column `{column}`, which says to which conversation a row belongs"
-                raise UnknownName(told, hint=f"{error.hint}; or --group-by {FILE} makes one conversation of each file")
+                text = f"no sampled row has the column `{column}`, which says to which conversation a row belongs"
+                raise UnknownName(text, hint=f"{error.hint}; or --group-by {FILE} makes one conversation of each file")
             raise error
     mapping.check_columns(mapping.plan({}, explode=recipe.explode, where=recipe.condition), names)
     return keys

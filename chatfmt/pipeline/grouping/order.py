@@ -1,4 +1,4 @@
-"""The order of `--order-by`: of numbers, times and text of one width, never of texts that sort as nobody counts."""
+"""The order of `--order-by`: of numbers, times and text of one width; other text would not sort as it is counted."""
 
 from __future__ import annotations
 

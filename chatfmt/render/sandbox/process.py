@@ -148,7 +148,7 @@ def _keep(process: SandboxProcess) -> None:
 
 @atexit.register
 def close_idle() -> None:
-    """End the processes that nobody uses."""
+    """End the idle processes."""
     while _idle:
         _idle.popitem()[1].close()
 

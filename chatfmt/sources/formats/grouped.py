@@ -25,9 +25,9 @@ _FIELDS = ("message", "hint", "code", "csv")
 def bad_line(row: int, error: RowError, raw: bytes) -> dict[str, Any]:
     """Return the line of a row that cannot be read."""
     at = error.at
-    told = {name: value for name in _FIELDS if (value := getattr(error, name))}
-    told |= {"file": at.file, "line": at.line, "byte": at.byte}
-    return {"row": row if at.row is None else at.row, "error": told, "raw": base64.b64encode(raw).decode()}
+    fields = {name: value for name in _FIELDS if (value := getattr(error, name))}
+    fields |= {"file": at.file, "line": at.line, "byte": at.byte}
+    return {"row": row if at.row is None else at.row, "error": fields, "raw": base64.b64encode(raw).decode()}
 
 
 def rows_in_groups(batches: Iterable[pa.RecordBatch], shown: str, on_bad: OnBad | None) -> Iterator[pa.RecordBatch]:
@@ -43,10 +43,10 @@ def rows_in_groups(batches: Iterable[pa.RecordBatch], shown: str, on_bad: OnBad 
 
 
 def _report(line: dict[str, Any], shown: str, on_bad: OnBad | None) -> None:
-    told = dict(line["error"])
-    at = Location(told.pop("file") or shown, line["row"], line=told.pop("line"), byte=told.pop("byte"))
-    csv = told.pop("csv", None)
-    error = RowError(told.pop("message"), at=at, **told)
+    fields = dict(line["error"])
+    at = Location(fields.pop("file") or shown, line["row"], line=fields.pop("line"), byte=fields.pop("byte"))
+    csv = fields.pop("csv", None)
+    error = RowError(fields.pop("message"), at=at, **fields)
     error.csv = csv
     if on_bad is None:
         error.hint = error.hint or SKIP

@@ -13,10 +13,9 @@ import pytest
 import zstandard
 
 from chatfmt.errors import InputError, RowError
-from chatfmt.sources import plan_splits, read, resolve
 
 from ...conftest import run_cli
-from ..reading import read_all, written
+from ..reading import read_all, sizes, written
 
 LINES = b"".join(b'{"a": "%d %s"}\n' % (n, b"xyz"[n % 3 : n % 3 + 1] * (n % 50)) for n in range(3000))
 PACKED = {
@@ -61,12 +60,6 @@ def test_batches_of_compressed_rows_are_as_large_as_of_plain_rows(tmp_path: Path
     assert len(expected) > 1 and sum(expected) == 700
     for kind, data in packed.items():
         assert sizes(written(tmp_path, data, f"x.jsonl.{kind}")) == expected, kind
-
-
-def sizes(path: str) -> list[int]:
-    """The rows of each batch of a file that is one piece."""
-    ((piece,),) = plan_splits(resolve(path))
-    return [len(batch) for batch in read(piece)]
 
 
 def test_xz_streams_are_padded_by_fours(tmp_path: Path) -> None:

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import os
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from chatfmt.errors import InputError, UnknownName, UsageError
 from chatfmt.sources import Source, plan_splits, read, resolve
 
 from ...conftest import run_cli
-from ..reading import read_all, rows_of, written
+from ..reading import as_parquet, read_all, rows_of, written
 
 LINES = b"".join(b'{"a": "%d %s"}\n' % (n, b"xyz"[n % 3 : n % 3 + 1] * (n % 50)) for n in range(3000))
-
-
-def as_parquet(table: pa.Table, **options: Any) -> bytes:
-    sink = io.BytesIO()
-    pq.write_table(table, sink, **options)
-    return sink.getvalue()
 
 
 def splits_of(source: Source) -> dict[str, list[str]]:

@@ -17,14 +17,7 @@ from chatfmt.errors import InputError
 from chatfmt.json_columns import JSON
 from chatfmt.sources import plan_splits, read, resolve
 
-from ..reading import read_all, written
-
-
-def sizes(path: str) -> list[int]:
-    """The rows of each batch of a file that is one piece."""
-    ((piece,),) = plan_splits(resolve(path))
-    return [len(batch) for batch in read(piece)]
-
+from ..reading import as_parquet, read_all, written
 
 MOST_MEMORY = """
 import re, sys
@@ -53,12 +46,6 @@ def test_a_row_group_as_large_as_the_file_is_not_read_whole(tmp_path: Path) -> N
     command = [sys.executable, "-c", MOST_MEMORY, tmp_path / "small", tmp_path / "large"]
     count, more = map(int, subprocess.run(command, capture_output=True, check=True).stdout.split())
     assert count == len(rows) and more < megabytes * 2 // 3
-
-
-def as_parquet(table: pa.Table, **options: Any) -> bytes:
-    sink = io.BytesIO()
-    pq.write_table(table, sink, **options)
-    return sink.getvalue()
 
 
 TURNS = [[{"role": "user", "content": "x"}], None, [], [{"role": "assistant", "content": None}]]

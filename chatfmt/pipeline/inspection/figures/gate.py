@@ -48,7 +48,7 @@ class Gate:
                 raise UnknownName.of("figure", name, known)
 
     def holds(self, values: Mapping[str, float]) -> bool | None:
-        """Return whether the expression is true; None if it divides by a figure that is zero, so that nobody knows."""
+        """Return whether the expression is true; None if it divides by a figure that is zero."""
         try:
             return bool(_value(self._tree, values))
         except ZeroDivisionError:
