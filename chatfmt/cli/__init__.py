@@ -3,5 +3,3 @@
 from __future__ import annotations
 
 from .app import application, main
-
-__all__ = ["application", "main"]

@@ -21,19 +21,13 @@ from typing import TYPE_CHECKING
 
 from ..errors import UnknownName
 from ..lazy import attach
-from .base import Executor as Executor
-from .base import OnPosition as OnPosition
-from .base import cores as cores
-from .base import ignore_position as ignore_position
-from .local import processes as processes
-from .local import serial as serial
-from .position import report_position as report_position
+from .base import Executor, OnPosition, cores, ignore_position
+from .local import processes, serial
+from .position import report_position
 from .ray import ray
 
 if TYPE_CHECKING:
-    from .workers import has_fork_server as has_fork_server
-    from .workers import in_worker as in_worker
-    from .workers import opened as opened
+    from .workers import has_fork_server, in_worker, opened
 
 __getattr__, _ = attach(__name__, {".workers": ("has_fork_server", "in_worker", "opened")})
 

@@ -9,9 +9,3 @@ from ..field_path import Every, FieldPath
 from .apply import Compile, Mapped, Mapper, mapper
 from .plan import Constant, FieldMapping, FieldSource, TextTemplate, check_columns, plan
 from .selection import fraction_mask, row_hash, shuffle_order, uniform_numbers, value_hash, with_places
-
-__all__ = [
-    "Compile", "Constant", "Every", "FieldMapping", "FieldPath", "FieldSource", "Mapped", "Mapper", "TextTemplate",
-    "check_columns", "fraction_mask", "mapper", "plan", "row_hash", "shuffle_order", "uniform_numbers", "value_hash",
-    "with_places",
-]  # fmt: skip

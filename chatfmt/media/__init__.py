@@ -11,5 +11,3 @@ from .columns import by_value, mentioned
 from .follow import follow
 from .parts import MEDIUM_KEYS
 from .tags import to_tags
-
-__all__ = ["MEDIUM_KEYS", "attach", "by_value", "follow", "mentioned", "to_tags"]

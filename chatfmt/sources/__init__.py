@@ -17,10 +17,3 @@ from .splitting.lines import LineFinder, line_finders, lines_named
 from .splitting.planner import plan_splits
 from .splitting.unpack import needs_unpacking, unpack_file, unpack_source
 from .stream import read_stream
-
-__all__ = [
-    "DEFAULTS", "KEPT", "SKIP", "InputSplit", "LineFinder", "ParseOptions", "Source", "SourceFile", "file_identity",
-    "fingerprint", "has_content", "kept", "late_rows", "line_finders", "lines_named", "named_files", "needs_unpacking",
-    "no_records_error", "plan_splits", "read", "read_stream", "rejected_row", "resolve", "sample", "to_source_batch",
-    "unpack_file", "unpack_source", "url_of_kept",
-]  # fmt: skip

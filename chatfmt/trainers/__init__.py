@@ -119,15 +119,3 @@ ONE_ANSWER = (
     "preference-messages", "rejected-response", "unpaired-messages", "openai-preference", "ranked-completions",
 )  # fmt: skip
 """The views with a single answer to train on, or a pair of them."""
-
-__all__ = [
-    "TRAINERS",
-    "UNRENDERED",
-    "Output",
-    "Trainer",
-    "choose_view",
-    "find",
-    "ignored_weights",
-    "listed",
-    "settings",
-]
