@@ -5,7 +5,7 @@ Also the choice of rows by content hash (`selection`). Templates and expressions
 
 from __future__ import annotations
 
-from ..field_path import Every, FieldPath
-from .apply import Compile, Mapped, Mapper, mapper
-from .plan import Constant, FieldMapping, FieldSource, TextTemplate, check_columns, plan
+from ..field_path import FieldPath
+from .apply import Mapped, Mapper, mapper
+from .plan import FieldMapping, TextTemplate, check_columns, plan
 from .selection import fraction_mask, row_hash, shuffle_order, uniform_numbers, value_hash, with_places

@@ -13,16 +13,12 @@ from ..lazy import attach
 
 if TYPE_CHECKING:
     from ..executors import cores
-    from .conversion.job import Job, Task
-    from .conversion.stages import Conversion
-    from .conversion.task import run_task
     from .converter import Converter
     from .hub_upload import Pushed, Repository, push
     from .job_array import check_place, commit, find_plan, published, run_part, write_plan
     from .planning.plan import Plan, plan
     from .planning.scratch import Scratch, scratch_for
-    from .planning.source_plan import SourcePlan
-    from .planning.target import Target, target_of
+    from .planning.target import target_of
     from .running.resuming import count_kept
     from .running.run import convert, run_plans
     from .running.stdin_stdout import is_piped, pipe
@@ -32,15 +28,11 @@ __getattr__, __all__ = attach(
     __name__,
     {
         "..executors": ("cores",),
-        ".conversion.job": ("Job", "Task"),
-        ".conversion.stages": ("Conversion",),
-        ".conversion.task": ("run_task",),
         ".converter": ("Converter",),
         ".job_array": ("check_place", "commit", "find_plan", "published", "run_part", "write_plan"),
         ".planning.plan": ("Plan", "plan"),
         ".planning.scratch": ("Scratch", "scratch_for"),
-        ".planning.target": ("Target", "target_of"),
-        ".planning.source_plan": ("SourcePlan",),
+        ".planning.target": ("target_of",),
         ".hub_upload": ("Pushed", "Repository", "push"),
         ".running.resuming": ("count_kept",),
         ".running.run": ("convert", "run_plans"),

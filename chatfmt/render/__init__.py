@@ -23,9 +23,8 @@ if TYPE_CHECKING:
         tracer_of,
     )
     from .jinja_renderer import JinjaRenderer
-    from .options import ENGINES, SPANS, RenderOptions
+    from .options import RenderOptions
     from .sandbox.renderer import Isolation, SandboxRenderer
-    from .sandbox.sessions import SandboxSessions
     from .template.chat_template import ChatTemplate
     from .trace.renderer import TracedRenderer
 
@@ -33,21 +32,13 @@ __getattr__, __all__ = attach(
     __name__,
     {
         ".engine": (
-            "EngineChoice",
-            "choose_engine",
-            "compile",
-            "sandbox_sessions",
-            "needs_sandbox",
-            "isolation_level",
-            "prestart_sandbox",
-            "template_renderer",
-            "tracer_of",
+            "EngineChoice", "choose_engine", "compile", "isolation_level", "needs_sandbox", "prestart_sandbox",
+            "sandbox_sessions", "template_renderer", "tracer_of",
         ),
         ".jinja_renderer": ("JinjaRenderer",),
-        ".options": ("ENGINES", "SPANS", "RenderOptions"),
+        ".options": ("RenderOptions",),
         ".sandbox.renderer": ("Isolation", "SandboxRenderer"),
-        ".sandbox.sessions": ("SandboxSessions",),
         ".template.chat_template": ("ChatTemplate",),
         ".trace.renderer": ("TracedRenderer",),
     },
-)
+)  # fmt: skip

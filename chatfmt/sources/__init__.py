@@ -15,5 +15,5 @@ from .read import read
 from .sample import fingerprint, late_rows, no_records_error, sample
 from .splitting.lines import LineFinder, line_finders, lines_named
 from .splitting.planner import plan_splits
-from .splitting.unpack import needs_unpacking, unpack_file, unpack_source
+from .splitting.unpack import needs_unpacking, unpack_source
 from .stream import read_stream
