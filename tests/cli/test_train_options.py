@@ -24,6 +24,8 @@ TOOL = {
     "function": {"name": "look", "description": "d", "parameters": {"type": "object", "properties": {}}},
 }
 END = "<|im_end|>"
+EMPTY = "<think>\n\n</think>\n\n"
+IMAGE = {"type": "image"}
 THOUGHT = f"<think>\nwhy\n</think>\n\nb{END}"
 
 
@@ -90,17 +92,43 @@ def test_options_about_spans_are_refused_where_none_are_written(flags: list[str]
         ("gemma-4", [("user", "q"), ("call", ""), ("tool", "r"), ("user", "s"), ("assistant", "t")]),
         ("apertus", [("user", "q"), ("call", ""), ("tool", "r"), ("user", "s"), ("assistant", "t")]),
         ("falcon-3", [("user", "q"), ("call", "")]),
+        ("chatml", [("user", "q"), ("assistant", EMPTY + "a")]),
+        ("qwen3", [("user", "q"), ("assistant", EMPTY + "a"), ("user", "r"), ("assistant", EMPTY + "b")]),
+        ("smollm3", [("user", "q"), ("assistant", EMPTY + "a")]),
+        ("glm-5.2", [("user", "q"), ("assistant", EMPTY + "a")]),
+        ("minimax-m2", [("user", "q"), ("assistant", "<think>\nb"), ("user", "r"), ("assistant", "c")]),
+        ("deepseek-r1-distill", [("user", "q"), ("assistant", "<think>\nb")]),
+        ("qwen3-thinking-2507", [("user", "q\n"), ("assistant", "\n a"), ("user", "r"), ("assistant", "b")]),
+        ("nemotron-nano-v2", [("user", "q"), ("call", "")]),
+        ("nemotron-nano-v2", [("user", "q"), ("call", "a")]),
+        ("nemotron-nano-v2", [("user", "q"), ("assistant", "<think>\na"), ("user", "r"), ("assistant", "b")]),
+        ("mistral-v7", [("assistant", "a"), ("user", "q"), ("assistant", "b")]),
+        ("llava-next", [("assistant", "a"), ("user", "q"), ("assistant", "b")]),
+        ("llava", [("user", "q"), ("assistant", [IMAGE, {"type": "text", "text": "a"}])]),
+        (
+            "glm-4.7",
+            [("user", "q"), ("call", ""), ("tool", [IMAGE, {"type": "text", "text": "r"}]), ("assistant", "a")],
+        ),
+        (
+            "gemma-4",
+            [("user", "q"), ("call", ""), ("tool", [IMAGE, {"type": "text", "text": "r"}]), ("assistant", "a")],
+        ),
+        ("gemma-4", [("user", "q"), ("untrained", "a"), ("tool", "r"), ("assistant", "b")]),
+        ("deepseek-v3.2", [("user", "q"), ("half", "a"), ("weighted", "b")]),
     ],
 )
 def test_a_file_has_the_spans_of_the_built_in_template(name, turns, tmp_path):
     call = {"id": "abcdefgh1", "type": "function", "function": {"name": "look", "arguments": {"place": "x"}}}
+    weights = {"weighted": 1, "half": 0.5, "untrained": 0}
     messages = [
         {"role": "assistant", "content": text, "tool_calls": [call]} if role == "call"
-        else {"role": "assistant", "content": text, "weight": 1} if role == "weighted"
+        else {"role": "assistant", "content": text, "weight": weights[role]}
+        | ({"tool_calls": [call]} if role == "untrained" else {}) if role in weights
         else {"role": role, "content": text} | ({"name": "look", "tool_call_id": "abcdefgh1"} if role == "tool" else {})
         for role, text in turns
     ]  # fmt: skip
-    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": messages, "tools": [TOOL]}) + "\n")
+    images = {"images": ["a.png"]} if any(IMAGE in content for _, content in turns if isinstance(content, list)) else {}
+    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": messages, "tools": [TOOL], **images}) + "\n")
     known = builtin.find(name)
     tokens = [f"--var={key}={json.dumps(value)}" for key, value in known.special_tokens.items()]
     (tmp_path / "own.jinja").write_text(untagged(known.text))

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby, pairwise
+from itertools import pairwise
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -25,27 +25,25 @@ from msgspec.structs import replace
 from ...errors import ChatfmtError, Location, RenderError
 from ...json_columns import decode_conversations, json_values
 from ...rendering import ConversationBatch
-from ...schema import train_flag
+from ...schema import TRAIN_KEYS, train_flag
 from ..jinja.errors import render_error
 from ..single import Chat, TemplateRenderer, Turns
 from ..types import Span
 from .markers import (
-    CALLS,
     CONTENT,
     DEFAULT_PLAN,
-    ECHO,
     MAX_MARKERS,
     REASONING,
     MarkedChat,
     MarkerPlan,
-    TextSource,
     TextSpan,
     UnmarkedText,
     add_markers,
     remove_markers,
 )
+from .spans import filled, together, turns_of, with_repetitions
 from .train_detail import content_place, train_detail, trained_parts
-from .turn_boundaries import TurnBoundaries
+from .turn_boundaries import TurnBoundaries, empty_thinking
 
 Reasoning = Literal["all", "generated", "none"]
 Method = Literal["generation", "markers", "prefix"]
@@ -174,8 +172,10 @@ class Masker:
         wanted: Sequence[int],
     ) -> MaskedText:
         """Find the spans of the answers that are `wanted`."""
+        answers = trained_turns(chat.messages, ALL_TURNS)
         if blocks is not None and (not wanted or self.blocks_suffice(chat, blocks, wanted)):
-            return _from_blocks(text, blocks, trained_turns(chat.messages, ALL_TURNS), wanted)
+            exact = self._is_choice(chat, wanted) and len(filled(blocks)) == len(answers)
+            return _from_blocks(text, filled(blocks) if exact else together(blocks), answers, wanted)
         if not wanted:
             return MaskedText(text, (), (), "markers")
         if self.options.stop_token and not self.boundaries(chat).are_learnt:
@@ -185,10 +185,16 @@ class Masker:
         if len(chat.messages) > MAX_MARKERS:
             raise mask_refused(f"the conversation has more than {MAX_MARKERS:,} messages", wanted[0])
         turns = self.turns(chat, text, marked)
-        if turns is not None:
-            masked = self._select(text, turns, "markers", wanted)
-        else:
+        found = [self._behind_media(chat, text, turn) for turn in turns or ()]
+        missing = [message for message in wanted if message not in {turn.message for turn in found}]
+        if missing and blocks is not None and self.options.whole_turns and len(together(blocks)) == len(answers):
+            return _from_blocks(text, together(blocks), answers, wanted)
+        if turns is None:
             masked = self._select(text, self._turns_by_prefix(chat, text, wanted), "prefix", wanted)
+        elif any(_has_media(chat.messages[message].get("content")) for message in missing):
+            raise mask_refused("the answer has no text, and the place of its images is not known", missing[0])
+        else:
+            masked = self._select(text, found, "markers", wanted)
         return masked if blocks is None else _intersect(masked, blocks)
 
     def _with_details(self, chat: Chat, masked: MaskedText, detailed: Sequence[int]) -> MaskedText:
@@ -205,8 +211,8 @@ class Masker:
                 raise mask_refused("the template changes the content of which parts are trained", message)
             begin, (first, after) = place
             low, high = max(first, start), min(after, end)
-            inside = [(max(begin + part, low), min(begin + stop, high)) for part, stop in parts] + [(after, end)]
-            pairs += [(span, message) for span in together(inside)]
+            inside = [(max(begin + part, low), min(begin + stop, high)) for part, stop in parts]
+            pairs += [(span, message) for span in together([*inside, (max(after, start), end)])]
         return MaskedText(masked.text, tuple(span for span, _ in pairs), tuple(n for _, n in pairs), masked.method)
 
     def _contents(self, chat: Chat, text: str) -> dict[int, list[Span]]:
@@ -241,7 +247,13 @@ class Masker:
         """Return whether the spans are generation blocks as they are: whole turns, all of them or one block each."""
         turns = trained_turns(chat.messages, ALL_TURNS)
         wanted = [message for message in wanted if _is_assistant(chat.messages, message)]
-        return self.options.whole_turns and (list(wanted) == turns or len(together(blocks)) == len(turns))
+        return self.options.whole_turns and (len(filled(blocks)) == len(turns) or not self._is_choice(chat, wanted))
+
+    def _is_choice(self, chat: Chat, wanted: Sequence[int]) -> bool:
+        """Return whether the messages of spans matter: not all are wanted, or they have weights or parts."""
+        turns = trained_turns(chat.messages, ALL_TURNS)
+        flagged = (not TRAIN_KEYS.isdisjoint(chat.messages[turn]) for turn in turns)
+        return list(wanted) != turns or (self.options.flags and any(flagged))
 
     def _select(self, text: str, turns: Sequence[AssistantTurn], method: Method, wanted: Sequence[int]) -> MaskedText:
         kept = [turn for turn in turns if turn.message in wanted]
@@ -256,6 +268,15 @@ class Masker:
         """Find the assistant turns in `text`, the rendered text of `chat`, by markers; None if they cannot be found."""
         unmarked = self._locate_texts(chat, text, marked)
         return None if unmarked is None else self._assistant_turns(unmarked, chat)
+
+    def _behind_media(self, chat: Chat, text: str, turn: AssistantTurn) -> AssistantTurn:
+        """Return the turn without images of the message before it, which a template may print behind its text."""
+        before = chat.messages[: turn.message]
+        if not before or not _has_media(before[-1].get("content")):
+            return turn
+        prompt = self.renderer.text_or_none(chat.with_messages(before), generation_prompt=True) or ""
+        inside = text.startswith(prompt) and turn.start < len(prompt) <= turn.text_end
+        return replace(turn, start=len(prompt)) if inside else turn
 
     def _locate_texts(self, chat: Chat, text: str, first: tuple[MarkedChat, str] | None) -> UnmarkedText | None:
         """Find the assistant's texts in `text`, the rendered text of `chat`; None if every plan changes the output."""
@@ -296,10 +317,10 @@ class Masker:
     def _assistant_turns(self, unmarked: UnmarkedText, chat: Chat) -> list[AssistantTurn] | None:
         """Return the assistant turns in a rendered text; None if a boundary cannot be found."""
         boundaries, turns = self.boundaries(chat), list[AssistantTurn]()
-        spans = list(_with_repetitions(unmarked, boundaries))
+        spans = list(with_repetitions(unmarked, boundaries))
         done = 0
-        for message, group in groupby(spans, key=lambda span: span.source.message):
-            own = list(group)
+        for own in turns_of(spans, unmarked.text, boundaries):
+            message = own[0].source.message
             before = spans[done - 1] if done else None
             done += len(own)
             after = spans[done].start if done < len(spans) else len(unmarked.text)
@@ -339,14 +360,18 @@ class Masker:
     ) -> int | None:
         """Return where the assistant's part begins whose first text is `first`; None if it cannot be found."""
         floor = previous.end if previous else 0
-        same_message = previous is not None and previous.source.message == first.source.message
-        if same_message:
+        if (
+            previous is not None
+            and previous.source.message == first.source.message
+            and not boundaries.is_split(text[floor : first.start], previous.source, first.source)
+        ):
             return first.start if first.source.field == CONTENT else _after_tag(text, floor, first.start)
         index = first.source.message or 0
         printed = previous.source.message if previous else None
         before = index - 1 if printed is None else printed
         role = messages[before].get("role") if before >= 0 else None
-        offset = boundaries.opening(text[floor : first.start], previous.source if previous else None, role)
+        block = empty_thinking(messages[index].get("content")) if self.options.reasoning != "none" else ""
+        offset = boundaries.opening(text[floor : first.start], previous.source if previous else None, role, block)
         if offset is not None:
             return floor + offset
         return first.start if first.source.field == CONTENT else None
@@ -393,23 +418,11 @@ def trained_turns(messages: Turns, options: MaskOptions) -> list[int]:
 
 def _from_blocks(text: str, blocks: Sequence[Span], answers: Sequence[int], wanted: Sequence[int]) -> MaskedText:
     """Return the generation blocks of the wanted turns as spans."""
-    blocks = together(blocks)  # a turn may have several
     if len(blocks) != len(answers):
         kept = tuple(blocks) if list(wanted) == list(answers) else ()
         return MaskedText(text, kept, (-1,) * len(kept), "generation")
     pairs = [(block, message) for block, message in zip(blocks, answers, strict=True) if message in wanted]
     return MaskedText(text, tuple(block for block, _ in pairs), tuple(message for _, message in pairs), "generation")
-
-
-def together(spans: Sequence[Span]) -> list[Span]:
-    """Return the spans without empty ones, those that touch joined."""
-    found: list[Span] = []
-    for start, end in sorted(span for span in spans if span[0] < span[1]):
-        if found and start <= found[-1][1]:
-            found[-1] = (found[-1][0], max(end, found[-1][1]))
-        else:
-            found.append((start, end))
-    return found
 
 
 def _intersect(masked: MaskedText, blocks: Sequence[Span]) -> MaskedText:
@@ -422,21 +435,6 @@ def _intersect(masked: MaskedText, blocks: Sequence[Span]) -> MaskedText:
     ]
     spans, messages = tuple(span for span, _ in inside), tuple(message for _, message in inside)
     return MaskedText(masked.text, spans, messages, "generation")
-
-
-def _with_repetitions(unmarked: UnmarkedText, boundaries: TurnBoundaries) -> Iterator[TextSpan]:
-    """Yield the spans, with parts of a call that are printed again in the same turn as texts of its message."""
-    spans, last = unmarked.spans, TextSpan(0, 0, ECHO)
-    for number, span in enumerate(spans):
-        if span.source is ECHO and last.source.field == CALLS and last.source.message is not None:
-            following = next((other for other in spans[number:] if other.source is not ECHO), None)
-            limit = spans[number + 1].start if number + 1 < len(spans) else len(unmarked.text)
-            ended = boundaries.stops_in(unmarked.text[last.end : span.start])
-            goes_on = following is not None and following.source.message == last.source.message
-            if goes_on or (not ended and boundaries.stops_in(unmarked.text[span.end : limit])):
-                span = replace(span, source=TextSource(last.source.message, CALLS))
-        last = span
-        yield span
 
 
 def _is_assistant(messages: Turns, index: int | None) -> bool:
@@ -452,6 +450,11 @@ def _has_all_answers(unmarked: UnmarkedText, messages: Turns) -> bool:
 def _is_blank(message: Mapping[str, Any]) -> bool:
     content = message.get("content")
     return isinstance(content, str) and not content.strip() and not message.get("tool_calls")
+
+
+def _has_media(content: object) -> bool:
+    """Return whether a content is a list with parts that are no text."""
+    return isinstance(content, list) and any(isinstance(part, Mapping) and "text" not in part for part in content)
 
 
 def _is_scalar(message: Mapping[str, Any]) -> bool:

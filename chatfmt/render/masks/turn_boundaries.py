@@ -16,11 +16,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ..single import Chat, TemplateRenderer, Turns
-from .markers import CONTENT, TextSource, TextSpan, add_markers, remove_markers
+from .markers import CALLS, CONTENT, TextSource, TextSpan, add_markers, remove_markers
 
 TOKEN = (
     r"<\|[^<>|\s]{1,60}\|>|\[\|[^|\[\]\s]{1,60}\|\]|<｜[^<>｜\s]{1,60}｜>|</?s>|<(?:eos|bos)>|<(?:start|end)_of_[a-z_]+>|<\|[a-z_]+>|<[a-z_]+\|>"
-    r"|\[/?[A-Z][A-Z_]+\]|<\|[A-Z_]+_TOKEN\|>"
+    r"|\[/?[A-Z][A-Z_]+\]|<\|[A-Z_]+_TOKEN\|>|<SPECIAL_\d+>"
 )
 """A pattern for text that looks like a control token; the special tokens of a template are added to it."""
 
@@ -38,6 +38,7 @@ _NO_VARIABLES: Mapping[str, bool] = {}
 THINKING = ("enable_thinking", "thinking")
 """Template variables that switch reasoning on and off, and often change the generation prompt."""
 _EMPTY_THINKING = re.compile(r"\s*(?:<[\w:]*think[\w:]*>\s*)?</[\w:]*think[\w:]*>")
+_OPEN_THINKING = re.compile(r"<[\w:]*think[\w:]*>\s*\Z")
 _TAG = re.compile(r"\s*<[^<>\s]+>")
 _STARTS = re.compile("start|begin", re.IGNORECASE)
 _PART_OF_WORD, _PART_OF_TAG = re.compile(r"\w+\Z"), re.compile(r"</?[\w:]*\Z")
@@ -72,6 +73,8 @@ class Opening(Struct, frozen=True):
 
     header: str = ""
     prompts: tuple[str, ...] = ()
+    usual: str = ""
+    """The prompt without variables that switch thinking off, if it is one of them."""
 
 
 class AnswerEnd(Struct, frozen=True):
@@ -102,13 +105,17 @@ class TurnBoundaries:
         self._always_prompts = bool(printed) and printed == self._openings["user"].header.strip()
         self.stops = self._all_stops()
 
-    def opening(self, literal: str, previous: TextSource | None, role: object) -> int | None:
+    def opening(self, literal: str, previous: TextSource | None, role: object, block: str = "") -> int | None:
         """Return the offset in `literal` where the assistant's part begins; None if it cannot be found.
 
         `literal` is the text between `previous`, a text of a message with that `role`, and the assistant's first text.
+        `block` is the block of reasoning without text with which the message itself begins.
         """
         opening = self._openings.get(role, self._openings["user"])
-        known = [text for text in (*opening.prompts, opening.header) if text.strip()]
+        if _EMPTY_THINKING.search(opening.header) and opening.header in literal:
+            block = ""  # the template prints it for messages without one as well
+        prompts = [text for text in opening.prompts if not block or text == opening.usual]
+        known = [text for text in (*prompts, opening.header or " ") if text.strip() or not text]
         trail = previous.trail if previous else ""
         rests = [literal.removeprefix(trail), literal] if trail else [literal]
         starts = (len(literal) - len(rest) + len(text) for text in known for rest in rests if rest.startswith(text))
@@ -116,12 +123,19 @@ class TurnBoundaries:
             (start for start in starts if self.whole_tokens(literal[:start], literal) == literal[:start]), None
         )
         if start is None:
-            start = self._last_header(literal, known)
-        return None if start is None else self._behind_empty_thinking(literal, start, opening.header)
+            ends = ((rest, self._last_header(rest, known)) for rest in rests)
+            start = next((len(literal) - len(rest) + end for rest, end in ends if end is not None), None)
+        return None if start is None else self._behind_empty_thinking(literal, start, opening.header, block)
 
-    def _behind_empty_thinking(self, literal: str, start: int, header: str) -> int:
-        """Return the end of a block of reasoning without text at `start`, and of the blanks behind it in `header`."""
-        empty, known = _EMPTY_THINKING.match(literal, start), _EMPTY_THINKING.search(header)
+    def _behind_empty_thinking(self, literal: str, start: int, header: str, block: str) -> int:
+        """Return the end of a block of reasoning without text at `start`, and of the blanks behind it in `header`.
+
+        The `block` of the message is its text.
+        """
+        known = _EMPTY_THINKING.search(header)
+        if block:
+            literal = literal[: max(start, len(literal) - len(block) if literal.endswith(block) else 0)]
+        empty = _EMPTY_THINKING.match(literal, start)
         if not empty:
             return start
         blanks = len(literal) - len(literal[empty.end() :].lstrip()) - empty.end()
@@ -186,6 +200,12 @@ class TurnBoundaries:
     def stops_in(self, literal: str) -> bool:
         """Return whether a known stop token is in the literal."""
         return self._first_stop(literal) is not None
+
+    def is_split(self, literal: str, before: TextSource, after: TextSource) -> bool:
+        """Return whether a content and the calls of its message are printed as two turns, with `literal` between."""
+        header = _OPEN_THINKING.sub("", self._openings["assistant"].header)
+        is_ended = bool(header) and self.stops_in(header) and literal.startswith(header)
+        return (before.field, after.field) == (CONTENT, CALLS) and is_ended
 
     def stop_length(self, literal: str) -> int:
         """Return the length of the stop token at the start of a literal, with the blanks before it; 0 without one."""
@@ -253,8 +273,8 @@ class TurnBoundaries:
             return AnswerEnd(length, length)
         at_end, before_turn = self._after_call or self._after_answer
         header = before_turn[len(common_prefix(at_end, before_turn)) :]
-        if header and literal.endswith(header):
-            length, tokens = len(literal) - len(header), self._token_ends(header)
+        if header and header in literal:  # an image may follow it, which is no text
+            length, tokens = literal.index(header), self._token_ends(header)
             if tokens and self._ends_by_next_header(header[: tokens[0]], ""):
                 return AnswerEnd(length, length + tokens[0])
             length = len(literal[:length].rstrip())
@@ -346,12 +366,13 @@ class TurnBoundaries:
         for turns in _LEADING.get(role, ()):
             header = self._literal([*turns, _ANSWER], len(turns) - 1)
             if header is not None:
-                return Opening(header, self._prompts(turns, header))
+                return Opening(header, *self._prompts(turns, header))
         return Opening()
 
-    def _prompts(self, turns: Turns, header: str) -> tuple[str, ...]:
+    def _prompts(self, turns: Turns, header: str) -> tuple[tuple[str, ...], str]:
         """Return the generation prompts after `turns`, as they are and without thinking, the longest first.
 
+        Also the first of these alone, which is the usual one.
         For a template that takes no generation prompt, that is what it prints at the end if it is printed before all
         answers too, and either only blanks follow there or it is not what a user's turn ends with.
         """
@@ -360,15 +381,15 @@ class TurnBoundaries:
         found = [self._literal(turns, last, generation_prompt=True, **way) for way in ways]
         bare = [self._literal(turns, last, **way) for way in ways]
         if found[0] == bare[0] and (found[0] is None or not header.startswith(found[0])):
-            return ()
+            return (), ""
         if found[0] == bare[0] and header.removeprefix(found[0] or "").strip():
             following = self._literal([*turns, _USER], last)
             if following is None or following.startswith(found[0] or ""):
-                return ()
+                return (), ""
         usual = found[0] or ""
         prompts = [text for text, without in zip(found[1:], bare[1:], strict=True) if text and text != without]
         own = {text[max(text.find(usual), 0) :] for text in (usual, *prompts) if text}  # not what the turn before gets
-        return tuple(sorted(own, key=len, reverse=True))
+        return tuple(sorted(own, key=len, reverse=True)), usual
 
     def _learn_first_opening(self) -> Opening:
         """Return the literal before an answer that comes first."""
@@ -379,8 +400,12 @@ class TurnBoundaries:
         """Return an opening; one without generation prompts gets those that end as the ones after a user do."""
         if opening.prompts or not opening.header:
             return opening if opening.prompts else after_user
-        ends = (self._header_end(opening.header, prompt) for prompt in after_user.prompts)
-        return Opening(opening.header, tuple(sorted({opening.header[:end] for end in ends if end}, key=len)[::-1]))
+        ends = {self._header_end(opening.header, prompt) for prompt in after_user.prompts}
+        blanks = {after_user.header.removeprefix(prompt) for prompt in after_user.prompts}
+        if not any(ends):
+            ends = {len(opening.header.removesuffix(each)) for each in blanks if each.isspace()}
+        known = {opening.header[:end] for end in ends if end is not None}
+        return Opening(opening.header, tuple(sorted(known, key=len, reverse=True)))
 
 
 def missing_stop(renderer: TemplateRenderer) -> str:
@@ -394,6 +419,12 @@ def missing_stop(renderer: TemplateRenderer) -> str:
     where = " after the last answer" if boundaries.stops else ""
     name = renderer.template.name
     return f"the template `{name}` prints no stop token{where}, so a model trained on its answers never ends one"
+
+
+def empty_thinking(content: object) -> str:
+    """Return the block of reasoning without text with which a content begins, and the blanks behind it."""
+    empty = _EMPTY_THINKING.match(content) if isinstance(content, str) else None
+    return content[: len(content) - len(content[empty.end() :].lstrip())] if empty and isinstance(content, str) else ""
 
 
 def as_parts(turn: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -31,9 +31,12 @@ TOOLS: Sequence[Turn] = [
 ]
 PATTERNS = (
     "ua", "sua", "uaua", "suaua", "uauaua", "u", "su", "ur", "urua", "urur", "uaur", "ui", "uiua", "uaui", "ub",
-    "uaub", "ubua", "uaa", "uua", "auau", "uasua", "dua", "dsua", "ssua",
+    "uaub", "ubua", "uaa", "uua", "auau", "uasua", "dua", "dsua", "ssua", "uo", "uoua", "ue", "ueua",
 )  # fmt: skip
-"""One letter a message: system, developer, user, answer, answer with reasoning, with inline reasoning, without text."""
+"""One letter a message: system, developer, user, answer, answer with reasoning, with inline reasoning, without text.
+
+Also answers with inline reasoning that is not ended (o) or empty (e).
+"""
 WITH_TOOLS = ("ua", "suaua")
 """Patterns without calls that are also given with tools."""
 IN_PARTS = ("ua", "sua", "suaua", "ur", "uasua")
@@ -43,6 +46,7 @@ CALLING = (
     "ucctta", "uctua", "uatua", "uctru", "uxtua",
 )  # fmt: skip
 """The same with calls: a call, one with text (x), with reasoning (p), two calls (m), and tool results."""
+INLINE = {"i": "<think>\n{}\n</think>\n\n{}", "o": "<think>\n{}", "e": "<think>\n\n</think>\n\n{}"}
 
 
 def examples(source: str, lead: Sequence[Turn], tools: Sequence[Any] | None) -> Iterator[Chat]:
@@ -77,8 +81,8 @@ def _turns(pattern: str, arguments: Any) -> list[Turn]:
         turn: dict[str, Any] = {"role": role, "content": "" if letter in "bcmp" else next(words)}
         if letter in "rp":
             turn["reasoning_content"] = next(words)
-        if letter == "i":
-            turn["content"] = f"<think>\n{next(words)}\n</think>\n\n{next(words)}"
+        if letter in INLINE:
+            turn["content"] = INLINE[letter].format(*(next(words) for _ in range(INLINE[letter].count("{}"))))
         if letter in "cxmp":
             new = [f"qxid000{next(ids)}" for _ in range(2 if letter == "m" else 1)]
             waiting += new

@@ -19,7 +19,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ...errors import RenderError, TemplateError
-from ..masks.masker import WHOLE_TURNS, Masker, together
+from ..masks.masker import WHOLE_TURNS, Masker
+from ..masks.spans import together
 from ..masks.turn_boundaries import missing_stop
 from ..single import Chat, TemplateRenderer
 from ..template.chat_template import GENERATION, ChatTemplate
@@ -30,6 +31,7 @@ from .pieces import Piece, cut, quoted
 from .writing import UNKNOWN, Decided, Trained, refusing, written
 
 _WORD = re.compile("qx[0-9]+q")
+_ODD_REASONING = re.compile(r"<think>\n(?!.+\n</think>)")
 EFFORTS: tuple[Effort, ...] = ("plain", "branches", "state")
 HEADS = 4
 VALUE = "chatfmt_value"
@@ -104,14 +106,20 @@ def tag(renderer: TemplateRenderer) -> TaggedTemplate | Untaggable:
     if not any(example.spans for example in usual):
         return Untaggable("the masks of plain conversations are not known")
     first: Untaggable | None = None
+    simpler = [[each for each in some if not _has_odd_reasoning(each.chat)] for some in (known, usual)]
     for efforts in (EFFORTS[:2], EFFORTS[2:]):
-        for some in (known, usual):
+        for some in (known, *simpler):
             found = _tagged(renderer, some, efforts)
             if isinstance(found, TaggedTemplate):
                 return found
             first = first or found
     assert first is not None
     return first
+
+
+def _has_odd_reasoning(chat: Chat) -> bool:
+    """Return whether an answer has inline reasoning that is empty or not ended."""
+    return any(isinstance(turn["content"], str) and _ODD_REASONING.match(turn["content"]) for turn in chat.messages)
 
 
 def _is_usual(chat: Chat, source: str) -> bool:

@@ -12,8 +12,9 @@ import pytest
 from chatfmt.errors import Location, RenderError
 from chatfmt.json_columns import encode_conversations
 from chatfmt.render import RenderOptions, compile
-from chatfmt.render.masks.masker import MaskedText, Masker, MaskOptions, is_trained, together
+from chatfmt.render.masks.masker import MaskedText, Masker, MaskOptions, is_trained
 from chatfmt.render.masks.renderer import MaskedRenderer
+from chatfmt.render.masks.spans import together
 from chatfmt.render.single import Chat, TemplateRenderer
 from chatfmt.render.template.chat_template import ChatTemplate
 from chatfmt.render.types import UNDATED

@@ -20,8 +20,8 @@ import pytest
 from chatfmt.errors import ChatfmtError
 from chatfmt.json_columns import encode_conversations, json_array
 from chatfmt.render import RenderOptions, compile
-from chatfmt.render.masks.masker import together
 from chatfmt.render.masks.renderer import MaskedRenderer
+from chatfmt.render.masks.spans import together
 from chatfmt.render.single import Chat, TemplateRenderer
 from chatfmt.render.tagging.tagger import tag_template
 from chatfmt.render.template.chat_template import ChatTemplate

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from chatfmt.errors import RenderError
-from chatfmt.render.masks.masker import Masker, together
+from chatfmt.render.masks.masker import Masker
+from chatfmt.render.masks.spans import together
 from chatfmt.render.single import Chat, TemplateRenderer
 from chatfmt.render.tagging.examples import TOOLS, examples
 from chatfmt.render.tagging.observation import with_text

@@ -26,7 +26,7 @@ from jinja2 import meta, nodes
 from chatfmt.errors import TemplateError
 from chatfmt.render.jinja.environment import compile_template
 from chatfmt.render.jinja.rendering import render_spans, render_text
-from chatfmt.render.masks.masker import together
+from chatfmt.render.masks.spans import together
 from chatfmt.render.template import builtin
 from tests.conftest import SHARED, TRL_TEMPLATES, needs_trl
 from tests.render.engines import assert_same
