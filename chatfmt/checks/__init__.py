@@ -62,6 +62,8 @@ CHECKS: dict[str, Check] = {
     "tool.arguments": Check("warning", calls.unparsable_arguments, "arguments that are not JSON"),
     "tool.encoded": Check("warning", calls.encoded_twice, "arguments that the template encodes twice",
                           "--transform arguments=object"),
+    "json.integer": Check("warning", calls.long_integers, "integer that `load_dataset` and its trainers cannot read",
+                          "--transform arguments=text writes the arguments of calls as text"),
     "token.control": Check("warning", content.control_tokens, "special token inside content",
                            "--control-tokens escape"),
 }  # fmt: skip

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from ..json_columns import JSON, decode_conversations, loads
+from ..json_columns import JSON, TEXT, decode_conversations, loads
 from ..turn_columns import to_bools
 from .column_view import TOOL, ColumnView, Finding, Limits
 
@@ -60,6 +61,30 @@ def _calls_with_tools(view: ColumnView) -> Iterator[tuple[int, int, str, Any, Ma
         for number, function in _functions(made) if isinstance(made, list) and known[text] else ():
             if isinstance(function.get("name"), str):
                 yield turn, number, function["name"], function.get("arguments"), known[text]
+
+
+def long_integers(view: ColumnView, limits: Limits) -> Iterator[Finding]:
+    """An integer of more than 64 bits in a value that is written as JSON: `datasets` cannot read it, nor the file."""
+    for key in view.turns.type.names if limits.written else ():
+        values = view.values(key)
+        for turn in _with_digits(values) if values.type == JSON else ():
+            for number in _long_integers(loads(values[turn].as_py())):
+                yield view.finding("json.integer", turn, f"`{key}` has an integer of more than 64 bits, {number}")
+
+
+_DIGITS = r"\d{19}"
+"""What the text of an integer of more than 64 bits has."""
+
+
+def _with_digits(values: pa.Array) -> list[int]:
+    return np.flatnonzero(to_bools(pc.match_substring_regex(values.cast(TEXT), _DIGITS))).tolist()
+
+
+def _long_integers(value: Any) -> Iterator[int]:
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        yield value
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _long_integers(item)
 
 
 def _decoded(view: ColumnView, name: str) -> Iterator[tuple[int, Any]]:

@@ -42,6 +42,8 @@ class Limits(Struct, frozen=True):
     """Whether trained text is marked, for `msg.weight`."""
     ignored_weights: IgnoredWeights = "none"
     """Which weights the trainer of the rows does not read, for `msg.ignored_weight`."""
+    written: bool = False
+    """Whether conversations are written as they are, not as text, for `json.integer`."""
     is_file: Callable[[str], bool] | None = None
     """Returns whether there is a file of that path, for `media.file`; None where that is not known."""
     max_chars: int | None = None

@@ -80,3 +80,21 @@ def test_a_row_without_trained_text_is_an_error_if_a_mask_is_asked_for(tmp_path,
     assert chatfmt.convert(recipe, out, executor="serial").reasons == {"row.untrained": 2}
     recipe = chatfmt.Recipe(source=str(source), template="chatml")
     assert chatfmt.convert(recipe, out, executor="serial", overwrite=True).rows == 4
+
+
+def test_a_trainer_gets_no_integer_that_it_cannot_read(tmp_path):
+    turns = [QUESTION, {"role": "assistant", "content": "", "tool_calls": [call({"city": 10**20})]}, RESULT, ANSWER]
+    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    plain = run_cli("convert", "in.jsonl", "-o", "out.jsonl", cwd=tmp_path)
+    assert (plain.returncode, plain.stderr.decode().splitlines()[-1]) == (0, "warnings: json.integer 1")
+    refused = run_cli("convert", "in.jsonl", "--for", "trl-sft", "-o", "out", cwd=tmp_path)
+    assert (refused.returncode, refused.stderr.decode(), (tmp_path / "out").exists()) == (
+        4,
+        "error: in.jsonl row 0: `tool_calls` has an integer of more than 64 bits, 100000000000000000000 "
+        "(message 1, line 1)\nhint: --transform arguments=text writes the arguments of calls as text\n",
+        False,
+    )
+    text = ("--for", "trl-sft", "--transform", "arguments=text", "-o", "out")
+    assert run_cli("convert", "in.jsonl", *text, cwd=tmp_path).returncode == 0
+    rendered = run_cli("convert", "in.jsonl", "-t", "qwen3", cwd=tmp_path)
+    assert (rendered.returncode, b"json.integer" in rendered.stderr) == (0, False)

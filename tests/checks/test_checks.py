@@ -18,7 +18,7 @@ from tests.conftest import SHARED, needs_shared
 from tests.transforms.conversations import ROWS, to_batch
 
 LITERALS = ("</s>", "<|im_start|>", "<|im_end|>", "[INST]", 'a"b\n')
-LIMITS = checks.Limits(literals=LITERALS, max_chars=30, encodes_twice=lambda: True)
+LIMITS = checks.Limits(written=True, literals=LITERALS, max_chars=30, encodes_twice=lambda: True)
 
 
 def turn(role: Any, content: Any, **more: Any) -> dict[str, Any]:
@@ -158,6 +158,19 @@ CASES: dict[str, tuple[list[Any], list[tuple[Any, ...]]]] = {
     "legacy arguments": (
         [U, turn("assistant", None, function_call={"name": "f", "arguments": ""})],
         [("tool.arguments", 1, "the arguments of call 0 are not a JSON object")],
+    ),
+    "integers beyond 64 bits": (
+        [
+            U,
+            turn("assistant", "", tool_calls=[call({"b": {"c": -(2**63) - 1}, "a": [2**64 - 1, 2**64, str(2**64)]})]),
+            turn("tool", {"n": 10**20}),
+            A,
+        ],
+        [
+            ("json.integer", 1, "`tool_calls` has an integer of more than 64 bits, -9223372036854775809"),
+            ("json.integer", 1, "`tool_calls` has an integer of more than 64 bits, 18446744073709551616"),
+            ("json.integer", 2, "`content` has an integer of more than 64 bits, 100000000000000000000"),
+        ],
     ),
     "control tokens": (
         [turn("user", "a</s>b</s>"), turn("assistant", "[INST] <|im_end|>")],

@@ -193,7 +193,8 @@ def with_read_columns(
 
 def codes_that_fail(recipe: Recipe) -> tuple[str, ...]:
     """Return the codes of the findings that make a row a bad one; with `--on-error skip` it may not be empty."""
-    return (*recipe.fail_on, "row.empty") if recipe.on_error == "skip" else recipe.fail_on
+    loaded = ("json.integer",) if recipe.trainer else ()
+    return (*recipe.fail_on, *loaded, *(("row.empty",) if recipe.on_error == "skip" else ()))
 
 
 def with_row_options(job: Job, recipe: Recipe) -> Job:
