@@ -397,5 +397,5 @@ def test_spans_hold_the_answers_and_their_stop_token(name: str) -> None:
     assert all(span.endswith((">", "]", "[e~[")) for span in held) or name == "llava"  # which has no stop token
 
 
-ENDLESS = {"apertus", "hy3", "glm-4", "glm-4.5", "glm-4.7", "glm-5.2"}
+ENDLESS = {"apertus", "hy3", "glm-4", "glm-4.5", "glm-4.7", "glm-5.1", "glm-5.2"}
 """Templates whose turns end with the mark of the next one, so that the last turn has no stop token."""
