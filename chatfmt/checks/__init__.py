@@ -25,7 +25,8 @@ class Check(Struct, frozen=True):
     """One entry of CHECKS: the kind and meaning of a code, and the function that finds it."""
 
     kind: Severity
-    function: Finder
+    function: Finder | None
+    """None for what `render.safety.control_tokens` finds."""
     summary: str
     hint: str = ""
 
@@ -64,7 +65,7 @@ CHECKS: dict[str, Check] = {
                           "--transform arguments=object"),
     "json.integer": Check("warning", calls.long_integers, "integer that `load_dataset` and its trainers cannot read",
                           "--transform arguments=text writes the arguments of calls as text"),
-    "token.control": Check("warning", content.control_tokens, "special token inside content",
+    "token.control": Check("warning", None, "special token inside content",
                            "--control-tokens escape"),
 }  # fmt: skip
 """The checks by code."""
@@ -76,7 +77,8 @@ def run(batch: pa.RecordBatch, codes: Collection[str] | None = None, limits: Lim
     Raises UnknownName for a code without a check.
     """
     chosen, limits = _chosen(CHECKS if codes is None else codes), limits or Limits()
-    found = [finding for view in column_views(batch) for check in chosen for finding in check.function(view, limits)]
+    finders = [check.function for check in chosen if check.function]
+    found = [finding for view in column_views(batch) for find in finders for finding in find(view, limits)]
     return sorted(found, key=lambda each: (each.row, -1 if each.message is None else each.message))
 
 

@@ -34,8 +34,6 @@ class Finding(NamedTuple):
 class Limits(Struct, frozen=True):
     """The settings of checks."""
 
-    literals: tuple[str, ...] = ()
-    """The special tokens and markup of the template, for `token.control`."""
     encodes_twice: Callable[[], bool] = lambda: False
     """Returns whether the template prints arguments that are text as a JSON string, for `tool.encoded`."""
     masked: bool = False

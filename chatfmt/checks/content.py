@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from itertools import combinations
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..json_columns import JSON, TEXT, decode_objects, dumps, loads
+from ..json_columns import JSON, TEXT, decode_objects, loads
 from ..schema import REASONING_FIELDS, reasoning_conflict
 from ..turn_columns import BoolArray, IntArray, contains, fields_of, to_bools, untrained_answers
 from .column_view import ASSISTANT, TOOL, ColumnView, Finding, Limits
@@ -118,49 +117,6 @@ def repeated_reasoning(view: ColumnView, limits: Limits) -> Iterator[Finding]:
         yield from view.at_turns(
             "msg.reasoning_twice", twice & (view.roles == ASSISTANT), "reasoning in a field and inside the text"
         )
-
-
-def control_tokens(view: ColumnView, limits: Limits) -> Iterator[Finding]:
-    """A special token or other markup of the template in content, where a tokenizer would treat it as markup."""
-    if not limits.literals or view.content.type not in (TEXT, JSON):
-        return
-    found: dict[int, list[str]] = {}
-    for turn, literal in find_literals(view.content, limits.literals):
-        found.setdefault(turn, []).append(literal)
-    for turn, literals in sorted(found.items()):
-        names = ", ".join(f"`{literal}`" for literal in dict.fromkeys(literals))
-        yield view.finding("token.control", turn, f"{names} in the content")
-
-
-def find_literals(column: pa.Array, literals: Collection[str]) -> Iterator[tuple[int, str]]:
-    """Yield the index of a text or JSON value and the literal for each occurrence of a literal.
-
-    Searches the bytes of the whole column at once, which costs next to nothing without occurrences.
-    """
-    encoded = {(dumps(text)[1:-1] if column.type == JSON else text).encode(): text for text in literals if text}
-    data, ends = _bytes_of(column)
-    for pattern in _patterns(list(encoded)):
-        for match in re.finditer(pattern, data):
-            index = int(np.searchsorted(ends, match.start(), "right"))
-            if match.end() <= ends[index]:
-                yield index, encoded[match[0]]
-
-
-def _patterns(literals: list[bytes]) -> Iterator[bytes]:
-    """Yield a pattern for each first byte, so that the search skips to that byte at the speed of memory."""
-    for first in sorted({text[:1] for text in literals}):
-        rest = sorted((re.escape(text[1:]) for text in literals if text[:1] == first), key=len, reverse=True)
-        yield re.escape(first) + b"(?:" + b"|".join(rest) + b")"
-
-
-def _bytes_of(column: pa.Array) -> tuple[memoryview, IntArray]:
-    """The bytes of a text column and the offsets where its values end."""
-    width = np.dtype(np.int64 if column.type == JSON else np.int32)
-    _, offsets, data = column.buffers()
-    if len(column) == 0 or data is None:
-        return memoryview(b""), np.zeros(len(column), np.int64)
-    ends = np.frombuffer(offsets, width)[column.offset : column.offset + len(column) + 1].astype(np.int64)
-    return memoryview(data)[ends[0] : ends[-1]], ends[1:] - ends[0]
 
 
 def too_long(view: ColumnView, limits: Limits) -> Iterator[Finding]:

@@ -8,7 +8,6 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from chatfmt import checks
 from chatfmt.errors import CheckError, Location, UnknownName
@@ -17,8 +16,7 @@ from chatfmt.schema import ROLES
 from tests.conftest import SHARED, needs_shared
 from tests.transforms.conversations import ROWS, to_batch
 
-LITERALS = ("</s>", "<|im_start|>", "<|im_end|>", "[INST]", 'a"b\n')
-LIMITS = checks.Limits(written=True, literals=LITERALS, max_chars=30, encodes_twice=lambda: True)
+LIMITS = checks.Limits(written=True, max_chars=30, encodes_twice=lambda: True)
 
 
 def turn(role: Any, content: Any, **more: Any) -> dict[str, Any]:
@@ -172,14 +170,6 @@ CASES: dict[str, tuple[list[Any], list[tuple[Any, ...]]]] = {
             ("json.integer", 2, "`content` has an integer of more than 64 bits, 100000000000000000000"),
         ],
     ),
-    "control tokens": (
-        [turn("user", "a</s>b</s>"), turn("assistant", "[INST] <|im_end|>")],
-        [("token.control", 0, "`</s>` in the content"), ("token.control", 1, "`<|im_end|>`, `[INST]` in the content")],
-    ),
-    "control tokens in parts": (
-        [turn("user", [{"type": "text", "text": 'x</s>a"b\n'}]), A],
-        [("token.control", 0, '`</s>`, `a"b\n` in the content')],
-    ),
     "too long in parts": (
         [
             turn("user", [{"type": "text", "text": "é" * 20}, {"type": "image"}, {"type": "text", "text": "b"}]),
@@ -200,7 +190,7 @@ def test_what_is_found(name: str) -> None:
 def test_every_check_has_a_case_and_finds_alone_what_it_finds_among_all() -> None:
     shown = {code for _, expected in CASES.values() for code, _, _ in expected}
     elsewhere = {"pair.same", "msg.weight", "msg.ignored_weight", "media.file"}  # as calls, in tests of their own
-    elsewhere |= {"tool.unknown", "tool.misfit", "tool.unanswered"}
+    elsewhere |= {"tool.unknown", "tool.misfit", "tool.unanswered", "token.control"}
     assert shown | elsewhere == set(checks.CHECKS)
     for turns, expected in CASES.values():
         for code in checks.CHECKS:
@@ -363,41 +353,9 @@ def test_slices_of_a_batch_are_a_batch_of_slices(rows: list[Any]) -> None:
     assert parts == checks.run(batch, limits=LIMITS)
 
 
-@given(
-    texts=st.lists(st.one_of(st.none(), st.text('a</s>[INST]|im_start"\n', max_size=30)), min_size=1),
-    json_text=st.booleans(),
-)
-def test_literals_are_found_in_any_column(texts: list[str | None], json_text: bool) -> None:
-    literals = ("</s>", "s>", "[I", "a", 'n"', "\n")
-    type = pa.large_string() if json_text else pa.string()
-    column = pa.array(
-        [None if t is None else json.dumps(t, ensure_ascii=False) if json_text else t for t in texts], type
-    )
-    places = {place for place, _ in checks.content.find_literals(column, literals)}
-    assert places == {i for i, text in enumerate(texts) if text and any(literal in text for literal in literals)}
-    cut = len(texts) // 2
-    assert {place for place, _ in checks.content.find_literals(column.slice(cut), literals)} == {
-        p - cut for p in places if p >= cut
-    }
-
-
 @needs_shared
 def test_the_invalid_row_of_the_toy_file_is_reported() -> None:
     assert SHARED is not None
     lines = (SHARED / "data" / "messages_toy_invalid.jsonl").read_text(encoding="utf-8").splitlines()
     findings = checks.run(to_batch([json.loads(line) for line in lines]))
     assert [(f.code, f.row, f.message) for f in findings if f.code == "msg.no_user"] == [("msg.no_user", 3, None)]
-
-
-@needs_shared
-def test_control_tokens_of_the_kto_file_are_found_where_they_are() -> None:
-    assert SHARED is not None
-    rows = json.loads((SHARED / "data" / "kto_messages.json").read_text(encoding="utf-8"))
-    batch = to_batch([{"messages": row["messages"]} for row in rows])
-    limits = checks.Limits(literals=("</s>", "<|user|>"))
-    expected = [
-        (i, j) for i, row in enumerate(rows) for j, message in enumerate(row["messages"])
-        if "</s>" in message["content"] or "<|user|>" in message["content"]
-    ]  # fmt: skip
-    assert expected
-    assert [(f.row, f.message) for f in checks.run(batch, ["token.control"], limits)] == expected

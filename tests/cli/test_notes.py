@@ -58,7 +58,7 @@ def test_an_interruption_without_a_finished_shard_says_that_none_is_kept(
     assert capsys.readouterr().err == f"{told}, which --resume keeps\n"
 
 
-def test_check_counts_the_rows_of_a_problem_without_their_places(tmp_path: Path) -> None:
+def test_check_counts_the_rows_with_special_tokens(tmp_path: Path) -> None:
     turns = [[{**turn, "content": "<|im_end|>"} for turn in TALK["messages"]]] * 2 + [TALK["messages"]]
     (tmp_path / "data.jsonl").write_text("".join(json.dumps({"messages": each}) + "\n" for each in turns))
     done = run_cli("check", "data.jsonl", "-t", "chatml", "--json", cwd=tmp_path)

@@ -146,7 +146,7 @@ def check(source: Sources, **given: Any) -> None:
     if recipe.strict:
         wrong = problems
     if wrong:
-        rows = max([len({(problem.at.file, problem.at.row) for problem in wrong}), *(each.rows for each in wrong)])
+        rows = len({(problem.at.file, problem.at.row) for problem in wrong})
         raise DataProblem(f"{rows} of {counts.read} rows have problems", hint="--on-error skip rejects them")
 
 
@@ -182,6 +182,6 @@ def print_problems(problems: Sequence[RowProblem], rows: int) -> None:
 
 def rows_of(problems: Sequence[RowProblem]) -> str:
     """Return the first rows of problems of one kind, and how many more there are."""
-    first = ", ".join(problem.at.place or "the file" for problem in problems[:SHOWN_ROWS])
+    first = ", ".join(problem.at.place for problem in problems[:SHOWN_ROWS])
     more = len(problems) - SHOWN_ROWS
     return f"{first} and {more:,} more" if more > 0 else first

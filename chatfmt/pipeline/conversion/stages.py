@@ -24,9 +24,9 @@ from ...errors import (
     raise_first,
 )
 from ...json_columns import integers
+from ...lazy import on_call
 from ...render.safety.control_tokens import Scanner, find_control_tokens, find_token_edges
 from ...render.sandbox.expressions import expression, text_expression
-from ...render.single import TemplateRenderer
 from ...rendering import BatchTooLarge, Renderer
 from ...schema import CONVERSATIONS, KEPT, MEDIA, ROW
 from ...views import VIEWS
@@ -245,6 +245,10 @@ class Conversion:
         """The source batch of the last output batch, without the rows that were rejected."""
         return self._source
 
+    def _add_findings(self, findings: Sequence[checks.Finding], batch: pa.RecordBatch) -> None:
+        rows = batch.column("row").to_pylist() if findings else []
+        self._findings += [(each, rows[each.row]) for each in findings]
+
     def _report_findings(self, rows: Container[int | None]) -> None:
         """Pass on what checks found in the rows with these numbers, and forget it."""
         if self._on_finding is not None:
@@ -357,8 +361,7 @@ class Conversion:
         findings = checks.run(batch, limits=replace(self._limits, is_file=self._is_file))
         refused = checks.refused(findings, strict=self.job.strict, named=self.job.fail_on)
         raise_first([checks.to_error(finding) for finding in refused])
-        rows = batch.column("row").to_pylist() if findings else []
-        self._findings = [(each, rows[each.row]) for each in findings]
+        self._add_findings(findings, batch)
         return batch
 
     def _is_file(self, path: str) -> bool:
@@ -374,7 +377,11 @@ class Conversion:
         outcome = self._scanner.apply(batch, self.job.control_tokens)
         raise_first(outcome.rejected)
         if self.job.control_tokens == "keep":
-            counts.findings.update(outcome.findings)
+            found = [
+                checks.Finding(each.code, each.row, each.message, each.detail, each.field) for each in outcome.kept
+            ]
+            self._add_findings([each for each in found if each.code in checks.CHECKS], batch)
+            counts.findings.update(each.code for each in found if each.code not in checks.CHECKS)
         elif outcome.rows:
             counts.changes[f"control_tokens.{self.job.control_tokens}"] += len(outcome.rows)
             counts.filtered += len(batch) - len(outcome.batch)
@@ -465,10 +472,7 @@ def count_rows(findings: Sequence[checks.Finding]) -> Counter[str]:
     return Counter(code for code, _ in dict.fromkeys((finding.code, finding.row) for finding in findings))
 
 
-def _encodes_twice(single: TemplateRenderer) -> bool:
-    from ...render.inspection.probe import encodes_twice
-
-    return encodes_twice(single)
+_encodes_twice = on_call(__package__, "...render.inspection.probe:encodes_twice")
 
 
 def media_parts(job: Job) -> list[str]:

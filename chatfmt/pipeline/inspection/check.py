@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
 
@@ -35,8 +35,6 @@ class RowProblem(Struct, frozen=True):
     at: Location
     detail: str
     hint: str = ""
-    rows: int = 1
-    """The rows that have it."""
 
 
 def check(recipe: Recipe, *, workers: int | None = None) -> dict[str, Any]:
@@ -79,10 +77,7 @@ def to_json(problems: Sequence[RowProblem], counts: RowCounts) -> dict[str, Any]
 
 def counts_by_code(problems: Sequence[RowProblem]) -> dict[str, int]:
     """Return how often each problem was found, the most frequent first."""
-    found: Counter[str] = Counter()
-    for problem in problems:
-        found[problem.code] += problem.rows
-    return dict(found.most_common())
+    return dict(Counter(problem.code for problem in problems).most_common())
 
 
 def check_rows(
@@ -112,8 +107,7 @@ def check_source(source: SourcePlan, workers: int, on_progress: OnProgress) -> t
         for found, counted in results:
             problems += found
             counts.add(counted)
-    located = {problem.code for problem in problems}
-    return [*problems, *problems_without_row(counts, located, source.source.shown)], counts
+    return problems, counts
 
 
 def run_check_task(source: SourcePlan) -> tuple[list[RowProblem], RowCounts]:
@@ -145,12 +139,3 @@ def with_lines(split: InputSplit, problems: Sequence[RowProblem]) -> list[RowPro
     """Return problems of an input split, in order of the rows, with the lines of their rows."""
     lines = LineFinder(split)
     return [replace(problem, at=lines.with_line(problem.at)) for problem in problems]
-
-
-def problems_without_row(counts: RowCounts, located: Collection[str], source: str) -> Iterator[RowProblem]:
-    """Yield a problem for each finding that was counted without its rows."""
-    for code, count in counts.findings.items():
-        if code not in located and code in checks.CHECKS:
-            check = checks.CHECKS[code]
-            rows = "1 row" if count == 1 else f"{count} rows"
-            yield RowProblem(code, check.kind, Location(source), f"in {rows}", check.hint, count)

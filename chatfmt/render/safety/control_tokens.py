@@ -127,6 +127,11 @@ class TokenFinding(Struct, frozen=True):
     def code(self) -> str:
         return "token.boundary" if self.at_boundary else "token.control"
 
+    @property
+    def detail(self) -> str:
+        where = "the content" if self.field == "content" else f"`{self.field}`"
+        return f"{', '.join(f'`{token}`' for token in dict.fromkeys(self.tokens))} in {where}"
+
     def error(self) -> CheckError:
         if self.at_boundary:
             text = f"`{self.field}` may form the control token `{self.tokens[0]}` with the template text next to it"
@@ -146,8 +151,8 @@ class PolicyResult(Struct, frozen=True):
     rows: tuple[int, ...]
     """The rows with a token, or for `escape` those that were changed, as indices of the original batch."""
     rejected: tuple[CheckError, ...] = ()
-    findings: Mapping[str, int] = field(default_factory=dict)
-    """The number of rows with a finding of each code."""
+    kept: tuple[TokenFinding, ...] = ()
+    """The first finding of each kind in each row that `keep` leaves."""
 
 
 class Scanner:
@@ -200,12 +205,12 @@ class Scanner:
             )
         rows = tuple(sorted({finding.row for finding in found}))
         if not rows or policy == "keep":
-            codes = Counter(code for _, code in {(finding.row, finding.code) for finding in found})
-            return PolicyResult(batch, counts, rows, findings=codes)
+            first = {(finding.row, finding.code): finding for finding in reversed(found)}
+            return PolicyResult(batch, counts, rows, kept=tuple(first[key] for key in sorted(first)))
         kept = np.ones(len(batch), np.bool_)
         kept[list(rows)] = False
-        first = {finding.row: finding for finding in reversed(found)}
-        errors = tuple(first[row].error() for row in rows) if policy == "reject" else ()
+        worst = {finding.row: finding for finding in reversed(found)}
+        errors = tuple(worst[row].error() for row in rows) if policy == "reject" else ()
         return PolicyResult(batch.filter(pa.array(kept)), counts, rows, errors)
 
     def _escape(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, tuple[int, ...]]:

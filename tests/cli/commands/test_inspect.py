@@ -43,10 +43,12 @@ def test_check_goes_on_after_a_text_that_the_template_loses(tmp_path: Path) -> N
     )  # fmt: skip
 
 
-def test_check_reports_findings_without_rows(tmp_path: Path) -> None:
+def test_check_names_the_rows_with_special_tokens(tmp_path: Path) -> None:
     source = written(tmp_path, [TALK, SPOILT, SPOILT])
     report = json.loads(shown("check", source, "-t", "chatml", "--json"))
-    assert [(p["code"], p["detail"]) for p in report["problems"]] == [("token.control", "in 2 rows")]
+    assert [(p["code"], p["row"], p["message"], p["line"], p["detail"]) for p in report["problems"]] == [
+        ("token.control", row, 0, row + 1, "`<|im_start|>` in the content") for row in (1, 2)
+    ]
 
 
 def test_check_reports_the_same_for_several_shards(tmp_path: Path) -> None:
@@ -57,7 +59,7 @@ def test_check_reports_the_same_for_several_shards(tmp_path: Path) -> None:
     assert found[0].stdout == found[1].stdout and [run.returncode for run in found] == [1, 1]
     problems = json.loads(found[0].stdout)["problems"]
     assert [(each["code"], each["row"]) for each in problems] == [
-        ("msg.order", 1), ("json.syntax", 4), ("msg.order", 5), ("token.control", None),
+        ("msg.order", 1), ("token.control", 3), ("json.syntax", 4), ("msg.order", 5), ("token.control", 6),
     ]  # fmt: skip
 
 

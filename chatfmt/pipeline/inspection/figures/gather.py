@@ -18,7 +18,6 @@ from ....errors import Location, RowError, UsageError
 from ....manifest import Manifest
 from ....recipe import Recipe, Run, SourceSpec
 from ....render.masks.masker import WHOLE_TURNS
-from ....render.safety.control_tokens import find_control_tokens
 from ....sources import SKIP, InputSplit, Source, line_finders
 from ....tokens import load as load_tokenizer
 from ....views import VIEWS
@@ -181,7 +180,6 @@ def run_figures_task(task: FiguresTask) -> Figures:
         on_reject = partial(_on_reject, figures, split.shown)
         for output in converted_batches((split,), conversion, figures.counts, on_reject):
             figures.add(conversion.source, conversion.converted, output, tokenizer)
-            _find_control_tokens(figures, conversion, split.shown)
             if figures.picks is not None:
                 _pick(figures.picks, conversion, split.shown)
     conversion.report(figures.counts)
@@ -207,18 +205,6 @@ def _on_finding(figures: Figures, source: Callable[[], pa.RecordBatch], finding:
     example = Example(at, finding.detail, checks.CHECKS[finding.code].hint, shortened(raw))
     if figures.example(finding.code, example) and figures.picks is not None:
         figures.picks.pick(finding.code, at.file, batch, at.row, len(figures.examples[finding.code]))
-
-
-def _find_control_tokens(figures: Figures, conversion: Conversion, file: str) -> None:
-    """Find the first rows whose special tokens were only counted."""
-    code = "token.control"
-    if not figures.counts.findings[code] or len(figures.examples.get(code, ())) >= EXAMPLES:
-        return
-    conversations, template = conversion.converted, conversion.job.template
-    limits = checks.Limits(literals=find_control_tokens(template) if template else ())
-    for finding in checks.run(conversations, {code}, limits)[:EXAMPLES]:
-        at = Location(file, conversations.column("row")[finding.row].as_py(), finding.message)
-        _on_finding(figures, lambda: conversion.source, finding, at)
 
 
 def _on_reject(figures: Figures, file: str, error: RowError, raw: bytes | None) -> None:
