@@ -23,6 +23,8 @@ FIELDS: dict[str, tuple[Any, list[Any]]] = {
     "values(.)": ({"x": {"a": 1}, "y": {"a": 2}}, [{"a": 1}, {"a": 2}]),
     "values(d.e)": ({"d": {"e": {"x": {"a": 1}}}}, [{"a": 1}]),
     "one": ({"one": {"a": 1}}, [{"a": 1}]),
+    "columns(.)": ({"a": [1, 2], "b": [3, 4]}, [{"a": 1, "b": 3}, {"a": 2, "b": 4}]),
+    "columns(d)": ({"d": {"a": {"x": 1, "y": 2}, "b": {"x": 3, "y": 4}}}, [{"a": 1, "b": 3}, {"a": 2, "b": 4}]),
 }  # fmt: skip
 
 
@@ -35,6 +37,12 @@ def test_fields_of_a_document(field: str, indent: int | None, tmp_path: Path) ->
     with pytest.raises(InputError) as caught:
         read_all(path, ParseOptions(field="no.such"))
     assert caught.value.message == "`--field no.such`: no `no` there"
+
+
+@pytest.mark.parametrize("document", [{"a": [1]}, {"a": [1], "b": []}, {"a": {"x": 1}}, {"a": {"x": 1}, "b": {"y": 1}}])
+def test_columns_of_different_lengths_are_no_rows(document: Any, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no columns of one length there"):
+        read_all(written(tmp_path, json.dumps(document).encode(), "x.json"), ParseOptions(field="columns(.)"))
 
 
 def test_a_document_without_a_field_suggests_one(tmp_path: Path) -> None:
