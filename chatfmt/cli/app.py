@@ -114,9 +114,7 @@ def command_line(*first: str) -> Callable[..., object]:
     return typer.main.get_command(application(first))
 
 
-def root(
-    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
-) -> None:
+def root(version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False) -> None:
     if version:
         terminal.print_out(f"chatfmt {__version__}")
         raise typer.Exit

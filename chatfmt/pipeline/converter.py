@@ -31,9 +31,7 @@ from .planning.templates import load_template
 Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
 SHOWN = "batch"
 """Stands for the file in errors, where there is none."""
-REJECTS = pa.schema(
-    [("row", pa.int64()), ("message", pa.int64()), ("code", TEXT), ("detail", TEXT), ("raw", TEXT)],
-)
+REJECTS = pa.schema([("row", pa.int64()), ("message", pa.int64()), ("code", TEXT), ("detail", TEXT), ("raw", TEXT)])
 """The columns of rejects: the row in what was given and the message in it, both from 0, and the row as JSON."""
 REFUSED = {
     "limit": "counts the rows of a source",

@@ -28,10 +28,7 @@ T = TypeVar("T", bound=ShardTask)
 
 
 def run_tasks(
-    fn: Callable[[A], R],
-    tasks: Sequence[A],
-    run: Run,
-    on_position: executors.OnPosition[A] = executors.ignore_position,
+    fn: Callable[[A], R], tasks: Sequence[A], run: Run, on_position: executors.OnPosition[A] = executors.ignore_position
 ) -> Generator[R, None, None]:
     """Yield `fn(task)` for each task, in order; in this process if starting workers costs more than it saves."""
     chosen = executors.executor(run.executor)

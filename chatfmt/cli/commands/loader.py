@@ -14,8 +14,7 @@ from ..values import positive
 def loader(
     folder: Annotated[str, typer.Argument(metavar="OUT", help="A folder that chatfmt wrote.")],
     trainer: Annotated[
-        str | None,
-        typer.Option("--for", metavar="TRAINER", help="The trainer; default: that of the conversion."),
+        str | None, typer.Option("--for", metavar="TRAINER", help="The trainer; default: that of the conversion.")
     ] = None,
     model: Annotated[
         str | None, typer.Option("--model", metavar="MODEL", help="Folder or Hub id of the model.")

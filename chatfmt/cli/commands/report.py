@@ -16,10 +16,7 @@ if TYPE_CHECKING:
     from ...recipe import Recipe
 
 
-@options.declare(
-    options.FIGURES,
-    page=options.value("FILE", "The page to write; default: report.html.", "-o", "--out"),
-)
+@options.declare(options.FIGURES, page=options.value("FILE", "The page to write; default: report.html.", "-o", "--out"))
 @reading_in_workers
 def report(source: Sources, **given: Any) -> None:
     """Write one page that shows a dataset: where columns go, lengths, trained text, problems, and rows to read.

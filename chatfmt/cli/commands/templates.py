@@ -111,8 +111,7 @@ def marks(supports: Sequence[str]) -> tuple[str, str, str]:
 
 @templates.command("show", cls=Command)
 def show_template(
-    name: Name,
-    program: Annotated[bool, typer.Option("--program", help="Show the compiled program instead.")] = False,
+    name: Name, program: Annotated[bool, typer.Option("--program", help="Show the compiled program instead.")] = False
 ) -> None:
     """Show the text of a template, highlighted on a terminal, or its compiled programs."""
     from ...render.template.chat_template import ChatTemplate
@@ -255,8 +254,7 @@ def diff_templates(
     first: Annotated[str, typer.Argument(metavar="A", help="A template.")],
     second: Annotated[str, typer.Argument(metavar="B", help="The template to compare it with.")],
     source: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[SOURCE]", help="A dataset; default: a few built-in conversations."),
+        list[str] | None, typer.Argument(metavar="[SOURCE]", help="A dataset; default: a few built-in conversations.")
     ] = None,
     as_json: AsJson = False,
     **given: Any,

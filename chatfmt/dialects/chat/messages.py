@@ -17,15 +17,7 @@ from ... import json_columns, schema
 from ...errors import DialectError, Location
 from ...field_path import FieldPath, top_level, value_at
 from ...schema import REASONING_FIELDS
-from ...turn_columns import (
-    concat,
-    fields_of,
-    positions_of_turns,
-    refuse_turns,
-    stack,
-    struct_of,
-    with_turns,
-)
+from ...turn_columns import concat, fields_of, positions_of_turns, refuse_turns, stack, struct_of, with_turns
 from ..dialect import Dialect
 from ..kit.blocks import readable_content, text_of
 from ..kit.columns import (

@@ -191,9 +191,7 @@ def squad(record: SourceRow, columns: Columns) -> list[OutputRow | Dropped]:
     answer = texts[0] if texts else columns.options.get("unanswerable")
     if not isinstance(answer, str):
         raise DialectError(
-            "the question has no answer",
-            code="col.null",
-            hint="--dialect-option unanswerable=TEXT sets the answer",
+            "the question has no answer", code="col.null", hint="--dialect-option unanswerable=TEXT sets the answer"
         )
     asked = {"role": "user", "content": f"{context}\n\n{question}"}
     others = [Dropped("answers")] * (len({answer, *texts}) - 1)

@@ -16,15 +16,7 @@ from ..chat.messages import read_required_turns, read_turns
 from ..chat.turns import find_turn_keys, plain_values, turns_at
 from ..dialect import Dialect
 from ..instruction.prompt_completion import find_context_parts, find_prompt, read_question, unexplained_columns
-from ..kit.columns import (
-    Columns,
-    SourceRow,
-    column_at,
-    find_side_parts,
-    find_value,
-    refuse_nulls,
-    text_columns,
-)
+from ..kit.columns import Columns, SourceRow, column_at, find_side_parts, find_value, refuse_nulls, text_columns
 from ..kit.literals import read_literal
 from ..kit.names import HISTORY, MESSAGES, PROMPTS
 from ..kit.output import conversation_batch, first_turns

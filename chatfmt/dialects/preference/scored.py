@@ -67,9 +67,7 @@ def _pair(prompt: list[Turn], better: ScoredAnswer, worse: ScoredAnswer, columns
         ties = columns.option("ties", "drop", "drop", "first", "error")
         if ties == "error":
             raise DialectError(
-                "the answers have the same score",
-                code="pair.tie",
-                hint="--dialect-option ties=drop or ties=first",
+                "the answers have the same score", code="pair.tie", hint="--dialect-option ties=drop or ties=first"
             )
         if ties == "drop":
             return Dropped("pair.tie")

@@ -14,15 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ... import checks, dialects, mapping, media, render, tokens, transforms, writers
-from ...errors import (
-    ChatfmtError,
-    CheckError,
-    Location,
-    RowError,
-    TemplateError,
-    located,
-    raise_first,
-)
+from ...errors import ChatfmtError, CheckError, Location, RowError, TemplateError, located, raise_first
 from ...json_columns import integers
 from ...lazy import on_call
 from ...render.safety.control_tokens import Scanner, find_control_tokens, find_token_edges

@@ -168,10 +168,7 @@ class Grouping:
         for error, _ in bad:
             error.at = lines.with_line(error.at)
         yield [
-            (
-                f"{_BAD}{number} {place}",
-                SpooledRow(number, error.at.row or 0, _BAD + dumps(bad_line(0, error, raw))),
-            )
+            (f"{_BAD}{number} {place}", SpooledRow(number, error.at.row or 0, _BAD + dumps(bad_line(0, error, raw))))
             for place, (error, raw) in enumerate(bad)
         ]
 

@@ -274,12 +274,7 @@ def preview_file(conversion: Conversion, batch: pa.RecordBatch, file: str) -> It
     except ChatfmtError as error:
         row = batch.slice(0 if error.at.row is None else max(find_row(error.at.row, batch), 0), 1)
         yield PreviewRow(
-            row_number(row, 0),
-            to_display(to_records(row)[0]),
-            (),
-            problem=one_line(error),
-            rows=len(batch),
-            file=file,
+            row_number(row, 0), to_display(to_records(row)[0]), (), problem=one_line(error), rows=len(batch), file=file
         )
         return
     conversations = conversion.converted

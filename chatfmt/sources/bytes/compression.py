@@ -25,12 +25,7 @@ _PIECE = 1 << 20
 _RATIO = 1000
 _RATIO_FROM = 64 << 20
 
-MAGIC: dict[bytes, Compression] = {
-    b"\x1f\x8b": "gz",
-    b"\x28\xb5\x2f\xfd": "zst",
-    b"BZh": "bz2",
-    b"\xfd7zXZ\x00": "xz",
-}
+MAGIC: dict[bytes, Compression] = {b"\x1f\x8b": "gz", b"\x28\xb5\x2f\xfd": "zst", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz"}
 SUFFIXES: dict[str, Compression] = {
     ".gz": "gz", ".gzip": "gz", ".zst": "zst", ".zstd": "zst", ".bz2": "bz2", ".xz": "xz",
 }  # fmt: skip
