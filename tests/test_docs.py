@@ -117,6 +117,14 @@ def test_every_guide_is_named_in_another_or_in_the_readme():
     assert {first or second for first, second in named} >= {path.stem for path in DOCUMENTS[1:]}
 
 
+def test_the_map_names_every_module_and_package():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Map")[2].split("```")[1]
+    modules = {path.name for path in (ROOT / "chatfmt").glob("[a-z]*.py")}
+    packages = {f"{path.parent.name}/" for path in (ROOT / "chatfmt").rglob("[a-z]*/__init__.py")}
+    assert len(modules) > 20 and len(packages) > 30
+    assert {name for name in modules | packages if not re.search(rf"\b{name}", text)} == set()
+
+
 def test_the_table_of_speed_is_that_of_the_results():
     from .bench.convert import load, table
 
