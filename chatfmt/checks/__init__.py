@@ -17,6 +17,8 @@ from ..errors import CheckError, Location, UnknownName
 from . import calls, content, media, order, weights
 from .column_view import ColumnView, Finding, Limits, column_views
 
+__all__ = ["CHECKS", "Check", "Finding", "Limits", "check_codes", "refused", "run", "to_error"]
+
 Severity = Literal["error", "warning"]
 Finder = Callable[[ColumnView, Limits], Iterator[Finding]]
 

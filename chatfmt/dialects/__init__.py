@@ -21,6 +21,11 @@ from .kit.output import dropped_rows, unused_parts
 from .preference import chosen_rejected, grouped, scored
 from .tool_use import agent_traces, calls_in_text, functions, trajectories
 
+__all__ = [
+    "DIALECTS", "Columns", "Detection", "Dialect", "detect", "dropped_rows", "empty_column", "known_parts",
+    "turns_in_turn", "unused_parts", "used_columns",
+]  # fmt: skip
+
 _MODULES = (
     content_blocks, exports, messages, transcripts, trees, untagged_turns,
     multiple_choice, prompt_completion, reasoning,

@@ -143,3 +143,6 @@ def _is_valid(transform: Transform, value: Any) -> bool:
     if transform.kind == "names":
         return isinstance(value, Mapping) and all(isinstance(item, str) for pair in value.items() for item in pair)
     return isinstance(value, str if transform.kind == "text" else bool)
+
+
+__all__ = ["SOUGHT", "TRANSFORMS", "Changed", "Transform", "apply", "check_settings", "is_off"]
