@@ -103,6 +103,7 @@ CASES: dict[str, tuple[str, str | bytes, list[list[Any]]]] = {
         [{"prompt": [Q], "completion": [{**A, "content": "it’s 5 €"}]}],
     ]),
     "Russian in an old encoding": ("a.csv", "prompt,completion\nq,да\n".encode("cp1251"), []),
+    "CSV of an old Mac": ("a.csv", "question,answer\rq,a\r", [[TALK]]),
     "a document": ("a.json", '{\n"v": 1, "rows": [{"prompt": "q", "completion": "a"}]}', [
         [{"prompt": [Q], "completion": [A]}],
     ]),
@@ -115,7 +116,7 @@ _FLAGS = re.compile(r"(?:--?[a-z][a-z-]*(?:[ =](?:'[^']*'|\"[^\"]*\"|(?!--)[^\s;
 
 def alternatives(hint: str) -> list[list[str]]:
     """Return the flags of each thing that a hint suggests."""
-    own = re.sub(r"(jq|sed) .*", "", hint)
+    own = re.sub(r"(jq|sed|perl) .*", "", hint)
     parts = re.split(r"; or |; | or (?=--|`--)|, or ", own)
     found = [shlex.split(" ".join(match[0] for match in _FLAGS.finditer(part.replace("`", " ")))) for part in parts]
     return [flags for flags in found if flags]
@@ -130,12 +131,13 @@ def test_hints(name: str, tmp_path: Path) -> None:
     hint = first.stderr.decode().partition("hint: ")[2].strip()
     for flags in alternatives(hint):
         check(run_cli("convert", file, *flags, "--max-bad", "90%", cwd=tmp_path), right, flags)
-    for command in re.findall(r"(?:jq|sed) .*", hint):
+    for command in re.findall(r"(?:jq|sed|perl) .*", hint):
         if shutil.which(command.split()[0]) is None:
             continue
         made = command.replace("FILE", file).rpartition(" > ")[0]
-        (tmp_path / "made.jsonl").write_bytes(subprocess.check_output(["sh", "-c", made], cwd=tmp_path))
-        check(run_cli("convert", "made.jsonl", cwd=tmp_path), right, command)
+        written = "made" + Path(command.rpartition(" > ")[2]).suffix
+        (tmp_path / written).write_bytes(subprocess.check_output(["sh", "-c", made], cwd=tmp_path))
+        check(run_cli("convert", written, cwd=tmp_path), right, command)
 
 
 def check(done: subprocess.CompletedProcess[bytes], right: list[list[Any]], what: object) -> None:

@@ -120,6 +120,15 @@ def has_hermes_tools(record: SourceRow, columns: Columns) -> bool:
         return False
 
 
+def has_hermes_calls(record: SourceRow, columns: Columns) -> bool:
+    """Return whether a turn has a call that can be parsed, or the row tools; Qwen3-Coder's calls are no JSON."""
+    found = columns.adding(find_hermes_parts(record, columns) or {})
+    blocks = (
+        block for turn in turns_after_preamble(record, found) for block in _CALL.findall(str(turn.get("content")))
+    )
+    return any(parse_calls(block, columns) for block in blocks) or has_hermes_tools(record, columns)
+
+
 _GLAIVE = re.compile(r"(?:^|\n)\s*(USER|ASSISTANT|FUNCTION RESPONSE):[ \t]?")
 _FUNCTION_CALL = re.compile(r"\s*<functioncall>\s*(\{.*\})\s*", re.DOTALL)
 _END = re.compile(r"\s*<\|endoftext\|>\s*\Z|\n+\Z")
@@ -314,5 +323,5 @@ DIALECTS = {
                       parts=frozenset({"chat", "preamble"})),
     "hermes": Dialect(hermes, find_hermes_parts, "tool calls in `<tool_call>` tags (Hermes)", rank=262,
                       parts=frozenset({"messages", "question"}), covers=frozenset({"messages", "sharegpt", "traces"}),
-                      is_sure=has_hermes_tools),
+                      is_sure=has_hermes_tools, finds=has_hermes_calls),
 }  # fmt: skip

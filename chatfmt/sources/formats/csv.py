@@ -168,7 +168,8 @@ def _explained(error: str) -> RowError:
 
 
 def _lone_cr() -> RowError:
-    return RowError("line ends with a lone CR", code="csv.newline")
+    hint = r"write line feeds: perl -pe 's/\r(?!\n)/\n/g' FILE > lines.csv"
+    return RowError("line ends with a lone CR", code="csv.newline", hint=hint)
 
 
 _NO_QUOTE = "use `--no-quote` if quotes are plain text in this file"

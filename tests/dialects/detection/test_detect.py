@@ -55,6 +55,8 @@ def test_calls_in_text_stay_text_by_default() -> None:
     assert found.left == ("tool calls in `<tool_call>` tags (Hermes): left as text, --dialect hermes parses it",)
     asked, named = convert(rows, dialect="hermes")
     assert asked != rows and named.left == ()
+    written = "<tool_call>\n<function=f>\n</function>\n</tool_call>"  # as Qwen3-Coder does, which no dialect parses
+    assert convert([{"messages": [USER, {"role": "assistant", "content": written}]}])[1].left == ()
 
 
 def test_a_dialect_is_suggested_only_for_what_it_parses_and_reads_all_rows_by_name() -> None:
