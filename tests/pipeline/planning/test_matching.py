@@ -110,7 +110,7 @@ def test_a_row_counts_if_one_of_its_exploded_rows_is_kept(tmp_path):
         "convert", "in.jsonl", "--explode", "qa", "--where", "good", "--map", "user=q", "--map", "assistant=a",
         "--skip", "1", "--limit", "2", "-q", "--drop", "good", cwd=tmp_path,
     )  # fmt: skip
-    assert [json.loads(line)["prompt"][0]["content"] for line in run.stdout.splitlines()] == ["q3", "q6"], run.stderr
+    assert [json.loads(line)["messages"][0]["content"] for line in run.stdout.splitlines()] == ["q3", "q6"], run.stderr
 
 
 def test_what_looks_at_rows_shows_those_that_match(tmp_path):
