@@ -220,6 +220,24 @@ def test_transformers_finds_the_same_spans_by_the_tags(text: str) -> None:
     assert compared > 15
 
 
+@pytest.mark.parametrize(
+    ("prompt", "answer", "trained"),
+    [
+        ("<think>\n", "<think>\nb", "b<|im_end|>"),
+        ("<think>\n", "<think>\n\n</think>\n\nb", "\n</think>\n\nb<|im_end|>"),
+        ("", "<think>\nb", "<think>\nb<|im_end|>"),
+        ("", "<think>\n\n</think>\n\nb", "<think>\n\n</think>\n\nb<|im_end|>"),
+    ],
+)
+def test_what_opens_reasoning_is_trained_unless_the_generation_prompt_has_it(prompt, answer, trained) -> None:
+    text = CHATML.replace("<|im_start|>assistant\n", f"<|im_start|>assistant\n{prompt}")
+    chat = Chat([say("user", "q"), say("assistant", answer)])
+    rendered, spans = template_renderer(tagged(text).strict).tracked(chat)
+    mask = Masker(template_renderer(text)).mask(chat)
+    assert [rendered[slice(*span)] for span in together(spans)] == [rendered[slice(*span)] for span in mask.spans]
+    assert [rendered[slice(*span)] for span in mask.spans] == [trained]
+
+
 def test_a_strict_template_refuses_what_no_example_prints() -> None:
     text = CHATML.replace("{{ '<|im_start|>'", "{{ m.weather or '' }}{{ '<|im_start|>'")
     found = tagged(text)
