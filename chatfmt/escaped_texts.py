@@ -11,9 +11,8 @@ Each thread remembers its last batch.
 
 from __future__ import annotations
 
-import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -25,36 +24,35 @@ Positions = npt.NDArray[np.int64]
 Assemble = Callable[[bytes], memoryview | None]
 """Return the JSON forms of all texts, each behind the given bytes; None if they are not known."""
 
-TILE = 256 << 10
-"""Bytes that are looked at together, so that temporary arrays stay in the cache."""
-_SHORT = b'"\\\b\t\n\f\r'
-_UPPER_CASE = re.compile(rb"\\u00[01][A-F]")
+_LONG = np.frombuffer(b"".join(b"%04x" % code for code in range(32) if code not in b"\b\t\n\f\r"), np.uint32)
+"""The numbers of the characters that `orjson` escapes with `\\u`, each of four digits."""
 
 
 class EscapedTexts(Struct, frozen=True, dict=True):
-    """A column of texts without nulls; each stands between quotes in the source, in its bytes [start, stop)."""
+    """A column of texts without nulls; each stands between quotes in the source, in its bytes [start, stop).
+
+    `escapes` are the positions in the source of the `u` and `/` of escapes, ascending.
+    """
 
     texts: pa.StringArray
     source: bytes
     starts: Positions
     stops: Positions
+    escapes: Positions
 
     @cached_property
-    def is_exact(self) -> bool:
-        """Whether the bytes in the source are what `orjson` writes, which can be told from their number.
+    def _other_escapes(self) -> Positions:
+        """The positions of the escapes that `orjson` writes in another way.
 
         It escapes quotes, backslashes and five control characters with one more byte each, the other control characters
-        with five, and nothing else. All other ways to write a character in JSON are longer, but for a control character
-        whose number has letters, which may be capitals.
+        with `\\u` and a number in lower case, and nothing else.
         """
-        offsets = self._offsets
-        octets = np.frombuffer(self.texts.buffers()[2] or b"", np.uint8)[offsets[0] : offsets[-1]]
-        excess = int((self.stops - self.starts).sum()) - len(octets)
-        excess -= sum(map(_count_quotes_and_controls, _tiles(octets)))
-        if not excess:
-            return True
-        long = sum(int(np.bincount(tile[tile < 32], minlength=32)[_LONG].sum()) for tile in _tiles(octets))
-        return excess == 4 * long and not _UPPER_CASE.search(self.source)
+        octets = np.frombuffer(self.source, np.uint8)
+        same = np.flatnonzero(octets[self.escapes] == ord("u"))
+        for place in (1, 2):  # few have a number that begins with two zeros
+            same = same[octets[self.escapes[same] + place] == ord("0")]
+        numbers = np.ndarray(max(len(octets) - 3, 0), np.uint32, octets, strides=(1,))[self.escapes[same] + 1]
+        return np.delete(self.escapes, same[np.isin(numbers, _LONG)])
 
     @cached_property
     def _offsets(self) -> npt.NDArray[np.int32]:
@@ -62,21 +60,18 @@ class EscapedTexts(Struct, frozen=True, dict=True):
         return offsets[self.texts.offset :][: len(self.texts) + 1]
 
     def find(self, starts: Positions, stops: Positions) -> Positions:
-        """Return the index of each text from its place in memory; -1 for a place that does not hold one whole text."""
+        """Return the index of each text from its place in memory.
+
+        -1 for a place that does not hold one whole text, and for a text whose bytes in the source are not what `orjson`
+        writes.
+        """
         offsets = self._offsets
         index = np.clip(np.searchsorted(offsets, starts, "right") - 1, 0, len(offsets) - 2)
-        return np.where((offsets[index] == starts) & (offsets[index + 1] == stops), index, -1)
-
-
-_LONG = [code for code in range(32) if code not in _SHORT]
-
-
-def _tiles(octets: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.uint8]]:
-    return (octets[start : start + TILE] for start in range(0, len(octets), TILE))
-
-
-def _count_quotes_and_controls(octets: npt.NDArray[np.uint8]) -> int:
-    return int(np.count_nonzero(octets < 32)) + sum(int(np.count_nonzero(octets == byte)) for byte in b'"\\')
+        is_same = (offsets[index] == starts) & (offsets[index + 1] == stops)
+        if len(self._other_escapes):
+            first, last = (np.searchsorted(self._other_escapes, edges[index]) for edges in (self.starts, self.stops))
+            is_same &= first == last
+        return np.where(is_same, index, -1)
 
 
 class _Last(threading.local):

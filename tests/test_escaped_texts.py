@@ -7,14 +7,16 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatfmt.escaped_texts import known_lines, known_texts, remember
+from chatfmt.escaped_texts import EscapedTexts, Positions, known_lines, known_texts, remember
 from chatfmt.rendering import ConversationBatch
+from chatfmt.sources.json import strings
 from chatfmt.sources.json.uniform_lines import line_ends, uniform_fields
 from chatfmt.writers.json_lines import json_lines
 
@@ -70,27 +72,47 @@ def contents_of(messages: pa.ListArray) -> pa.StringArray:
     return messages.flatten().field("content")
 
 
+def content_of(block: bytes, tile: int = 64) -> EscapedTexts:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(strings, "_TILE", tile)
+        patch.setattr(strings, "_MANY", 1)
+        known = known_texts(contents_of(read(block)).buffers()[2])
+    assert known is not None
+    return known
+
+
+def places(known: EscapedTexts) -> Positions:
+    """Where each text is found, from its place in memory."""
+    _, offsets, _ = known.texts.buffers()
+    edges = np.frombuffer(offsets, np.int32)[: len(known.texts) + 1].astype(np.int64)
+    return known.find(edges[:-1], edges[1:])
+
+
 def plain_lines(texts: pa.StringArray) -> bytes:
     return b"".join(b'{"text":' + orjson.dumps(text) + b"}\n" for text in texts.to_pylist())
 
 
-@given(contents=st.lists(text, min_size=1, max_size=5), chance=st.none() | seeds)
-def test_a_source_is_exact_if_it_has_the_bytes_that_would_be_written(
-    contents: list[str], chance: random.Random | None
+@given(contents=st.lists(text, min_size=1, max_size=5), chance=st.none() | seeds, tile=st.integers(1, 9))
+def test_a_text_is_found_if_the_source_has_the_bytes_that_would_be_written(
+    contents: list[str], chance: random.Random | None, tile: int
 ) -> None:
-    messages = read(lines([contents], chance))
-    known = known_texts(contents_of(messages).buffers()[2])
-    assert known is not None and known.texts.to_pylist() == contents
+    known = content_of(lines([contents], chance), tile)
+    assert known.texts.to_pylist() == contents
     forms = [known.source[start:stop] for start, stop in zip(known.starts, known.stops, strict=True)]
     assert [json.loads(b'"' + form + b'"') for form in forms] == contents
-    assert known.is_exact == (forms == [orjson.dumps(content)[1:-1] for content in contents])
+    for form, content, index in zip(forms, contents, places(known).tolist(), strict=True):
+        copied = form if form == orjson.dumps(content)[1:-1] else None
+        assert not form or (None if index < 0 else forms[index]) == copied  # no text at all has no place of its own
 
 
-def test_capitals_in_the_number_of_a_control_character_are_not_exact() -> None:
-    for form, exact in (("\\u001b", True), ("\\u001B", False), ("\\u0008", False), ("\\u0007", True)):
-        messages = read(lines([["x"]]).replace(b'"x"', f'"{form}"'.encode()))
-        known = known_texts(contents_of(messages).buffers()[2])
-        assert known is not None and known.is_exact is exact, form
+def test_capitals_in_the_number_of_a_control_character_are_not_found() -> None:
+    for form, exact in (
+        ("\\u001b", True), ("\\u001B", False), ("\\u0008", False), ("\\u0007", True), ("\\u007f", False),
+        ("\\\\u0041", True), ("\\\\\\u0041", False), ("\\/", False), ("\\\\/", True), ("/", True), ("\\u1000", False),
+        ("\\u0010", True), ("\\u00e9", False), ("\\u001f\\u0041", False),
+    ):  # fmt: skip
+        known = content_of(lines([["x", "y"]]).replace(b'"x"', f'"{form}"'.encode()))
+        assert places(known).tolist() == [0 if exact else -1, 1], form
 
 
 TEMPLATES = {

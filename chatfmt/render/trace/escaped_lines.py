@@ -48,7 +48,7 @@ def is_known(texts: TextBuffer) -> bool:
 def _copied(texts: TextSlices) -> tuple[np.ndarray[tuple[int], np.dtype[np.bool_]], TextSlices]:
     """Return which of the texts are whole texts of a source that escapes as `orjson` does, and their JSON forms."""
     known = known_texts(texts.source.buffer)
-    if known is None or not known.is_exact:
+    if known is None:
         return np.zeros(len(texts), np.bool_), to_slices([])
     index = known.find(texts.start, texts.stop)
     source = TextBuffer(pa.py_buffer(known.source), np.frombuffer(known.source, np.uint8), 0, len(known.source))

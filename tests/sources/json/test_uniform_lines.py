@@ -77,6 +77,15 @@ def test_uniform_blocks_are_accepted(block: bytes) -> None:
     assert check(block)
 
 
+def test_long_lines_and_long_blocks_are_accepted() -> None:
+    rows = [
+        {"messages": [{"role": "user", "content": f'{row} "é" ' * size}]} for row, size in enumerate([99, 90_000] * 2)
+    ]
+    for more in (rows, rows[:1] * 1800):
+        block = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in more).encode()
+        assert len(block) > 1 << 20 and check(block)
+
+
 @given(block=blocks(), data=st.data())
 def test_damaged_blocks_match_the_strict_parser(block: bytes, data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 3))):
