@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -87,13 +87,17 @@ def find_written_parts(record: SourceRow, columns: Columns, *marks: str) -> dict
 def mentions(record: SourceRow, *marks: str) -> bool:
     """Return whether a text of a row, or of a turn in it, contains one of `marks`: a quick look."""
     for value in record.values():
-        texts = [value] if isinstance(value, str) else _texts_of_turns(value) if isinstance(value, list) else []
-        if any(mark in text for text in texts for mark in marks):
-            return True
+        for text in (value,) if isinstance(value, str) else _texts_of_turns(value) if isinstance(value, list) else ():
+            for mark in marks:  # half the time of `any`
+                if mark in text:
+                    return True
     return False
 
 
-def _texts_of_turns(turns: Sequence[Any]) -> list[str]:
-    """Return the texts in a list of objects or of texts."""
-    values = [value for turn in turns if isinstance(turn, Mapping) for value in turn.values()]
-    return [text for text in (*turns, *values) if isinstance(text, str)]
+def _texts_of_turns(turns: Sequence[Any]) -> Iterator[str]:
+    """Yield the texts in a list of objects or of texts."""
+    for turn in turns:
+        if isinstance(turn, str):
+            yield turn
+        elif isinstance(turn, Mapping):
+            yield from (text for text in turn.values() if isinstance(text, str))

@@ -50,13 +50,16 @@ def _named_texts(value: Any) -> list[dict[str, Any]] | None:
     """Return the turns in a list of texts, each beside its role (`["user", "hi"]`) or under it (`{"user": "hi"}`)."""
     if not isinstance(value, list) or len(value) < 2:
         return None
-    pairs = [next(iter(turn.items())) if isinstance(turn, dict) and len(turn) == 1 else turn for turn in value]
-    known = all(
-        isinstance(pair, (list, tuple)) and len(pair) == 2 and all(isinstance(text, str) for text in pair)
-        and pair[0].lower() in ROLE_NAMES
-        for pair in pairs
-    )  # fmt: skip
-    return [{"role": role, "content": text} for role, text in pairs] if known else None
+    pairs = []
+    for turn in value:
+        pair = next(iter(turn.items())) if isinstance(turn, dict) and len(turn) == 1 else turn
+        if not (
+            isinstance(pair, (list, tuple)) and len(pair) == 2 and all(isinstance(text, str) for text in pair)
+            and pair[0].lower() in ROLE_NAMES
+        ):  # fmt: skip
+            return None
+        pairs.append(pair)
+    return [{"role": role, "content": text} for role, text in pairs]
 
 
 def _transpose(value: Mapping[str, Any]) -> list[dict[str, Any]] | None:
