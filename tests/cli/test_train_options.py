@@ -104,6 +104,7 @@ def test_options_about_spans_are_refused_where_none_are_written(flags: list[str]
         ("nemotron-nano-v2", [("user", "q"), ("assistant", "<think>\na"), ("user", "r"), ("assistant", "b")]),
         ("mistral-v7", [("assistant", "a"), ("user", "q"), ("assistant", "b")]),
         ("llava-next", [("assistant", "a"), ("user", "q"), ("assistant", "b")]),
+        ("glm-5.2", [("user", "q"), ("assistant", [{"type": "text", "text": "a"}, IMAGE])]),
         ("llava", [("user", "q"), ("assistant", [IMAGE, {"type": "text", "text": "a"}])]),
         (
             "glm-4.7",

@@ -43,7 +43,7 @@ from .markers import (
 )
 from .spans import filled, together, turns_of, with_repetitions
 from .train_detail import content_place, train_detail, trained_parts
-from .turn_boundaries import TurnBoundaries, empty_thinking
+from .turn_boundaries import AnswerEnd, TurnBoundaries, empty_thinking
 
 Reasoning = Literal["all", "generated", "none"]
 Method = Literal["generation", "markers", "prefix"]
@@ -353,6 +353,9 @@ class Masker:
         end = boundaries.closing(text[own[-1].end : after], own[-1].source, final=final)
         if start is None or end is None:
             return None
+        if final and boundaries.ends_bare and isinstance(messages[message].get("content"), list):
+            length = len(text[own[-1].end : after].rstrip())  # with its images
+            end = AnswerEnd(length, length)
         return AssistantTurn(message, start, own[-1].end + end.text, own[-1].end + end.stop)
 
     def _start(

@@ -251,6 +251,11 @@ class TurnBoundaries:
         return not other.strip() and token.strip() != self._renderer.special_tokens.get("bos_token")
 
     @property
+    def ends_bare(self) -> bool:
+        """Whether nothing but blanks is printed after the last answer."""
+        return not self._after_answer[0].strip()
+
+    @property
     def stops_late(self) -> bool:
         """Whether the template prints a stop token after the last answer, and none after earlier ones."""
         return bool(self.stop_after_answer(final=True)) and not self.stop_after_answer(final=False)
