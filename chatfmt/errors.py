@@ -25,7 +25,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -34,7 +34,7 @@ Value = TypeVar("Value")
 Made = TypeVar("Made")
 
 
-class Location(Struct, frozen=True, gc=False):
+class Location(Struct, frozen=True, gc=False, omit_defaults=True):
     """A position in the input: a file as the user named it, and a record, message, line or byte in it.
 
     `row` counts the records of the file from 0. In a stage that sees only a batch, `row` is the index in that batch and
@@ -207,15 +207,29 @@ class RowError(ChatfmtError):
     exit_code = 4
     csv: Mapping[str, Any] | None = None
     """The settings for reading the raw text of a row that is not JSON; see `manifest.Reject`."""
+    more_rows: Sequence[int] = ()
+    """Later rows of the batch that have the same error, at the same message."""
     others: Sequence[RowError] = ()
-    """The errors of later rows of the batch that were found with this one."""
+    """The other errors of the batch that were found with this one."""
     costly: bool = False
     """Whether it took so long to find that the same error is not sought in other rows."""
 
+    def of_rows(self, rows: Sequence[int]) -> Self:
+        """Return the error as that of some rows of a batch, in order."""
+        self.at, self.more_rows = replace(self.at, row=rows[0]), rows[1:]
+        return self
+
+    @property
+    def rows(self) -> tuple[int | None, ...]:
+        """All rows that have the error."""
+        return (self.at.row, *self.more_rows)
+
     def locate(self, file: str = "", rows: Any = None, **kwargs: Any) -> None:
-        if self.others and hasattr(rows, "to_pylist"):
+        if (self.others or self.more_rows) and hasattr(rows, "to_pylist"):
             rows = rows.to_pylist()
         for error in (self, *self.others):
+            if error.more_rows and rows is not None and not error.at.file:
+                error.more_rows = [int(rows[row]) for row in error.more_rows]
             ChatfmtError.locate(error, file, rows, **kwargs)
 
 

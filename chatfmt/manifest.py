@@ -134,69 +134,13 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
         return manifest
 
 
-class Reject(Struct, frozen=True):
-    """One rejected row: its stable reason code, the reason in words, where it was read, and its raw bytes.
+class RawRow(Struct, frozen=True, gc=False, omit_defaults=True):
+    """The text of a rejected row, at most RAW_LIMIT of its `len` bytes; `enc` is `utf-8`, or `base64` for other bytes.
 
-    `row` counts from 0, `line` from 1, `byte` from 0. `raw` is the row as it is in the file, or its JSON text for
-    sources without lines; None if it must not be kept.
-    `csv` describes how to read a `raw` that is a record of delimited text and not JSON (`raw.csv` in the file):
+    `csv` describes how to read a record of delimited text, which is not JSON:
     `{"columns": ["user", "assistant"], "delimiter": ",", "quote": true}`. Without a header there are no columns, and
     the fields of the record are `column1`, …; `quote` says whether quotes enclose fields.
     """
-
-    code: str
-    detail: str
-    file: str = ""
-    row: int | None = None
-    message: int | None = None
-    line: int | None = None
-    byte: int | None = None
-    raw: bytes | None = None
-    file_sha256: str = ""
-    csv: Mapping[str, Any] | None = None
-
-    def to_json(self) -> str:
-        """Return one line of the rejects file, without the line feed."""
-        line = bytearray()
-        self.append_to(line)
-        return line.decode()
-
-    def append_to(self, lines: bytearray) -> None:
-        """Append the line in UTF-8, without the line feed."""
-        source = _RejectSource(self.file, self.row, self.message, self.line, self.byte, self.file_sha256)
-        raw = None if self.raw is None else _encode_raw(self.raw, self.csv)
-        line = _RejectLine(VERSION, self.code, self.detail, source, raw)
-        _ENCODER.encode_into(line, lines, -1)
-
-    @classmethod
-    def from_json(cls, line: str) -> Reject:
-        """Return the reject in one line of the file; raises InputError for anything else."""
-        data = _parse_object(line, "line of the rejects file")
-        if data.get("v") != VERSION or not isinstance(data.get("source"), dict):
-            raise InputError("this is not a rejects file of chatfmt", hint="name the `rejects.jsonl` of a conversion")
-        source, raw = dict(data["source"]), data.get("raw")
-        digest = source.pop("sha256", "")
-        more = {} if raw is None else {"raw": _decode_raw(raw), "csv": raw.get("csv")}
-        return cls(data["code"], data["detail"], **source, file_sha256=digest, **more)
-
-    @property
-    def at(self) -> Location:
-        return Location(self.file, self.row, self.message, self.line, self.byte)
-
-
-class _RejectSource(Struct, frozen=True, omit_defaults=True):
-    """Where a rejected row was read, in its line."""
-
-    file: str
-    row: int | None = None
-    message: int | None = None
-    line: int | None = None
-    byte: int | None = None
-    sha256: str = ""
-
-
-class _RawRow(Struct, frozen=True, omit_defaults=True):
-    """The raw bytes of a rejected row, in its line."""
 
     enc: str
     data: str
@@ -205,15 +149,47 @@ class _RawRow(Struct, frozen=True, omit_defaults=True):
     sha256: str
     csv: Mapping[str, Any] | None = None
 
+    @classmethod
+    def of(cls, raw: bytes, csv: Mapping[str, Any] | None = None) -> RawRow:
+        """Return what is kept of the bytes of a row."""
+        kept = raw[:RAW_LIMIT]
+        try:
+            text, encoding = kept.decode(), "utf-8"
+        except UnicodeDecodeError:
+            text, encoding = base64.b64encode(kept).decode(), "base64"
+        return cls(encoding, text, len(raw), len(raw) > RAW_LIMIT, hashlib.sha256(raw).hexdigest(), csv)
 
-class _RejectLine(Struct, frozen=True):
-    """One line of the rejects file."""
+    @property
+    def kept(self) -> bytes:
+        """The bytes that are kept."""
+        return base64.b64decode(self.data) if self.enc == "base64" else self.data.encode()
 
-    v: int
+
+class Reject(Struct, frozen=True, gc=False, tag_field="v", tag=VERSION):
+    """One rejected row, a line of the rejects file: its stable reason code, the reason in words, where it was read.
+
+    `raw` is the row as it is in the file, or its JSON text for sources without lines; None if it must not be kept.
+    """
+
     code: str
     detail: str
-    source: _RejectSource
-    raw: _RawRow | None
+    source: Location
+    raw: RawRow | None = None
+
+    @classmethod
+    def from_json(cls, line: str) -> Reject:
+        """Return the reject in one line of the file; raises InputError for anything else."""
+        try:
+            return msgspec.json.decode(line, type=cls)
+        except (msgspec.MsgspecError, RecursionError):
+            raise InputError(
+                "this is not a rejects file of chatfmt", hint="name the `rejects.jsonl` of a conversion"
+            ) from None
+
+
+def reject_lines(rejects: Sequence[Reject]) -> bytes:
+    """Return the lines of the rejects file for some rows, in UTF-8."""
+    return _ENCODER.encode_lines(rejects)
 
 
 class FolderProblem(Struct, frozen=True):
@@ -453,20 +429,6 @@ def _parse_object(text: str, what: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise InputError(f"the {what} is damaged", hint="convert again with `--overwrite`")
     return data
-
-
-def _encode_raw(raw: bytes, csv: Mapping[str, Any] | None) -> _RawRow:
-    kept = raw[:RAW_LIMIT]
-    try:
-        text, encoding = kept.decode(), "utf-8"
-    except UnicodeDecodeError:
-        text, encoding = base64.b64encode(kept).decode(), "base64"
-    return _RawRow(encoding, text, len(raw), len(raw) > RAW_LIMIT, hashlib.sha256(raw).hexdigest(), csv)
-
-
-def _decode_raw(raw: Mapping[str, Any]) -> bytes:
-    data = str(raw["data"])
-    return base64.b64decode(data) if raw["enc"] == "base64" else data.encode()
 
 
 def _compact(data: Any) -> str:

@@ -93,7 +93,7 @@ class RenderRequest(Struct, frozen=True):
 
 TEXT_ONLY = RenderRequest()
 Failures = list[RenderError] | None
-"""A list that collects the errors of rows; with None, the first error is raised."""
+"""A list that collects the errors of rows, in any order (see `RowError.more_rows`); with None, the first is raised."""
 
 
 class Renderer(Protocol):

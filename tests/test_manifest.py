@@ -21,11 +21,13 @@ from chatfmt.manifest import (
     RAW_LIMIT,
     FolderProblem,
     Manifest,
+    RawRow,
     Reject,
     Shard,
     balanced,
     fingerprint,
     read_manifest,
+    reject_lines,
     shard_from_json,
     totals,
     verify,
@@ -93,23 +95,21 @@ def test_balance() -> None:
 
 @given(st.binary(max_size=40), st.text(st.characters(codec="utf-8")), st.integers(0, 2**70) | st.none())
 def test_a_reject_survives_its_line(raw: bytes, detail: str, row: int | None) -> None:
-    reject = Reject("json.syntax", detail, "a b.jsonl", row, 2, 4, 17, raw, "00")
-    line = reject.to_json()
-    assert "\n" not in line
-    assert Reject.from_json(line) == reject
+    reject = Reject("json.syntax", detail, Location("a b.jsonl", row, 2, 4, 17), RawRow.of(raw))
+    lines = reject_lines([reject, reject]).decode()
+    assert [Reject.from_json(line) for line in lines.removesuffix("\n").split("\n")] == [reject, reject]
+    assert reject.raw is not None and reject.raw.kept == raw
 
 
 def test_the_line_of_a_reject() -> None:
-    reject = Reject(
-        "json.duplicate_key", "key `id` appears twice", "data.jsonl", 3, line=4, byte=812, raw=b'{"id":\xff}'
-    )
-    assert reject.to_json() == (
+    at = Location("data.jsonl", 3, line=4, byte=812)
+    reject = Reject("json.duplicate_key", "key `id` appears twice", at, RawRow.of(b'{"id":\xff}'))
+    assert reject_lines([reject]).decode() == (
         '{"v":1,"code":"json.duplicate_key","detail":"key `id` appears twice",'
         '"source":{"file":"data.jsonl","row":3,"line":4,"byte":812},"raw":{"enc":"base64",'
         '"data":"eyJpZCI6/30=","len":8,"truncated":false,'
-        '"sha256":"c1e2fe8ac4fcd2b8b79f2c1ba19d67f1aa1ce0cb1d90f2d5ba01c8a5aa9c0bd8"}}'
-    ).replace("c1e2fe8ac4fcd2b8b79f2c1ba19d67f1aa1ce0cb1d90f2d5ba01c8a5aa9c0bd8", _sha(b'{"id":\xff}'))
-    assert reject.at == Location("data.jsonl", 3, None, 4, 812)
+        '"sha256":"' + _sha(b'{"id":\xff}') + '"}}\n'
+    )
 
 
 def _sha(data: bytes) -> str:
@@ -119,12 +119,9 @@ def _sha(data: bytes) -> str:
 
 
 def test_long_rows_are_marked_as_truncated() -> None:
-    reject = Reject("json.too_large", "too large", raw=b"x" * (RAW_LIMIT + 5))
-    again = Reject.from_json(reject.to_json())
-    assert again.raw == b"x" * RAW_LIMIT
-    assert '"truncated":true' in reject.to_json()
-    cut = Reject("a", "b", raw="é".encode() * RAW_LIMIT)
-    assert '"enc":"utf-8"' in cut.to_json()
+    row = RawRow.of(b"x" * (RAW_LIMIT + 5))
+    assert (row.kept, row.len, row.truncated) == (b"x" * RAW_LIMIT, RAW_LIMIT + 5, True)
+    assert RawRow.of("é".encode() * RAW_LIMIT).enc == "utf-8"
 
 
 @pytest.mark.parametrize("line", ["", "{}", "[1]", '{"v":2,"source":{}}', '{"v":1}'])

@@ -17,7 +17,7 @@ from ..errors import CheckError, Location, UnknownName
 from . import calls, content, media, order, weights
 from .column_view import ColumnView, Finding, Limits, column_views
 
-__all__ = ["CHECKS", "Check", "Finding", "Limits", "check_codes", "refused", "run", "to_error"]
+__all__ = ["CHECKS", "Check", "Finding", "Limits", "check_codes", "refusing", "run", "to_errors"]
 
 Severity = Literal["error", "warning"]
 Finder = Callable[[ColumnView, Limits], Iterator[Finding]]
@@ -96,12 +96,18 @@ def _chosen(codes: Collection[str]) -> list[Check]:
     return [CHECKS[code] for code in CHECKS if code in set(codes)]
 
 
-def refused(findings: Iterable[Finding], *, strict: bool = False, named: Collection[str] = ()) -> list[Finding]:
-    """Return the findings that reject their row: errors and warnings with a named code, with `strict` all findings."""
-    return [each for each in findings if strict or each.code in named or CHECKS[each.code].kind == "error"]
+def refusing(*, strict: bool = False, named: Collection[str] = ()) -> list[str]:
+    """Return the codes whose findings reject their row: errors and named warnings, with `strict` all of them."""
+    return [code for code, check in CHECKS.items() if strict or code in named or check.kind == "error"]
 
 
-def to_error(finding: Finding) -> CheckError:
-    """The error for a finding that stops a run; its row is the index in the batch."""
-    at = Location(row=finding.row, message=finding.message)
-    return CheckError(finding.detail, hint=finding.hint or CHECKS[finding.code].hint, at=at, code=finding.code)
+def to_errors(findings: Iterable[Finding]) -> list[CheckError]:
+    """The errors for the first finding of each row, as `run` orders them; rows with the same one have one error."""
+    first = {each.row: each for each in reversed(list(findings))}
+    alike: dict[tuple[str, int | None, str, str], list[int]] = {}
+    for row, each in reversed(first.items()):
+        alike.setdefault((each.code, each.message, each.detail, each.hint), []).append(row)
+    return [
+        CheckError(detail, hint=hint or CHECKS[code].hint, at=Location(message=message), code=code).of_rows(rows)
+        for (code, message, detail, hint), rows in alike.items()
+    ]

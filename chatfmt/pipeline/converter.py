@@ -21,8 +21,8 @@ from .conversion.output_columns import renamed
 from .conversion.output_schema import Types
 from .conversion.row_counts import RowCounts
 from .conversion.source_rows import row_order
-from .conversion.stages import Conversion, OnReject
-from .conversion.task import arranged, to_reject
+from .conversion.stages import Conversion, OnRejects, Rejected
+from .conversion.task import arranged
 from .planning.inputs import SAMPLE_ROWS
 from .planning.jobs import check_rendered, check_tokens, to_checked_job
 from .planning.target import target_of
@@ -75,9 +75,9 @@ class Converter:
 
     def with_rejects(self, rows: Rows) -> tuple[Rows, pa.Table]:
         """Return the output rows, and the rejected ones: `row`, `message`, `code`, `detail`, `raw` (its JSON text)."""
-        rejects: list[tuple[RowError, bytes | None]] = []
-        output = self._convert(rows, lambda error, raw: rejects.append((error, raw)))
-        rejects.sort(key=lambda reject: row_order(reject[0].at))
+        rejects: list[Rejected] = []
+        output = self._convert(rows, rejects.extend)
+        rejects.sort(key=lambda reject: row_order(reject[1]))
         return output, pa.Table.from_pylist([to_record(*reject) for reject in rejects], REJECTS)
 
     @property
@@ -116,7 +116,7 @@ class Converter:
         self._types = types_of_all(arranged(iter(found), job, RowCounts()))
         self._job = job
 
-    def _convert(self, rows: Rows, on_reject: OnReject | None) -> Rows:
+    def _convert(self, rows: Rows, on_rejects: OnRejects | None) -> Rows:
         if self._job is None:
             self._decide(rows)
         assert self._job is not None
@@ -125,7 +125,7 @@ class Converter:
         converted = (
             output
             for batch in source_batches(rows)
-            for output in self._conversion.convert(batch, SHOWN, self.counts, on_reject)
+            for output in self._conversion.convert(batch, SHOWN, self.counts, on_rejects)
         )
         output = self._finished(list(arranged(converted, self._job, self.counts)))
         return output if isinstance(rows, pa.Table) else to_record_batch(output)
@@ -144,13 +144,8 @@ class Converter:
 
 def converted(sample: Sequence[pa.RecordBatch], job: Job, bad: list[RowError]) -> list[pa.RecordBatch]:
     """Return the output of the rows of a sample; errors of rows are added to `bad`."""
-    conversion = Conversion(job)
-    return [
-        output
-        for batch in sample
-        for output in conversion.convert(batch, SHOWN, RowCounts(), lambda error, _: bad.append(error))
-        if len(output)
-    ]
+    conversion, keep = Conversion(job), lambda rows: bad.extend(error for error, *_ in rows)
+    return [output for batch in sample for output in conversion.convert(batch, SHOWN, RowCounts(), keep) if len(output)]
 
 
 def check_batchwise(recipe: Recipe) -> None:
@@ -184,10 +179,10 @@ def to_record_batch(table: pa.Table) -> pa.RecordBatch:
     return next(iter(table.combine_chunks().to_batches()), empty_batch(types))
 
 
-def to_record(error: RowError, raw: bytes | None) -> dict[str, Any]:
+def to_record(error: RowError, at: Location, raw: bytes | None) -> dict[str, Any]:
     """Return the columns of a rejected row."""
-    reject = to_reject(error, raw)
-    return {name: getattr(reject, name) for name in REJECTS.names[:-1]} | {"raw": raw and raw.decode()}
+    values = (at.row, at.message, error.code, error.message, raw and raw.decode())
+    return dict(zip(REJECTS.names, values, strict=True))
 
 
 def with_json_as_text(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -6,6 +6,8 @@ import hashlib
 import os
 import re
 import secrets
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,7 +15,7 @@ from typing import Self
 import pyarrow as pa
 
 from ..errors import OutputError, UnknownName
-from ..manifest import Reject
+from ..manifest import Reject, reject_lines
 from ..scratch_folder import remove_abandoned_files
 from . import durable
 from .encoders import FORMATS
@@ -163,8 +165,8 @@ def check_parquet(file: AtomicFile, rows: int) -> None:
         )
 
 
-BUFFER = 1 << 18
-"""Bytes of rejects that are collected before they are written."""
+SOME = 256
+"""Rejects that are encoded at a time: what fits a cache is encoded faster."""
 
 
 class RejectWriter:
@@ -176,7 +178,6 @@ class RejectWriter:
     def __init__(self, path: Path) -> None:
         self.path, self.count = path, 0
         self._file: AtomicFile | None = None
-        self._waiting = bytearray()
 
     @property
     def bytes(self) -> int:
@@ -186,24 +187,16 @@ class RejectWriter:
     def sha256(self) -> str:
         return self._file.sha256 if self._file else ""
 
-    def add(self, reject: Reject) -> None:
-        self._file = self._file or AtomicFile(self.path)
-        reject.append_to(self._waiting)
-        self._waiting += b"\n"
-        self.count += 1
-        if len(self._waiting) >= BUFFER:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._file is not None and self._waiting:
-            self._file.write(bytes(self._waiting))
-            self._waiting = bytearray()
+    def write(self, rejects: Iterable[Reject]) -> None:
+        waiting = iter(rejects)
+        while some := list(islice(waiting, SOME)):
+            self._file = self._file or AtomicFile(self.path)
+            self._file.write(reject_lines(some))
+            self.count += len(some)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self._file:
-            if kind is None:
-                self._flush()
             self._file.__exit__(kind, error, at)

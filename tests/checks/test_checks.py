@@ -254,12 +254,11 @@ def test_findings_come_by_row_and_turn() -> None:
 
 
 def test_errors_refuse_and_warnings_do_when_named_or_strict() -> None:
-    findings = checks.run(to_batch([{"messages": [turn("robot", ""), U]}]))
-    codes = [finding.code for finding in findings]
-    assert codes == ["msg.role", "msg.empty", "msg.ends_user"]
-    assert [f.code for f in checks.refused(findings)] == ["msg.role"]
-    assert [f.code for f in checks.refused(findings, named=["msg.empty"])] == ["msg.role", "msg.empty"]
-    assert checks.refused(findings, strict=True) == findings
+    batch = to_batch([{"messages": [turn("robot", ""), U]}])
+    assert [each.code for each in checks.run(batch)] == ["msg.role", "msg.empty", "msg.ends_user"]
+    assert [each.code for each in checks.run(batch, checks.refusing())] == ["msg.role"]
+    assert [each.code for each in checks.run(batch, checks.refusing(named=["msg.empty"]))] == ["msg.role", "msg.empty"]
+    assert checks.run(batch, checks.refusing(strict=True)) == checks.run(batch)
 
 
 MERGE = "--transform merge='\"\\n\\n\"'"
@@ -283,7 +282,10 @@ def test_what_helps_with_a_role_out_of_order(turns: list[dict[str, Any]], hint: 
 
 
 def test_a_finding_as_the_error_that_stops_a_run() -> None:
-    error = checks.to_error(checks.run(to_batch([{"messages": [U, turn("robot", "x")]}]))[0])
+    bad, worse = [U, turn("robot", "x")], [U, turn("robot", "x"), turn("robot", "")]
+    batch = to_batch([{"messages": turns} for turns in (bad, [U], worse, bad)])
+    (error,) = checks.to_errors(checks.run(batch, checks.refusing()))
+    assert error.rows == (0, 2, 3)
     assert isinstance(error, CheckError)
     assert (error.message, error.hint, error.at, error.code) == (
         "role `robot` is not known", "--role NAME=ROLE", Location(row=0, message=1), "msg.role",

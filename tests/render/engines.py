@@ -45,7 +45,9 @@ def outcome(renderer: Any, chats: ConversationBatch, **asked: Any) -> tuple[Any,
     rendered = renderer(chats, RenderRequest(**asked), failures)
     rendered.text.validate(full=True)
     spans = None if rendered.spans is None else rendered.spans.to_pylist()
-    errors = [(failure.at.row, failure.code, _ADDRESS.sub("0x…", failure.message)) for failure in failures]
+    errors = sorted(
+        (row, failure.code, _ADDRESS.sub("0x…", failure.message)) for failure in failures for row in failure.rows
+    )
     return rendered.text.to_pylist(), spans, errors
 
 

@@ -74,8 +74,9 @@ def columns(cases: list[Mapping[str, Any]], text: str, mode: str) -> list[Outcom
         pairs = [[tuple(span) for span in spans] if spans is not None else [] for spans in rendered.spans.to_pylist()]
         found = [("spans", (text, spans)) for (_, text), spans in zip(found, pairs, strict=True)]
     for failure in failures:
-        assert failure.at.row is not None
-        found[failure.at.row] = to_outcome(failure.__cause__)
+        for row in failure.rows:
+            assert row is not None
+            found[row] = to_outcome(failure.__cause__)
     return found
 
 

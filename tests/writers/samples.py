@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from chatfmt import json_columns
-from chatfmt.manifest import Manifest, Reject, Shard
+from chatfmt.errors import Location
+from chatfmt.manifest import Manifest, RawRow, Reject, Shard
 from chatfmt.writers import OutputFolder, RejectWriter, ShardWriter, card, rejects_path, staged_path, write_receipt
 
 TEXTS = [
@@ -51,8 +52,8 @@ def write_shard(
         RejectWriter(rejects_path(state, name)) as rejects,
     ):
         writer.write(batch(number * 8))
-        for row in range(number % 2 * 2):
-            rejects.add(Reject("msg.role", "role `robot` is not known", "in.jsonl", row=row, raw=b'{"a":\xff}'))
+        detail, raw = "role `robot` is not known", RawRow.of(b'{"a":\xff}')
+        rejects.write([Reject("msg.role", detail, Location("in.jsonl", row), raw) for row in range(number % 2 * 2)])
     shard = Shard(
         name, name.split("/")[-1].split("-")[0], rows=8, rejected=rejects.count, rows_in=8 + rejects.count,
         bytes=writer.bytes, sha256=writer.sha256, reject_bytes=rejects.bytes, reject_sha256=rejects.sha256,

@@ -29,7 +29,7 @@ def test_a_finished_folder(tmp_path: Path, format: str) -> None:
         "counts.merged_turns": 10,
     }  # fmt: skip
     rejects = (out / ".chatfmt/rejects.jsonl").read_text().splitlines()
-    assert [Reject.from_json(line).row for line in rejects] == [0, 1, 0, 1]
+    assert [Reject.from_json(line).source.row for line in rejects] == [0, 1, 0, 1]
     assert manifest.rejects["rows"] == 4
 
 

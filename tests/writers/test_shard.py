@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from chatfmt.errors import OutputError, RowError, UnknownName
+from chatfmt.errors import Location, OutputError, RowError, UnknownName
 from chatfmt.manifest import Reject
 from chatfmt.writers import FORMATS, AtomicFile, RejectWriter, ShardWriter, durable
 
@@ -156,7 +156,7 @@ def test_rejects_are_a_file_only_when_there_are_some(tmp_path: Path) -> None:
     with RejectWriter(tmp_path / "none.jsonl") as none:
         pass
     with RejectWriter(tmp_path / "one.jsonl") as one:
-        one.add(Reject("msg.role", "role `robot`", "a.jsonl", row=3))
+        one.write([Reject("msg.role", "role `robot`", Location("a.jsonl", 3))])
     data = b'{"v":1,"code":"msg.role","detail":"role `robot`","source":{"file":"a.jsonl","row":3},"raw":null}\n'
     assert listing(tmp_path) == {"one.jsonl": data}
     assert (none.count, none.bytes, none.sha256) == (0, 0, "")
@@ -165,6 +165,6 @@ def test_rejects_are_a_file_only_when_there_are_some(tmp_path: Path) -> None:
 
 def test_rejects_of_a_failed_shard_leave_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), RejectWriter(tmp_path / "one.jsonl") as writer:
-        writer.add(Reject("a", "b"))
+        writer.write([Reject("a", "b", Location("a.jsonl"))])
         raise KeyboardInterrupt
     assert listing(tmp_path) == {}

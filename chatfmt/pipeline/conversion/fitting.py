@@ -79,8 +79,8 @@ def template_error(job: Job, rows: pa.RecordBatch, file: str, *, every: bool) ->
 
     counts, errors = RowCounts(), list[ChatfmtError]()
     try:
-        reject = (lambda error, _: errors.append(error)) if every else None
-        for _ in Conversion(_texts_only(job)).convert(rows, file, counts, reject):
+        keep = (lambda rows: errors.extend(error for error, *_ in rows)) if every else None
+        for _ in Conversion(_texts_only(job)).convert(rows, file, counts, keep):
             pass
     except ChatfmtError as error:
         errors.append(error)

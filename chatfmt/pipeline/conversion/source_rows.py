@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec.structs import replace
 
+from ...checks import Finding
 from ...errors import ChatfmtError, Location, RowError
 from ...field_path import FieldPath
 from ...json_columns import JSON, TEXT, decode_objects, dumps, encode_objects, integers, is_turns, to_plain
@@ -26,14 +28,19 @@ def find_row(number: int, batch: pa.RecordBatch) -> int:
     return int(pc.index(batch.column(ROW), pa.scalar(number, pa.int64())).as_py())
 
 
-def find_errors(error: RowError, batch: pa.RecordBatch) -> dict[int, RowError]:
-    """Return the first error of each bad row by its index in the batch; raise an error that names none of its rows."""
-    found: dict[int, RowError] = {}
+FoundErrors = dict[int, tuple[RowError, Location]]
+"""The error of each bad row of a batch by its index there, and where the row was read."""
+
+
+def find_errors(error: RowError, batch: pa.RecordBatch) -> FoundErrors:
+    """Return the first error of each bad row; raise an error that names none of the rows of the batch."""
+    found: FoundErrors = {}
     indices = {number: index for index, number in enumerate(batch.column(ROW).to_pylist())}
     for each in (error, *error.others):
-        if each.at.row not in indices:
-            raise each
-        found.setdefault(indices[each.at.row], each)
+        for row in each.rows:
+            if row not in indices:
+                raise each
+            found.setdefault(indices[row], (each, replace(each.at, row=row)))
     return found
 
 
@@ -41,6 +48,12 @@ def error_by_row(error: ChatfmtError, batch: pa.RecordBatch) -> dict[int, Chatfm
     """Return an error under the index of its row in the batch; nothing if the row is not there."""
     row = -1 if error.at.row is None else find_row(error.at.row, batch)
     return {row: error} if row >= 0 else {}
+
+
+def numbered(findings: Sequence[Finding], batch: pa.RecordBatch) -> list[tuple[Finding, int]]:
+    """Return findings in a batch, each with the number of its row in the source."""
+    rows = batch.column("row").to_pylist() if findings else []
+    return [(each, rows[each.row]) for each in findings]
 
 
 def column_for(path: str, source: pa.RecordBatch, conversations: pa.RecordBatch) -> pa.Array:

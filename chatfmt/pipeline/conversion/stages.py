@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache, partial
 from itertools import compress
 
@@ -33,12 +33,14 @@ from .output_columns import added_columns, without_columns, without_turn_keys
 from .output_schema import cast_to_schema, fill_variables
 from .renderers import GuardedRenderer, MarkedAnswerFinder, to_renderer
 from .row_counts import RowCounts
-from .source_rows import column_for, error_by_row, find_errors, to_json
+from .source_rows import FoundErrors, column_for, error_by_row, find_errors, numbered, to_json
 from .text_parts import join_text_parts
 from .train_keys import SPAN_WEIGHTS, misled_parts, span_weights
 
-OnReject = Callable[[RowError, bytes | None], None]
-"""Called with the error of a row that is left out, and its raw text."""
+Rejected = tuple[RowError, Location, bytes | None]
+"""Why a row is left out, where it was read, and its raw text."""
+OnRejects = Callable[[Sequence[Rejected]], None]
+"""Called with some rows that are left out."""
 OnFinding = Callable[[checks.Finding, Location], None]
 """Called with the finding of a check and its location."""
 
@@ -93,8 +95,10 @@ class Conversion:
         load_plugins()
         self.job, self._on_finding, self._file = job, on_finding, ""
         self._memory: RenderMemory | None = None
-        self._findings: list[tuple[checks.Finding, int]] = []
-        """What checks found in the last run of the stages, with the number of the row in the source."""
+        self._checked: pa.RecordBatch | None = None
+        """The conversations of the last run of the stages that no check refuses, once it came that far."""
+        self._tokens: list[tuple[checks.Finding, int]] = []
+        """The control tokens found in that run, with the number of the row in the source."""
         self._engine: Renderer | None = None
         self._renderer: Renderer | None = None
         self._scanner: Scanner | None = None
@@ -148,21 +152,21 @@ class Conversion:
         )
 
     def convert(
-        self, batch: pa.RecordBatch, file: str, counts: RowCounts, on_reject: OnReject | None = None
+        self, batch: pa.RecordBatch, file: str, counts: RowCounts, on_rejects: OnRejects | None = None
     ) -> Iterator[pa.RecordBatch]:
         """Yield output batches for a source batch of `file`, in order of rows, and add to `counts`.
 
-        Without `on_reject` the first bad row raises its RowError with its location. With it, bad rows are passed on
+        Without `on_rejects` the first bad row raises its RowError with its location. With it, bad rows are passed on
         with their raw text, and the rest is converted as if they had never been there.
         """
-        self._memory = None if on_reject is None else RenderMemory()
+        self._memory = None if on_rejects is None else RenderMemory()
         try:
-            yield from self._convert(batch, file, counts, on_reject)
+            yield from self._convert(batch, file, counts, on_rejects)
         finally:
             self._memory = None
 
     def _convert(
-        self, batch: pa.RecordBatch, file: str, counts: RowCounts, on_reject: OnReject | None
+        self, batch: pa.RecordBatch, file: str, counts: RowCounts, on_rejects: OnRejects | None
     ) -> Iterator[pa.RecordBatch]:
         waiting = [StagedRows.start(batch)]
         while waiting:
@@ -178,31 +182,30 @@ class Conversion:
                 half = len(staged.source) // 2
                 waiting += staged.cut(half, half)
             except RowError as error:
-                waiting += self._without_bad(error, staged, counts, on_reject)
+                waiting += self._without_bad(error, staged, counts, on_rejects)
             else:
-                staged.counts.findings = count_rows([each for each, _ in self._findings]) + staged.counts.findings
-                self._report_findings({row for _, row in self._findings})
+                staged.counts.findings = self._find_warnings(staged.source.column(ROW)) + staged.counts.findings
                 staged.counts.written += len(output)
                 counts.add(staged.counts)
                 if len(output):
                     yield output
 
     def _without_bad(
-        self, error: RowError, staged: StagedRows, counts: RowCounts, on_reject: OnReject | None
+        self, error: RowError, staged: StagedRows, counts: RowCounts, on_rejects: OnRejects | None
     ) -> list[StagedRows]:
         """Reject the bad rows of a batch and return the others, those to convert next last.
 
-        Without `on_reject` the error of the first bad row is raised.
+        Without `on_rejects` the error of the first bad row is raised.
         """
         source = staged.source
-        if on_reject is None:
+        if on_rejects is None:
             self._offer_fit(error_by_row(error, source), source)
-            error.others = ()
+            error.more_rows = error.others = ()
             raise error
         bad = find_errors(error, source)
         if self._on_finding is not None:  # else nobody reads the hints
-            self._offer_fit(bad, source)
-        self._reject(bad, source, counts, on_reject)
+            self._offer_fit({index: each for index, (each, at) in bad.items() if at.row == each.at.row}, source)
+        self._reject(bad, source, counts, on_rejects)
         if len(bad) == 1:  # later rows may have errors that stay unknown as long as this row is there
             (first,) = bad
             return staged.cut(first, first + 1)
@@ -217,16 +220,15 @@ class Conversion:
             if remedy := self._offers.get(kind):
                 error.hint = f"`{remedy}` adapts the data where it can; {error.hint}"
 
-    def _reject(
-        self, bad: Mapping[int, RowError], batch: pa.RecordBatch, counts: RowCounts, on_reject: OnReject
-    ) -> None:
+    def _reject(self, bad: FoundErrors, batch: pa.RecordBatch, counts: RowCounts, on_rejects: OnRejects) -> None:
         """Pass on the rows of a source batch that have an error, and what checks found in them."""
-        self._report_findings({error.at.row for error in bad.values()})
-        counts.reject([error.code for error in bad.values()])
-        rows = to_json(batch.take(integers(np.array([*bad]))))
-        for error, raw in zip(bad.values(), rows, strict=True):
+        rejected = batch.take(integers(np.array([*bad])))
+        if self._on_finding is not None:
+            self._find_warnings(rejected.column(ROW))
+        counts.reject([error.code for error, _ in bad.values()])
+        for error in {error for error, _ in bad.values()}:
             error.forget_frames()
-            on_reject(error, raw)
+        on_rejects([(*each, raw) for each, raw in zip(bad.values(), to_json(rejected), strict=True)])
 
     def conversations(self, batch: pa.RecordBatch, file: str) -> pa.RecordBatch:
         """Return the CONVERSATIONS batch of a source batch, transformed but not rendered; raises as `convert` does."""
@@ -237,17 +239,27 @@ class Conversion:
         """The source batch of the last output batch, without the rows that were rejected."""
         return self._source
 
-    def _add_findings(self, findings: Sequence[checks.Finding], batch: pa.RecordBatch) -> None:
-        rows = batch.column("row").to_pylist() if findings else []
-        self._findings += [(each, rows[each.row]) for each in findings]
+    def _find_warnings(self, rows: pa.Array) -> Counter[str]:
+        """Return in how many conversations of the rows with these numbers each check finds what refuses none.
 
-    def _report_findings(self, rows: Container[int | None]) -> None:
-        """Pass on what checks found in the rows with these numbers, and forget it."""
+        They are sought when it is known what becomes of the rows: mostly, nobody reads those of rejected ones.
+        """
+        found = list[tuple[checks.Finding, int]]()
+        if self._checked is not None:
+            checked = self._checked.filter(pc.is_in(self._checked.column("row"), rows))
+            found = numbered(self._run_checks(checked, refusing=False), checked)
+        chosen = {*rows.to_pylist()} if self._tokens else set[int]()
+        found += [(each, row) for each, row in self._tokens if row in chosen]
         if self._on_finding is not None:
-            for finding, row in self._findings:
-                if row in rows:
-                    self._on_finding(finding, Location(self._file, row, finding.message))
-        self._findings = [found for found in self._findings if found[1] not in rows]
+            for each, row in found:
+                self._on_finding(each, Location(self._file, row, each.message))
+        return Counter(code for code, _ in dict.fromkeys((each.code, each.row) for each, _ in found))
+
+    def _run_checks(self, batch: pa.RecordBatch, *, refusing: bool) -> list[checks.Finding]:
+        """Run the checks that refuse rows, or the others."""
+        refused = checks.refusing(strict=self.job.strict, named=self.job.fail_on)
+        codes = [code for code in checks.CHECKS if (code in refused) == refusing]
+        return checks.run(batch, codes, replace(self._limits, is_file=self._is_file))
 
     def read(self, batch: pa.RecordBatch, file: str) -> pa.RecordBatch:
         """Return the CONVERSATIONS batch of a source batch as its dialect reads it, without accounting for leaves."""
@@ -257,7 +269,7 @@ class Conversion:
         """Return what the stages make of a batch, from the one on that it has come to."""
         self._file, self._source = file, staged.source
         if not staged.done:
-            self._findings = []
+            self._checked, self._tokens = None, []
         for stage in stages[staged.done :]:
             if not len(staged.batch):
                 break
@@ -350,10 +362,8 @@ class Conversion:
         return changed
 
     def _check(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
-        findings = checks.run(batch, limits=replace(self._limits, is_file=self._is_file))
-        refused = checks.refused(findings, strict=self.job.strict, named=self.job.fail_on)
-        raise_first([checks.to_error(finding) for finding in refused])
-        self._add_findings(findings, batch)
+        raise_first(checks.to_errors(self._run_checks(batch, refusing=True)))
+        self._checked = batch
         return batch
 
     def _is_file(self, path: str) -> bool:
@@ -372,7 +382,7 @@ class Conversion:
             found = [
                 checks.Finding(each.code, each.row, each.message, each.detail, each.field) for each in outcome.kept
             ]
-            self._add_findings([each for each in found if each.code in checks.CHECKS], batch)
+            self._tokens = numbered([each for each in found if each.code in checks.CHECKS], batch)
             counts.findings.update(each.code for each in found if each.code not in checks.CHECKS)
         elif outcome.rows:
             counts.changes[f"control_tokens.{self.job.control_tokens}"] += len(outcome.rows)
@@ -453,15 +463,10 @@ def untrained_rows(fields: Fields, rows: int) -> list[CheckError]:
     else:
         return []
     empty = np.flatnonzero(pc.equal(counts, 0).to_numpy(zero_copy_only=False))
-    return [
-        CheckError("no text of the row is trained", hint=hint, at=Location(row=row), code="row.untrained")
-        for row in (empty * rows // max(len(counts), 1)).tolist()
-    ]
-
-
-def count_rows(findings: Sequence[checks.Finding]) -> Counter[str]:
-    """Return in how many rows each code was found."""
-    return Counter(code for code, _ in dict.fromkeys((finding.code, finding.row) for finding in findings))
+    if not len(empty):
+        return []
+    error = CheckError("no text of the row is trained", hint=hint, code="row.untrained")
+    return [error.of_rows((empty * rows // len(counts)).tolist())]
 
 
 _encodes_twice = on_call(__package__, "...render.inspection.probe:encodes_twice")

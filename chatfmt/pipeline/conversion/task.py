@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
+from itertools import starmap
 
 import pyarrow as pa
 from msgspec.structs import replace
@@ -11,7 +12,7 @@ from msgspec.structs import replace
 from ... import executors, sources, writers
 from ...errors import ChatfmtError, Location, RowError
 from ...escaped_texts import remember
-from ...manifest import Reject, Shard
+from ...manifest import RawRow, Reject, Shard
 from ...sources import InputSplit
 from .blocks import in_blocks
 from .job import Job, RowRange, Task
@@ -21,7 +22,7 @@ from .output_schema import Types, merge_types, types_of, types_to_text
 from .packing import pack
 from .row_counts import RowCounts
 from .source_rows import merge_batches, row_number, row_order, split_rows
-from .stages import Conversion, OnReject
+from .stages import Conversion, OnRejects, Rejected
 
 
 def run_task(task: Task) -> Shard:
@@ -39,9 +40,9 @@ def run_task(task: Task) -> Shard:
             explicit_nulls=task.job.nulls,
         ) as writer,
     ):
-        on_reject = (lambda error, raw: rejects.add(to_reject(error, raw))) if task.job.skip_bad else None
+        on_rejects = (lambda rows: rejects.write(starmap(to_reject, rows))) if task.job.skip_bad else None
         types = Types()
-        for batch in output_batches(task.inputs, conversion, counts, on_reject):
+        for batch in output_batches(task.inputs, conversion, counts, on_rejects):
             for part in with_bytes(batch) if task.job.embed_media else (batch,):
                 writer.write(renamed(part, task.job.rename))
             if task.job.reports_types:
@@ -71,8 +72,8 @@ def convert_row_by_row(task: Task, conversion: Conversion) -> Shard:
 
     Returns an empty shard if nothing crashes.
     """
-    on_reject: OnReject | None = ignore_reject if task.job.skip_bad else None
-    for _ in output_batches(task.inputs, conversion, RowCounts(), on_reject, task.suspect):
+    on_rejects: OnRejects | None = ignore_rejects if task.job.skip_bad else None
+    for _ in output_batches(task.inputs, conversion, RowCounts(), on_rejects, task.suspect):
         pass
     return Shard(task.name)
 
@@ -80,14 +81,14 @@ def convert_row_by_row(task: Task, conversion: Conversion) -> Shard:
 def survey_task(task: Task) -> Types:
     """Return the types of the output columns of a task; nothing is rendered or written."""
     conversion, types = get_conversion(task.job), Types()
-    on_reject: OnReject | None = ignore_reject if task.job.skip_bad else None
-    for batch in output_batches(task.inputs, conversion, RowCounts(), on_reject):
+    on_rejects: OnRejects | None = ignore_rejects if task.job.skip_bad else None
+    for batch in output_batches(task.inputs, conversion, RowCounts(), on_rejects):
         types = merge_types(types, types_of(batch, typed=task.job.nulls))
     return types
 
 
-def ignore_reject(error: RowError, raw: bytes | None) -> None:
-    """Drop a row that cannot be converted."""
+def ignore_rejects(rows: Sequence[Rejected]) -> None:
+    """Drop rows that cannot be converted."""
 
 
 def get_conversion(job: Job) -> Conversion:
@@ -117,11 +118,11 @@ def output_batches(
     inputs: tuple[InputSplit, ...],
     conversion: Conversion,
     counts: RowCounts,
-    on_reject: OnReject | None,
+    on_rejects: OnRejects | None,
     suspect: RowRange | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the output batches of the input splits, in order; without `on_reject` the first bad row is raised."""
-    return arranged(converted_batches(inputs, conversion, counts, on_reject, suspect), conversion.job, counts)
+    """Yield the output batches of the input splits, in order; without `on_rejects` the first bad row is raised."""
+    return arranged(converted_batches(inputs, conversion, counts, on_rejects, suspect), conversion.job, counts)
 
 
 def arranged(batches: Iterator[pa.RecordBatch], job: Job, counts: RowCounts) -> Iterator[pa.RecordBatch]:
@@ -142,14 +143,14 @@ def converted_batches(
     inputs: tuple[InputSplit, ...],
     conversion: Conversion,
     counts: RowCounts,
-    on_reject: OnReject | None,
+    on_rejects: OnRejects | None,
     suspect: RowRange | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Yield the output batches of the input splits as they are converted."""
     for split in inputs:
         conversion.folder = split.folder
         lines = sources.LineFinder(split)
-        rejects = RejectBuffer(on_reject, counts, split.shown, lines.with_line)
+        rejects = RejectBuffer(on_rejects, counts, split.shown, lines)
         batches = sources.read(
             split, columns=conversion.job.read, skip=conversion.job.skip, on_bad=rejects.on_unreadable,
             line_bytes=LINE_BYTES if conversion.job.format == "jsonl" else None,
@@ -202,35 +203,30 @@ class RejectBuffer:
     """Pass rejects on in the order of the source: a whole batch is read before its first row is converted.
 
     `on_bad` and `on_unreadable` add rows that are bad, and those that the reader could not read and that are in no
-    batch; both are None without `on_reject`, when the first bad row is raised. `with_line` adds the line of a location.
+    batch; both are None without `on_rejects`, when the first bad row is raised. `lines` finds the line of a row.
     """
 
     def __init__(
-        self, on_reject: OnReject | None, counts: RowCounts, file: str,
-        with_line: Callable[[Location], Location] = lambda at: at,
-    ) -> None:  # fmt: skip
-        self._on_reject, self._counts, self._file, self._with_line = on_reject, counts, file, with_line
-        self._waiting: list[tuple[RowError, bytes | None]] = []
-        self.on_bad = self._add if on_reject is not None else None
-        self.on_unreadable = self._add_unreadable if on_reject is not None else None
+        self, on_rejects: OnRejects | None, counts: RowCounts, file: str, lines: sources.LineFinder | None = None
+    ) -> None:
+        self._on_rejects, self._counts, self._file, self._lines = on_rejects, counts, file, lines
+        self._waiting: list[Rejected] = []
+        self.on_bad = self._waiting.extend if on_rejects is not None else None
+        self.on_unreadable = self._add_unreadable if on_rejects is not None else None
 
     def _add_unreadable(self, error: RowError, raw: bytes) -> None:
         self._counts.reject([error.code])
-        error.at = replace(error.at, file=error.at.file or self._file)
-        self._add(error, raw)
-
-    def _add(self, error: RowError, raw: bytes | None) -> None:
-        self._waiting.append((error, raw))
+        self._waiting.append((error, replace(error.at, file=error.at.file or self._file), raw))
 
     def flush(self) -> None:
-        for error, raw in sorted(self._waiting, key=lambda reject: row_order(reject[0].at)):
-            assert self._on_reject is not None
-            error.at = self._with_line(error.at)
-            self._on_reject(error, raw)
+        if self._on_rejects is None or not self._waiting:
+            return
+        self._waiting.sort(key=lambda rejected: row_order(rejected[1]))
+        with_line = (lambda at: at) if self._lines is None else self._lines.with_line
+        self._on_rejects([(error, with_line(at), raw) for error, at, raw in self._waiting])
         self._waiting.clear()
 
 
-def to_reject(error: RowError, raw: bytes | None) -> Reject:
+def to_reject(error: RowError, at: Location, raw: bytes | None) -> Reject:
     """Return the entry of the rejects file for a row that was left out."""
-    at = error.at
-    return Reject(error.code, error.message, at.file, at.row, at.message, at.line, at.byte, raw, csv=error.csv)
+    return Reject(error.code, error.message, at, None if raw is None else RawRow.of(raw, error.csv))

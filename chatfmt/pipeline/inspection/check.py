@@ -12,12 +12,12 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ... import checks, executors
-from ...errors import Location, RowError
+from ...errors import Location
 from ...recipe import Recipe, Run, required
 from ...sources import SKIP, InputSplit, LineFinder
 from ..conversion.row_counts import RowCounts
 from ..conversion.source_rows import row_order
-from ..conversion.stages import Conversion
+from ..conversion.stages import Conversion, Rejected
 from ..conversion.task import output_batches
 from ..planning.jobs import codes_that_fail
 from ..planning.scratch import Scratch
@@ -123,11 +123,12 @@ def run_check_task(source: SourcePlan) -> tuple[list[RowProblem], RowCounts]:
     for split in source.inputs:
         before = len(problems)
 
-        def on_reject(error: RowError, raw: bytes | None, file: str = split.shown) -> None:
-            at = replace(error.at, file=error.at.file or file)
-            problems.append(RowProblem(error.code, "error", at, error.message, error.hint or SKIP))
+        def on_rejects(rows: Sequence[Rejected], file: str = split.shown) -> None:
+            for error, at, _ in rows:
+                at = replace(at, file=at.file or file)
+                problems.append(RowProblem(error.code, "error", at, error.message, error.hint or SKIP))
 
-        for _ in output_batches((split,), conversion, counts, on_reject):
+        for _ in output_batches((split,), conversion, counts, on_rejects):
             pass
         # a whole batch is read before any of it is converted, so its unreadable records are reported first
         problems[before:] = with_lines(split, sorted(problems[before:], key=lambda problem: row_order(problem.at)))

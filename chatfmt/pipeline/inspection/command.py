@@ -22,7 +22,7 @@ from ...views import is_rendered
 from ..conversion.job import Job
 from ..conversion.row_counts import RowCounts
 from ..conversion.stages import Conversion
-from ..conversion.task import ignore_reject
+from ..conversion.task import ignore_rejects
 from ..planning.jobs import to_job
 from ..planning.source_plan import SourcePlan
 from ..planning.target import target_of
@@ -127,7 +127,7 @@ def tried_arguments(recipe: Recipe, plan: SourcePlan) -> list[str]:
     if recipe.template is not None or plan.first_rows is None:
         return ["-t", recipe.template] if recipe.template else []
     counts = RowCounts()
-    outputs = list(Conversion(plan.job).convert(plan.first_rows, "", counts, ignore_reject))
+    outputs = list(Conversion(plan.job).convert(plan.first_rows, "", counts, ignore_rejects))
     wanted = template_arguments(recipe, plan.detection.type, outputs, media=plan.job.media)
     return working_arguments(recipe, [plan.first_rows], wanted, nulls=plan.job.nulls, rejected=counts.rejected)[0]
 
@@ -150,7 +150,7 @@ def _count_rejected(job: Job, sample: Sequence[pa.RecordBatch]) -> int:
     conversion, counts, rows = Conversion(job), RowCounts(), ROWS
     for batch in sample:
         some = batch.slice(0, rows)
-        for _ in conversion.convert(some, "", counts, ignore_reject):
+        for _ in conversion.convert(some, "", counts, ignore_rejects):
             pass
         rows -= len(some)
         if rows <= 0:

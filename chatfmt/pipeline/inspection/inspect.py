@@ -22,7 +22,7 @@ from ..conversion.job import Job
 from ..conversion.output_columns import kept_notes
 from ..conversion.row_counts import RowCounts
 from ..conversion.source_rows import to_json, to_records
-from ..conversion.stages import Conversion
+from ..conversion.stages import Conversion, Rejected
 from ..planning.inputs import open_source
 from ..planning.jobs import has_nulls, to_job
 from ..planning.left_behind import refuse_suspects
@@ -183,10 +183,10 @@ def _converted(
     """Return what the sampled rows become, the row counts, and the errors of those that cannot be converted."""
     conversion, counts, errors = Conversion(job), RowCounts(), list[RowError]()
 
-    def on_reject(error: RowError, raw: bytes | None) -> None:
-        errors.append(error)
+    def on_rejects(rows: Sequence[Rejected]) -> None:
+        errors.extend(error for error, *_ in rows)
 
-    outputs = [output for batch in sample for output in conversion.convert(batch, file, counts, on_reject)]
+    outputs = [output for batch in sample for output in conversion.convert(batch, file, counts, on_rejects)]
     return outputs, counts, errors
 
 

@@ -33,7 +33,7 @@ from ...views import VIEWS
 from ..conversion.row_counts import RowCounts
 from ..conversion.source_rows import find_row, merge_batches, row_number, split_rows, to_records
 from ..conversion.stages import Conversion
-from ..conversion.task import ignore_reject, with_position
+from ..conversion.task import with_position
 from ..planning.inputs import split_to_read
 from ..planning.jobs import has_nulls, span_option
 from ..planning.matching import rows_kept
@@ -212,7 +212,7 @@ def _preview_sample(request: tuple[SourcePlan, Choice]) -> Iterator[PreviewRow]:
     source, choice = request
     picks, keeps = Picks(choice.seed), _keeps(source, choice)
     for split in source.inputs:
-        for batch in with_position(sources.read(split, columns=None, on_bad=ignore_reject), split):
+        for batch in with_position(sources.read(split, columns=None, on_bad=lambda error, raw: None), split):
             picks.sample(split.shown, batch.take(integers(keeps(batch))), choice.sample)
     conversion = _conversion(source)
     for pick in picks.distinct():

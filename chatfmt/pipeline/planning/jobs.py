@@ -34,7 +34,7 @@ from ..conversion.output_columns import (
 from ..conversion.packing import Packing
 from ..conversion.row_counts import RowCounts
 from ..conversion.stages import Conversion
-from ..conversion.task import ignore_reject
+from ..conversion.task import ignore_rejects
 from ..conversion.text_parts import any_other_parts
 from ..conversion.train_keys import has_fractions
 from ..ledger.ledger import Ledger
@@ -259,7 +259,7 @@ def has_other_parts(job: Job, sample: Sequence[pa.RecordBatch]) -> bool:
     return any(
         any_other_parts(output)
         for batch in sample
-        for output in conversion.convert(batch, "", RowCounts(), ignore_reject)
+        for output in conversion.convert(batch, "", RowCounts(), ignore_rejects)
     )
 
 

@@ -20,7 +20,7 @@ from ..conversion.job import Job, Task
 from ..conversion.output_schema import OBJECTS, Types, merge_types, schema_of, types_of
 from ..conversion.row_counts import RowCounts
 from ..conversion.stages import Conversion
-from ..conversion.task import ignore_reject, survey_task
+from ..conversion.task import ignore_rejects, survey_task
 from ..schedule import run_tasks
 from .source_plan import SourcePlan
 
@@ -68,7 +68,7 @@ def first_output(source: SourcePlan) -> list[pa.RecordBatch]:
     conversion.folder = source.shards[0][0].folder
     step = 1 if job.template is not None and not job.whole_file else len(rows)
     for row in range(0, len(rows), step):
-        found = list(conversion.convert(rows.slice(row, step), source.source.shown, RowCounts(), ignore_reject))
+        found = list(conversion.convert(rows.slice(row, step), source.source.shown, RowCounts(), ignore_rejects))
         if found:
             return found
     return []

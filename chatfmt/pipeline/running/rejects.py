@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -89,16 +89,16 @@ def file_to_write(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def open_rejects(path: Path | None) -> Iterator[Callable[[Reject], None]]:
-    """Yield a function that appends a reject to the file; without `path` it ignores them.
+def open_rejects(path: Path | None) -> Iterator[Callable[[Iterable[Reject]], None]]:
+    """Yield a function that appends rejects to the file; without `path` it ignores them.
 
     The file is created with its first reject.
     """
     if path is None:
-        yield lambda reject: None
+        yield lambda rejects: None
         return
     with file_to_write(path) as file, writers.RejectWriter(file) as writer:
-        yield writer.add
+        yield writer.write
 
 
 def join_rejects(state: Path, shards: Sequence[Shard], path: Path | None) -> None:
@@ -136,6 +136,7 @@ def first_of_template(state: Path, shards: Sequence[Shard]) -> Reject | None:
 
 def offer_remedy(problem: DataProblem, job: Job, reject: Reject | None) -> None:
     """Add to the hint what helps a row that the template rejected, as to the hint of a row that stops a run."""
-    row = None if reject is None or reject.raw is None else sources.rejected_row(reject.raw, reject.csv)
-    if reject is not None and row is not None and (remedy := find_remedy(reject.code, job, row, reject.file)):
+    raw = None if reject is None else reject.raw
+    row = None if raw is None else sources.rejected_row(raw.kept, raw.csv)
+    if reject is not None and row is not None and (remedy := find_remedy(reject.code, job, row, reject.source.file)):
         problem.hint = f"`{remedy}` adapts the data where it can; {problem.hint}"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
-from itertools import chain
+from collections.abc import Callable, Generator, Iterable, Iterator
+from itertools import chain, starmap
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -69,8 +69,8 @@ def pipe(
         noted.append(note)
         on_note(note)
 
-    with open_rejects(run.rejects) as add_reject:
-        for _ in _convert_stdin(recipe, target, stream, add_reject, counts, add_note):
+    with open_rejects(run.rejects) as write_rejects:
+        for _ in _convert_stdin(recipe, target, stream, write_rejects, counts, add_note):
             on_progress(reached(counts))
     summary = summarise_stream(recipe, run, counts, stream, tuple(noted))
     for note in summary.notes[len(noted) :]:
@@ -82,15 +82,15 @@ def _convert_stdin(
     recipe: Recipe,
     target: Target,
     stream: Stream,
-    add_reject: Callable[[Reject], None],
+    write_rejects: Callable[[Iterable[Reject]], None],
     counts: RowCounts,
     on_note: OnNote,
 ) -> Iterator[None]:
     """Convert stdin to `stream` and yield after each batch; the dialect is detected from the rows that arrive first."""
     if recipe.split not in (None, "train"):
         raise UsageError("stdin has no splits", hint="leave --split out; --limit takes the first rows")
-    on_reject = (lambda error, raw: add_reject(to_reject(error, raw))) if recipe.on_error == "skip" else None
-    rejects = RejectBuffer(on_reject, counts, "-")
+    on_rejects = (lambda rows: write_rejects(starmap(to_reject, rows))) if recipe.on_error == "skip" else None
+    rejects = RejectBuffer(on_rejects, counts, "-")
     rows = sources.read_stream(
         stdin_bytes(), "-", parse_options(recipe), on_bad=rejects.on_unreadable, spool_limit=recipe.spool_limit
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from io import BytesIO
+from itertools import starmap
 
 import pyarrow as pa
 from msgspec import Struct, field
@@ -68,12 +69,11 @@ class StreamChunk(Struct, frozen=True):
 def stream_rows(plan: Plan, run: Run, on_progress: OnProgress) -> Summary:
     """Write the rows of a plan to its stream, in order."""
     stream, counts, types, refused = open_stream(plan.target), RowCounts(), Types(), None
-    with open_rejects(run.rejects) as add_reject:
+    with open_rejects(run.rejects) as write_rejects:
         for chunks in chunks_of_tasks(plan, run):
             for chunk in chunks:
                 refused = refused or next(filter(is_of_template, chunk.rejects), None)
-                for reject in chunk.rejects:
-                    add_reject(reject)
+                write_rejects(chunk.rejects)
                 stream.write(chunk.data)
                 stream.flush()
                 on_progress(reached(counts, chunk.counts))
@@ -127,7 +127,7 @@ def convert_to_chunks(task: StreamTask) -> Iterator[StreamChunk]:
     """Yield the chunks of a stream, in order; what came before an error is yielded before it is raised."""
     job, sink, counts, rejects, types = task.job, BytesIO(), RowCounts(), list[Reject](), Types()
     conversion = get_conversion(job)
-    on_reject = (lambda error, raw: rejects.append(to_reject(error, raw))) if job.skip_bad else None
+    on_rejects = (lambda rows: rejects.extend(starmap(to_reject, rows))) if job.skip_bad else None
     encoder = writers.FORMATS[task.format](sink, pa.schema([]), task.compression, explicit_nulls=job.nulls)
 
     def next_chunk() -> StreamChunk:
@@ -139,7 +139,7 @@ def convert_to_chunks(task: StreamTask) -> Iterator[StreamChunk]:
 
     try:
         for inputs in task.shards:
-            for batch in output_batches(inputs, conversion, counts, on_reject, task.suspect):
+            for batch in output_batches(inputs, conversion, counts, on_rejects, task.suspect):
                 encoder.write(renamed(batch, job.rename))
                 types = merge_types(types, types_of(batch, typed=job.nulls))
                 yield next_chunk()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -305,12 +305,10 @@ class TracedRenderer:
         rows = np.flatnonzero(refused)
         if not len(rows):
             return rendered
-        failure, texts = cache(partial(self._failure, 0)), rendered.text.take(integers(rows)).to_pylist()
+        texts, alike = rendered.text.take(integers(rows)).to_pylist(), dict[tuple[str, str], list[int]]()
         for row, program, text in zip(rows.tolist(), programs[rows].tolist(), texts, strict=True):
-            same = failure(self._cache.tables.programs[program].refusal, text)
-            failures.append(RenderError(same.message, hint=same.hint, at=Location(row=row), code=same.code))
-            failures[-1].__cause__ = same.__cause__
-        failures.sort(key=lambda failure: -1 if failure.at.row is None else failure.at.row)
+            alike.setdefault((self._cache.tables.programs[program].refusal, text), []).append(row)
+        failures += [self._failure(some[0], *kind).of_rows(some) for kind, some in alike.items()]
         kept = pa.array(np.arange(len(programs)), mask=refused)
         spans = None if rendered.spans is None else rendered.spans.take(kept)
         return Rendered(pc.if_else(pa.array(refused), None, rendered.text), spans)
@@ -336,10 +334,10 @@ class TracedRenderer:
         try:
             found = self.fallback(chats, batch.request, None if failures is None else collected)
         except RenderError as error:
-            _relocate(error, rows)
+            error.locate(rows=rows)
             raise
         for failure in collected:
-            _relocate(failure, rows)
+            failure.locate(rows=rows)
         if failures is not None:
             failures += collected
         return found
@@ -396,8 +394,3 @@ def program_without_bos(program: Program, bos: Any) -> Program | Untraceable:
     if any(start == 0 for start, _ in program.spans or ()):
         return Untraceable("`bos_token` is inside a generation block")
     return replace(program, pieces=(first[len(bos) :], *program.pieces[1:]))
-
-
-def _relocate(error: RenderError, rows: Int64Array | None) -> None:
-    if rows is not None and error.at.row is not None:
-        error.at = replace(error.at, row=int(rows[error.at.row]))

@@ -64,20 +64,23 @@ def test_rendered_once(
 @pytest.mark.parametrize(
     ("keys", "checked", "counts"),
     [
-        ({}, [18], {"finding.msg.ends_user": 1}),
-        ({"transforms": {"empty_turns": "drop"}}, [18], {"finding.msg.ends_user": 1}),
-        ({"transforms": {"trailing_user": "drop"}}, [18, 10], {"change.trailing_user": 1}),
+        ({}, [18, 10], {"finding.msg.ends_user": 1}),
+        ({"transforms": {"empty_turns": "drop"}}, [18, 10], {"finding.msg.ends_user": 1}),
+        ({"transforms": {"trailing_user": "drop"}}, [18, 10, 10], {"change.trailing_user": 1}),
     ],
 )
 def test_stages_before_a_refusal_run_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: dict[str, Any], checked: list[int], counts: dict[str, int]
 ) -> None:
-    """They run again only where something was counted, of which the part of the rejected rows is not known."""
+    """They run again only where something was counted, of which the part of the rejected rows is not known.
+
+    Warnings are sought in the rows that stay.
+    """
     good = [{"messages": ASKED}] * 9 + [{"messages": [*ASKED, {"role": "user", "content": "c"}]}]
     rows = [row for pair in zip(good, [REFUSED] * 8, strict=False) for row in pair] + good[8:]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     run, counted = stages.checks.run, list[int]()
-    monkeypatch.setattr(stages.checks, "run", lambda batch, **more: counted.append(len(batch)) or run(batch, **more))
+    monkeypatch.setattr(stages.checks, "run", lambda batch, *more: counted.append(len(batch)) or run(batch, *more))
     recipe = Recipe(source=str(tmp_path / "in.jsonl"), template="gemma", on_error="skip", max_bad="100%", **keys)
     chatfmt.convert(recipe, out=tmp_path / "out", executor="serial")
     (shard,) = json.loads((tmp_path / "out" / ".chatfmt" / "manifest.json").read_text())["shards"]
@@ -94,9 +97,9 @@ def test_rejects_hold_no_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     )
     noted, to_reject = list[Any](), task.to_reject
 
-    def note(error: Any, raw: Any) -> Any:
+    def note(error: Any, *more: Any) -> Any:
         noted.append((error.__traceback__, error.__cause__.__traceback__))
-        return to_reject(error, raw)
+        return to_reject(error, *more)
 
     monkeypatch.setattr(task, "to_reject", note)
     recipe = Recipe(source=str(tmp_path / "in.jsonl"), template="gemma", engine=engine, on_error="skip", max_bad="100%")

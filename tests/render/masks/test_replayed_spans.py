@@ -69,8 +69,8 @@ def outcome(renderer: MaskedRenderer, given: ConversationBatch) -> tuple[Any, ..
     failures: list[RenderError] = []
     found = renderer(given, SPANS, failures)
     assert found.spans is not None
-    errors = [(error.at, error.code, error.message) for error in failures]
-    return found.text.to_pylist(), found.spans.to_pylist(), sorted(errors, key=lambda error: error[0].row or 0)
+    errors = [(row, error.at.message, error.code, error.message) for error in failures for row in error.rows]
+    return found.text.to_pylist(), found.spans.to_pylist(), sorted(errors, key=lambda error: error[0] or 0)
 
 
 def test_spans_equal_those_of_markers_on_all_templates() -> None:

@@ -102,7 +102,7 @@ def ordinary_shares(templates: Mapping[str, ChatTemplate]) -> dict[str, float]:
         renderer = TracedRenderer(source, RenderOptions(), JinjaRenderer(source, RenderOptions()))
         failures: list[RenderError] = []
         renderer(ConversationBatch(messages), failures=failures)
-        renderable = renderer.stats.rows - len(failures)
+        renderable = renderer.stats.rows - sum(len(failure.rows) for failure in failures)
         shares[name] = renderer.stats.replayed / renderable if renderable else 1.0
     return shares
 

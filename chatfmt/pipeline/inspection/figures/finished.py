@@ -90,7 +90,8 @@ def add_manifest(figures: Figures, manifest: Manifest, folder: Path) -> None:
     for total, name in _SUMS.items():
         setattr(figures.counts, name, int(manifest.totals.get(total, 0)))
     for reject in _rejects(folder / REJECTS):
-        figures.example(reject.code, Example(reject.at, reject.detail, "", shortened(reject.raw)))
+        raw = None if reject.raw is None else reject.raw.kept
+        figures.example(reject.code, Example(reject.source, reject.detail, "", shortened(raw)))
 
 
 def _rejects(path: Path) -> Iterator[Reject]:

@@ -24,8 +24,8 @@ from ....views import VIEWS
 from ...conversion.job import Job
 from ...conversion.row_counts import RowCounts
 from ...conversion.source_rows import find_row, to_json
-from ...conversion.stages import Conversion
-from ...conversion.task import converted_batches, ignore_reject
+from ...conversion.stages import Conversion, Rejected
+from ...conversion.task import converted_batches, ignore_rejects
 from ...planning.jobs import check_rendered, check_tokens, span_option
 from ...planning.scratch import Scratch
 from ...planning.source_plan import FIRST_ROWS, SourcePlan, plan_source
@@ -143,7 +143,7 @@ def measured(recipe: Recipe, plan: SourcePlan) -> Job:
     if plan.first_rows.num_rows == FIRST_ROWS:
         masked = with_generation_tags(masked)
     counts = RowCounts()
-    list(Conversion(masked).convert(plan.first_rows, "", counts, ignore_reject))
+    list(Conversion(masked).convert(plan.first_rows, "", counts, ignore_rejects))
     return job if any(code.startswith("mask.") for code in counts.reasons) and not recipe.mask else masked
 
 
@@ -177,8 +177,8 @@ def run_figures_task(task: FiguresTask) -> Figures:
     tokenizer = None if task.tokenizer is None else load_tokenizer(task.tokenizer)
     conversion: Conversion = Conversion(task.plan.job, partial(_on_finding, figures, lambda: conversion.source))
     for split in task.inputs:
-        on_reject = partial(_on_reject, figures, split.shown)
-        for output in converted_batches((split,), conversion, figures.counts, on_reject):
+        on_rejects = partial(_on_rejects, figures, split.shown)
+        for output in converted_batches((split,), conversion, figures.counts, on_rejects):
             figures.add(conversion.source, conversion.converted, output, tokenizer)
             if figures.picks is not None:
                 _pick(figures.picks, conversion, split.shown)
@@ -207,9 +207,13 @@ def _on_finding(figures: Figures, source: Callable[[], pa.RecordBatch], finding:
         figures.picks.pick(finding.code, at.file, batch, at.row, len(figures.examples[finding.code]))
 
 
-def _on_reject(figures: Figures, file: str, error: RowError, raw: bytes | None) -> None:
+def _on_rejects(figures: Figures, file: str, rows: Sequence[Rejected]) -> None:
+    for error, at, raw in rows:
+        _on_reject(figures, error, replace(at, file=at.file or file), raw)
+
+
+def _on_reject(figures: Figures, error: RowError, at: Location, raw: bytes | None) -> None:
     """Keep the first rows that are rejected for each reason."""
-    at = replace(error.at, file=error.at.file or file)
     example = Example(at, error.message, error.hint or SKIP, shortened(raw))
     if figures.example(error.code, example) and figures.picks is not None:
         problem = f"{error.message}" + (f" (hint: {error.hint})" if error.hint else "")
