@@ -296,29 +296,40 @@ class OutputError(ChatfmtError):
 
 
 def exhausted(error: BaseException) -> OutputError | None:
-    """Return the error to show where the system has no more memory, threads or processes; None for other errors.
+    """Return the error to show where the system has no more memory, threads, processes or open files; else None.
 
     Native code raises some of these as RuntimeError.
     """
-    text = str(error)
+    text, number = str(error), getattr(error, "errno", None)
     unmapped = "bad_alloc" in text or "failed to map segment" in text  # a library that cannot be loaded
-    if isinstance(error, MemoryError) or unmapped or getattr(error, "errno", None) == errno.ENOMEM:
-        hint = "use fewer `--workers`, or a machine with more memory, then run again with `--resume`"
+    if isinstance(error, MemoryError) or unmapped or number == errno.ENOMEM:
+        hint = "use fewer `--workers`, or a machine with more memory, then run again"
         return OutputError("out of memory", hint=hint, code="system.memory")
     if "can't start new thread" in text or "Resource temporarily unavailable" in text:
-        hint = "raise the limits (`ulimit -u`, `ulimit -v`), or use fewer `--workers`, then run again with `--resume`"
+        hint = "raise the limits (`ulimit -u`, `ulimit -v`), or use fewer `--workers`, then run again"
         return OutputError("the system starts no more threads or processes", hint=hint, code="system.threads")
+    if number in (errno.EMFILE, errno.ENFILE):
+        message, hint = _DISK_ERRORS[number]
+        return OutputError(message, hint=hint, code="system.files")
     return None
 
 
-FREE_SPACE = "free some space, then run again with `--resume`"
+AGAIN = "then run again"
+"""The end of the hints that `--resume` is added to where the run leaves something to resume."""
+FREE_SPACE = "free some space, then run again"
 _DISK_ERRORS = {
     errno.ENOSPC: ("the disk is full", FREE_SPACE),
     errno.EDQUOT: ("the disk quota is used up", FREE_SPACE),
     errno.EFBIG: ("the file would be larger than is allowed here", "write a folder with `--shard-size 500MB`"),
-    errno.EIO: ("the disk reports an error", "check the disk, then run again with `--resume`"),
-    errno.EMFILE: ("too many files are open", "raise the limit with `ulimit -n`, or use fewer `--workers`"),
-    errno.ENFILE: ("too many files are open on this machine", "try again later with `--resume`"),
+    errno.EIO: ("the disk reports an error", "check the disk, then run again"),
+    errno.EMFILE: (
+        "too many files are open",
+        "raise the limit with `ulimit -n`, or use fewer `--workers`, then run again",
+    ),
+    errno.ENFILE: (
+        "too many files are open on this machine",
+        "wait until other programs have closed theirs, then run again",
+    ),
     errno.EROFS: ("the file system is read-only", "choose another path"),
     errno.EACCES: ("permission denied", "choose another path"),
     errno.EPERM: ("permission denied", "choose another path"),

@@ -36,6 +36,27 @@ NAME = re.compile(rf"\.?chatfmt-{re.escape(HOST)}-[a-z0-9_]{{8}}")
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
+class SpareDescriptors:
+    """Open files that are closed to remove folders: where no more files may be opened, nothing could be removed.
+
+    Raises OSError if they cannot be opened.
+    """
+
+    def __init__(self, count: int = 6) -> None:
+        self._open: list[int] = []
+        try:
+            while len(self._open) < count:
+                self._open.append(os.open(os.devnull, os.O_RDONLY))
+        except OSError:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Close them; may be called twice."""
+        while self._open:
+            os.close(self._open.pop())
+
+
 class ScratchFolder:
     """A new folder for temporary files: in `beside`, made if need be, or else in the system's (`TMPDIR`).
 
@@ -43,7 +64,7 @@ class ScratchFolder:
     """
 
     def __init__(self, beside: Path | None = None) -> None:
-        self._spare = [os.open(os.devnull, os.O_RDONLY) for _ in range(4)]  # for `remove`, if no more can be opened
+        self._spare = SpareDescriptors()
         system = temporary_folder()
         for parent in {system, beside or system}:
             remove_abandoned(parent)
@@ -54,7 +75,7 @@ class ScratchFolder:
                 self.path = _make_folder(beside, system)
                 self._lock = _make_lock(self.path)
         except OutputError:
-            self._close_spare()
+            self._spare.release()
             self._remove_parents()
             raise
 
@@ -70,7 +91,7 @@ class ScratchFolder:
         """Remove it with all that it holds; never raises."""
         if self._lock is None:
             return
-        self._close_spare()
+        self._spare.release()
         if fcntl is None:
             os.close(self._lock)
             shutil.rmtree(self.path, ignore_errors=True)
@@ -83,10 +104,6 @@ class ScratchFolder:
         self._lock = None
         self._remove_parents()
 
-    def _close_spare(self) -> None:
-        for descriptor in self._spare:
-            os.close(descriptor)
-
     def _remove_parents(self) -> None:
         with suppress(OSError):  # in use by now, or never made
             for parent in self._parents:
@@ -94,10 +111,14 @@ class ScratchFolder:
 
 
 def temporary_folder() -> Path:
-    """Return the system's folder for temporary files; raises OutputError if there is none that can be written to."""
+    """Return the system's folder for temporary files; raises OutputError if there is none that can be written to.
+
+    Raises OSError if no more files may be opened.
+    """
     try:
         return Path(tempfile.gettempdir())
     except FileNotFoundError:
+        SpareDescriptors(1).release()  # or else this is why nothing can be written
         text = "no folder for temporary files can be written to"
         raise OutputError(text, hint="set TMPDIR to a folder with free space", code="scratch.enoent") from None
 

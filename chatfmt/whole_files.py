@@ -1,13 +1,14 @@
-"""Read files that are read whole, such as templates, recipes and cards: regular ones, of bounded size."""
+"""Check that files end: those read whole, such as templates, recipes and cards, are regular and of bounded size."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from .errors import InputError
+from .errors import InputError, Location
 
 MOST_BYTES = 256 << 20
+MOST_UNWRITTEN = 1 << 30
 
 
 def is_regular(path: Path) -> bool:
@@ -26,6 +27,30 @@ def is_regular(path: Path) -> bool:
         return False
     finally:
         os.close(descriptor)
+
+
+def check_written(path: Path, shown: str) -> None:
+    """Raise InputError for a file with more than 1 GiB in holes, which were never written and are read as zeros.
+
+    A terabyte of them takes no space, and an hour to read.
+    """
+    found = path.stat()
+    if found.st_size - getattr(found, "st_blocks", found.st_size) * 512 <= MOST_UNWRITTEN:
+        return
+    with path.open("rb") as file:
+        unwritten, at, first = 0, 0, os.lseek(file.fileno(), 0, os.SEEK_HOLE)
+        while at < found.st_size:
+            start = os.lseek(file.fileno(), at, os.SEEK_HOLE)
+            try:
+                at = os.lseek(file.fileno(), start, os.SEEK_DATA)
+            except OSError:  # it ends with a hole
+                at = found.st_size
+            unwritten += at - start
+    if unwritten > MOST_UNWRITTEN:
+        raise InputError(
+            f"{unwritten:,} of its {found.st_size:,} bytes were never written: the file is sparse",
+            hint="download or copy it again", code="file.truncated", at=Location(shown, byte=first),
+        )  # fmt: skip
 
 
 def check_whole(path: Path, most: int = MOST_BYTES) -> None:

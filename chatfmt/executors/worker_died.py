@@ -38,6 +38,6 @@ def lost_twice(died: WorkerDied, task: str = "") -> ChatfmtError:
         )
     return OutputError(
         f"two workers died{task and ' at '}{task}: {died}{died.at}",
-        hint="use fewer `--workers`, then run again with `--resume`",
+        hint="use fewer `--workers`, then run again",
         code="worker.lost",
     )

@@ -13,6 +13,7 @@ from .staging import (
     asked_path,
     count_finished,
     finished_shards,
+    is_worth_resuming,
     parts_folder,
     plan_path,
     prepare_state,

@@ -18,15 +18,10 @@ from types import TracebackType
 from ..errors import OutputError, explain_disk_error
 from ..scratch_folder import explained, is_in_scratch, take_lock
 
-RESUME = " with `--resume`"
-
 
 @contextmanager
-def explain_errors(path: Path | str, *, resumable: bool = True) -> Iterator[None]:
-    """Turn an OSError inside the block into an OutputError that names `path` and explains what to do.
-
-    The hint for an output that is not `resumable` says to run again, without `--resume`.
-    """
+def explain_errors(path: Path | str) -> Iterator[None]:
+    """Turn an OSError inside the block into an OutputError that names `path` and explains what to do."""
     try:
         yield
     except OSError as error:
@@ -34,7 +29,6 @@ def explain_errors(path: Path | str, *, resumable: bool = True) -> Iterator[None
             with explained(Path(path)):
                 raise
         message, hint, code = explain_disk_error(error)
-        hint = hint if resumable else hint.removesuffix(RESUME)
         raise OutputError(f"cannot write `{path}`: {message}", hint=hint, code=f"output.{code}") from error
 
 
@@ -49,8 +43,8 @@ class OutputFile:
     process left (see `scratch_folder`).
     """
 
-    def __init__(self, path: Path, becomes: Path | None = None, *, resumable: bool = True) -> None:
-        self.closed, self._explain = False, partial(explain_errors, becomes or path, resumable=resumable)
+    def __init__(self, path: Path, becomes: Path | None = None) -> None:
+        self.closed, self._explain = False, partial(explain_errors, becomes or path)
         self._unsynced = 0
         self._early_sync: threading.Thread | None = None
         self._sync_error: OSError | None = None
@@ -122,12 +116,18 @@ class OutputFile:
 
 
 def make_folder(path: Path) -> None:
-    """Create a folder and its parents, each synced into its parent; does nothing if it exists."""
+    """Create a folder and its parents, each synced into its parent, or none of them; does nothing if it exists."""
     with explain_errors(path):
         missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-        path.mkdir(parents=True, exist_ok=True)
-    for folder in reversed(missing):
-        sync_folder(folder.parent)
+    try:
+        with explain_errors(path):
+            path.mkdir(parents=True, exist_ok=True)
+        for folder in reversed(missing):
+            sync_folder(folder.parent)
+    except OutputError:
+        for folder in missing:
+            remove_if_empty(folder)
+        raise
 
 
 def sync_folder(path: Path) -> None:
@@ -142,9 +142,9 @@ def sync_folder(path: Path) -> None:
             os.close(fd)
 
 
-def rename(old: Path, new: Path, *, resumable: bool = True) -> None:
+def rename(old: Path, new: Path) -> None:
     """Move within one file system, replacing `new`, and sync the new name."""
-    with explain_errors(new, resumable=resumable):
+    with explain_errors(new):
         old.replace(new)
     sync_folder(new.parent)
 
@@ -170,14 +170,14 @@ def remove_if_empty(path: Path) -> None:
         path.rmdir()
 
 
-def write_atomic(path: Path, data: bytes, *, resumable: bool = True) -> None:
+def write_atomic(path: Path, data: bytes) -> None:
     """Write a file so that its name always refers to the old or all of the new content, whatever happens."""
     part = path.with_name(f".{path.name}.part")
     try:
-        with OutputFile(part, path, resumable=resumable) as file:
+        with OutputFile(part, path) as file:
             file.write(data)
             file.sync()
-        rename(part, path, resumable=resumable)
+        rename(part, path)
     except BaseException:
         discard(part)
         raise

@@ -60,12 +60,13 @@ class OutputFolder:
         _check_available(path)
         if not (path / STATE).exists():
             durable.make_folder(path / STATE)
-        lock = staging.Lock(path / STATE)
         try:
-            complete = _prepare(path, fingerprint, resume=resume, overwrite=overwrite)
+            lock = staging.Lock(path / STATE)
         except BaseException:
-            lock.release()
+            _remove_if_empty(path)
             raise
+        with staging.released_on_error(lock, path / STATE, lambda: _restore(path)):
+            complete = _prepare(path, fingerprint, resume=resume, overwrite=overwrite)
         return cls(path, fingerprint, lock, complete)
 
     def finished(self) -> dict[str, Shard]:
@@ -77,6 +78,7 @@ class OutputFolder:
 
         Raises OutputError if a shard of the manifest is not staged, or files that chatfmt did not write are in the way.
         """
+        self._lock.make_room()
         _check_staged(self.state, manifest.shards)
         _remove_strays(self.state, manifest.shards)
         _check_foreign(self.path, _old_manifest(self.path))
@@ -93,19 +95,22 @@ class OutputFolder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        try:
+        with self._lock.released():
             if kind is not None and self.complete is None and not staging.is_worth_resuming(self.state, error):
-                self._clean_up()
-        finally:
-            self.close()
+                _restore(self.path)
 
-    def _clean_up(self) -> None:
-        """Restore the folder as it was found: nothing in it is worth resuming."""
-        staging.clear(self.state)
-        if not (self.path / MANIFEST).exists():
-            durable.unlink(self.state / "lock")
-            durable.remove_if_empty(self.state)
-            durable.remove_if_empty(self.path)
+
+def _restore(path: Path) -> None:
+    """Leave the folder as it was found: nothing that is staged in it is worth resuming."""
+    staging.clear(path / STATE)
+    if not (path / MANIFEST).exists():
+        durable.unlink(path / STATE / "lock")
+        _remove_if_empty(path)
+
+
+def _remove_if_empty(path: Path) -> None:
+    durable.remove_if_empty(path / STATE)
+    durable.remove_if_empty(path)
 
 
 def with_totals(manifest: Manifest, card: str, rejects: Mapping[str, int | str], fingerprint: str) -> Manifest:

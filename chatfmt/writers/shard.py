@@ -160,7 +160,7 @@ def check_parquet(file: AtomicFile, rows: int) -> None:
     if damage := find_damage(file.part, rows):
         raise OutputError(
             f"`{file.path.name}` was damaged while it was written: {damage}",
-            hint="check the disk and the memory, then run again with `--resume`",
+            hint="check the disk and the memory, then run again",
             code="output.readback",
         )
 

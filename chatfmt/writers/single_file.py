@@ -43,15 +43,14 @@ class SingleFile:
         state = staging_folder(path)
         _check_file(shown, state, resume=resume, overwrite=overwrite)
         durable.make_folder(state)
-        lock = staging.Lock(state)
         try:
+            lock = staging.Lock(state)
+        except BaseException:
+            durable.remove_if_empty(state)
+            raise
+        with staging.released_on_error(lock, state, lambda: durable.remove_folder(state)):
             remove_abandoned_parts(path)
             _prepare(shown, state, fingerprint, resume=resume, overwrite=overwrite)
-        except BaseException:
-            if staging.run_fingerprint(state) is None:
-                durable.remove_folder(state)
-            lock.release()
-            raise
         return cls(path, fingerprint, lock)
 
     def finished(self) -> dict[str, Shard]:
@@ -67,6 +66,7 @@ class SingleFile:
         `publish` is called when the file is complete; should it fail, the shards are still there for the next run.
         JSON Lines are concatenated, compressed ones too (RFC 1952 and 8878 allow it); for Parquet see `join_parquet`.
         """
+        self._lock.make_room()
         parts = [staging.staged_path(self.state, shard.name) for shard in shards]
         with AtomicFile(self.path) as file:
             if format == "parquet":
@@ -92,9 +92,9 @@ class SingleFile:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if kind is not None and not staging.is_worth_resuming(self.state, error):
-            self._clean_up()
-        self.close()
+        with self._lock.released():
+            if kind is not None and not staging.is_worth_resuming(self.state, error):
+                self._clean_up()
 
 
 def staging_folder(path: Path) -> Path:

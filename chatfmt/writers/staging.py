@@ -21,11 +21,13 @@ import errno
 import json
 import os
 import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import ALL_REJECTED, ChatfmtError, InputError, OutputError, RowError, TemplateError
+from ..errors import ALL_REJECTED, ChatfmtError, InputError, OutputError, RowError, TemplateError, UsageError, exhausted
 from ..manifest import VERSION, Shard, file_sha256, shard_from_json, shard_to_json
+from ..scratch_folder import SpareDescriptors
 from . import durable
 
 PARTS, SPOOL, PLAN, ASKED = "parts", "spool", "plan.json", "asked.json"
@@ -86,7 +88,11 @@ def run_fingerprint(state: Path) -> str | None:
         data: Any = json.loads((state / "run.json").read_bytes())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError):
+    except ValueError:
+        return ""
+    except OSError as error:
+        if known := exhausted(error):
+            raise known from error
         return ""
     return str(data.get("fingerprint", "")) if isinstance(data, dict) and data.get("version") == VERSION else ""
 
@@ -137,7 +143,8 @@ def is_worth_resuming(state: Path, error: BaseException | None) -> bool:
     a commit to complete, or the parts of a job array.
     """
     code = error.code if isinstance(error, ChatfmtError) else ""
-    again = code == ALL_REJECTED or (isinstance(error, (RowError, TemplateError)) and code != "media.file")
+    same = isinstance(error, (RowError, TemplateError, UsageError))
+    again = code == ALL_REJECTED or (same and code != "media.file")
     kept = (state / "commit.json").exists() or plan_path(state).exists()
     return kept or (count_finished(state) > 0 and not again)
 
@@ -162,6 +169,20 @@ def clear(state: Path) -> None:
     durable.sync_folder(state)
 
 
+@contextlib.contextmanager
+def released_on_error(lock: Lock, state: Path, clean_up: Callable[[], None]) -> Iterator[None]:
+    """Release the lock if the block, which prepares a run, fails, and clean up unless a run had begun there before."""
+    before: str | None = ""
+    try:
+        before = run_fingerprint(state)
+        yield
+    except BaseException:
+        with lock.released(), contextlib.suppress(OutputError):
+            if not ((before is not None and run_fingerprint(state) is not None) or (state / "commit.json").exists()):
+                clean_up()
+        raise
+
+
 class Lock:
     """The lock of a state folder, held until `release` or the end of the process.
 
@@ -171,7 +192,26 @@ class Lock:
     def __init__(self, state: Path, *, shared: bool = False) -> None:
         _check_links(state)
         self._path = state / "lock"
-        self._fd = _open_locked(self._path, shared)
+        with durable.explain_errors(self._path):
+            self._spare = SpareDescriptors()
+        try:
+            self._fd = _open_locked(self._path, shared)
+        except BaseException:
+            self.make_room()
+            raise
+
+    def make_room(self) -> None:
+        """Let some more files be opened, to publish the output or to remove what is staged."""
+        self._spare.release()
+
+    @contextlib.contextmanager
+    def released(self) -> Iterator[None]:
+        """Make room for the block, and release the lock after it."""
+        try:
+            self.make_room()
+            yield
+        finally:
+            self.release()
 
     def release(self) -> None:
         """Release the lock and empty its file: an output must not depend on the machine that wrote it."""
@@ -181,6 +221,7 @@ class Lock:
             with contextlib.suppress(OSError):
                 os.close(self._fd)
             self._fd = -1
+        self.make_room()
 
 
 def _check_links(state: Path) -> None:
@@ -217,8 +258,9 @@ def _claim(fd: int, path: Path, shared: bool) -> bool:
         raise _in_use(path, os.read(fd, 200).decode(errors="replace").strip()) from None
     if not _same_file(fd, path):
         return False
-    os.ftruncate(fd, 0)
-    os.write(fd, f"{os.getpid()} {socket.gethostname()}\n".encode())
+    with contextlib.suppress(OSError):  # a full disk: it only names who holds the lock
+        os.ftruncate(fd, 0)
+        os.write(fd, f"{os.getpid()} {socket.gethostname()}\n".encode())
     return True
 
 

@@ -63,7 +63,7 @@ class Stream:
             self._silence()
             if error.errno == errno.EBADF:
                 raise _closed(self._name) from None
-            with durable.explain_errors(self._name, resumable=False):
+            with durable.explain_errors(self._name):
                 raise
 
     def _silence(self) -> None:

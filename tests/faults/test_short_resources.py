@@ -17,10 +17,12 @@ from typing import Any
 
 import pytest
 
+from chatfmt.cli.app import main
 from chatfmt.errors import exhausted
 from chatfmt.executors import pool
 from chatfmt.render.sandbox import process, sessions
 from chatfmt.sources.bytes import compression
+from chatfmt.writers import durable
 
 from ..conftest import run_cli, run_here
 
@@ -93,7 +95,7 @@ def test_rows_beyond_the_limit_of_a_row(work: Path) -> None:
 
 NO_THREADS = (
     "error: the system starts no more threads or processes\n"
-    "hint: raise the limits (`ulimit -u`, `ulimit -v`), or use fewer `--workers`, then run again with `--resume`\n"
+    "hint: raise the limits (`ulimit -u`, `ulimit -v`), or use fewer `--workers`, then run again\n"
 )
 
 
@@ -110,13 +112,15 @@ NO_THREADS = (
         (ImportError("libarrow.so: failed to map segment from shared object"), "out of memory"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "out of memory"),
         (RuntimeError("something else"), None),
+        (OSError(errno.EMFILE, "Too many open files"), "too many files are open"),
+        (OSError(errno.ENFILE, "Too many open files in system"), "too many files are open on this machine"),
         (ValueError("x"), None),
     ],
 )
 def test_what_counts_as_short_of_resources(error: Exception, message: str | None) -> None:
     found = exhausted(error)
     assert (found and found.message) == message
-    assert found is None or (found.exit_code == 5 and "--resume" in found.hint)
+    assert found is None or (found.exit_code == 5 and found.hint.endswith(", then run again"))
 
 
 @pytest.mark.parametrize("allowed", [0, 3])
@@ -144,7 +148,7 @@ def test_a_system_that_starts_so_many_threads(allowed: int, work: Path, monkeypa
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    return {path.name: path.read_bytes() if path.is_file() else b"" for path in sorted(folder.iterdir())}
 
 
 def test_a_pool_goes_on_with_the_threads_that_start(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,3 +254,73 @@ def test_a_full_folder_for_temporary_files(work: Path, request: pytest.FixtureRe
         "hint: free some space there, or choose another folder with TMPDIR=DIR\n",
     )
     assert run_cli("convert", "in.jsonl.gz", "-o", "x", cwd=work).returncode == 0
+
+
+OUTS = {
+    "file": ("-o", "out.jsonl"),
+    "folder": ("-o", "out", "--rows-per-shard", "99"),
+    "shuffled": ("--shuffle", "-o", "out"),
+}
+MANY_FILES = "hint: raise the limit with `ulimit -n`, or use fewer `--workers`, then run again"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a fork has a limit of its own")
+@pytest.mark.parametrize("out", OUTS)
+def test_so_many_open_files(out: str, work: Path, request: pytest.FixtureRequest) -> None:
+    """Either the run gets by, or one line says it, and the folder is clean, or is resumed as the hint says."""
+    full = request.config.getoption("--full")
+    command = ["convert", "in.jsonl", "-t", "chatml", *OUTS[out], "--executor", "serial"]
+    before, codes = contents(work), set()
+    for free in range(4, 24, 1 if full else 4):
+        code, said = with_free_descriptors(free, command, work)
+        codes.add(code)
+        if code == 0:
+            break
+        assert said.startswith("error: ") and "too many files are open\n" in said and said.count("\n") == 2, said
+        resumed = said.endswith(f"{MANY_FILES} with `--resume`\n")
+        assert resumed or (said.endswith(f"{MANY_FILES}\n") and contents(work) == before), (free, said)
+        if resumed:
+            assert run_here(*command, "--resume", cwd=work).returncode == 0
+            break
+    assert 5 in codes
+
+
+def with_free_descriptors(free: int, command: list[str], work: Path) -> tuple[int, str]:
+    """Run a command in a fork that may open so many more files; return its exit code and what it says."""
+    said = work.with_name("stderr")
+    if (pid := os.fork()) == 0:
+        os.chdir(work)
+        os.closerange(3, 256)
+        os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+        os.closerange(3, 4)
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3 + free, 3 + free))
+        code = main(command)
+        sys.stderr.flush()
+        os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), said.read_text()
+
+
+def test_a_disk_that_is_full_after_some_shards(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hint names `--resume` only where there is something to resume."""
+    command = ("convert", "in.jsonl", "-t", "chatml", "-o", "out", "--rows-per-shard", "99")
+    for whole_shards in (0, 2):
+        left, write = whole_shards, durable.OutputFile.write
+
+        def full(file: durable.OutputFile, data: bytes | memoryview) -> int:
+            nonlocal left
+            if b"PAR1" in bytes(data[:4]):
+                left -= 1
+            if left < 0:
+                with durable.explain_errors("out"):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return write(file, data)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(durable.OutputFile, "write", full)
+            run = run_here(*command, cwd=work)
+        resume = " with `--resume`" if whole_shards else ""
+        says = f"error: cannot write `out`: the disk is full\nhint: free some space, then run again{resume}\n"
+        assert (run.returncode, run.stderr.decode()) == (5, says)
+        assert (work / "out").exists() == bool(whole_shards)
+    assert run_here(*command, "--resume", cwd=work).returncode == 0

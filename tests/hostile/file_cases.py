@@ -6,8 +6,21 @@ from __future__ import annotations
 import gzip
 import os
 import pickle
+from collections.abc import Callable
+from pathlib import Path
 
 from .case import GOOD, Case, Content, Error, Expected, Kept, Rows, Told, fifo, folder, lines, link, locked
+
+
+def sparse(head: bytes) -> Callable[[Path], None]:
+    """A file of a terabyte that takes a block on the disk."""
+
+    def write(path: Path) -> None:
+        path.write_bytes(head)
+        os.truncate(path, 1 << 40)
+
+    return write
+
 
 ROW = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]}
 EMPTY = Error(3, "file.empty", "no records")
@@ -52,6 +65,7 @@ CASES: list[Case] = [
     *(file(name, content, Error(3, "file.encoding", f"this is {what}, not UTF-8")) for name, (content, what, _) in WIDE.items()),
     *(file(f"{name}, said so", content, Rows([ROW] * 2), "in.jsonl", "--encoding", encoding) for name, (content, _, encoding) in WIDE.items()),
     *(file(name, content, EMPTY) for name, content in NOTHING.items()),
+    *(file(f"holes of a terabyte, {name}", sparse(head), Error(3, "file.truncated", "1,099,511,"), name) for name, head in {"in.jsonl": lines(GOOD), "in.csv": b"prompt,completion\na,b\n", "in.jsonl.gz": b"", "in.parquet": b"PAR1", "in.xlsx": b"", "in.tar": b"in.jsonl".ljust(257, b"\0") + b"ustar\0"}.items()),
     file("nothing", b"", Error(3, "file.empty", "the file is empty")), file("nothing, allowed", b"", Told(0, stderr=("wrote 0 rows",)), "in.jsonl", "--allow-empty"),
     file("blank lines, allowed", b"\n\n", Told(0, stderr=("wrote 0 rows",)), "in.jsonl", "--allow-empty"), file("an empty array, allowed", b"[]", Told(0, stderr=("wrote 0 rows",)), "in.json", "--allow-empty"),
     file("a pickle in gzip", gzip.compress(pickle.dumps(Trap(), 4), mtime=0), Error(3, "file.not_data", "this is a Python pickle"), "in.jsonl.gz"),

@@ -20,6 +20,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from ... import writers
+from ...errors import UsageError
 from ...manifest import SUMS, Shard, totals
 from ...recipe import Run
 from ...tokens import SCHEMA
@@ -184,10 +185,23 @@ def divide_into_shards(
     for split, numbers in rows.items():
         if not len(numbers) and split not in splits:
             continue
+        check_shard_count(plan, split, len(numbers))
         divided = np.split(numbers, shard_starts(plan, parts, numbers, tokens))
         names = writers.shard_names(plan.recipe.shard_name, split, len(divided), plan.target.ending)
         found += [(name, split, mine) for name, mine in zip(names, divided, strict=True)]
     return found
+
+
+MOST_EMPTY = 1_000
+
+
+def check_shard_count(plan: Plan, split: str, rows: int) -> None:
+    """Raise UsageError if `--shards` would write more than 1,000 shards without rows."""
+    shards = plan.recipe.shards
+    if shards is not None and shards - rows > MOST_EMPTY:
+        raise UsageError(
+            f"`--shards {shards}` is more than the rows of `{split}`: {rows:,}", hint=f"--shards {max(1, rows)}"
+        )
 
 
 def shard_starts(plan: Plan, parts: Sequence[Shard], numbers: IntArray, tokens: IntArray) -> IntArray:

@@ -18,7 +18,7 @@ import pyarrow as pa
 from msgspec.structs import replace
 
 from ... import __version__, render, writers
-from ...errors import OutputError
+from ...errors import AGAIN, OutputError, exhausted
 from ...manifest import Manifest, Shard
 from ...recipe import Run
 from ...render.ending import Ending
@@ -40,7 +40,7 @@ from ..planning.target import STDOUT, Target
 from ..planning.templates import token_sources
 from ..plugins import used_packages
 from .output import to_output, training_section
-from .resuming import asked_for, differences, record_asked, work_folder
+from .resuming import asked_for, differences, is_resumable, record_asked, work_folder
 
 _log = logging.getLogger("chatfmt")
 
@@ -241,17 +241,26 @@ def open_stream(target: Target) -> Stream:
 
 @contextmanager
 def open_destination(plan: Plan, run: Run) -> Iterator[Destination]:
-    """Open the destination of a plan; an error about another run in its place names what differs."""
+    """Open the destination of a plan.
+
+    An error about another run in its place names what differs. The hint of one after which the user should run again
+    names `--resume` if the run leaves something to resume.
+    """
     asked = to_manifest(plan, ())
     try:
         with DESTINATIONS[plan.target.kind].open(plan, run) as destination:
             if destination.published is None:
                 record_asked(destination.state, asked)
             yield destination
-    except OutputError as error:
+    except Exception as failed:
+        error = exhausted(failed) or failed
+        if not isinstance(error, OutputError):
+            raise
+        if error.hint.endswith(AGAIN) and not run.resume and is_resumable(plan, error):
+            error.hint += " with `--resume`"
         if error.code == "output.fingerprint" and (found := differences(plan.target, asked)):
             raise OutputError(f"{error.message}: {found}", hint=error.hint, code=error.code) from None
-        raise
+        raise error from error.__cause__
 
 
 def manifest_and_card(plan: Plan, shards: Sequence[Shard]) -> tuple[Manifest, str]:

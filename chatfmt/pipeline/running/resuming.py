@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ... import writers
+from ...errors import ChatfmtError
 from ...manifest import MANIFEST, STATE, Manifest, fingerprint
 from ...sources.discovery.hub import cache_folder
 from ...stores import Store
@@ -39,6 +41,15 @@ def count_kept(plan: Plan) -> int:
     if plan.target.kind == "store":
         return len(writers.finished_on_store(Store(str(plan.target)), plan.fingerprint))
     return writers.count_finished(state_folder(plan.target)) if plan.target.kind in ("folder", "file") else 0
+
+
+def is_resumable(plan: Plan, error: BaseException) -> bool:
+    """Return whether the run that ended with an error has left what `--resume` can use."""
+    if plan.target.kind in ("folder", "file"):
+        return writers.is_worth_resuming(state_folder(plan.target), error)
+    with suppress(ChatfmtError):  # a store that does not answer
+        return count_kept(plan) > 0
+    return False
 
 
 def record_asked(state: Path, manifest: Manifest) -> None:

@@ -8,13 +8,13 @@ are measured before they run. Whatever slips through meets the limits of the pro
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import GeneratorType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import jinja2
 from jinja2 import nodes
-from jinja2.compiler import CodeGenerator, Frame
+from jinja2.compiler import CodeGenerator, Frame, operators
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from msgspec import Struct
@@ -31,7 +31,9 @@ class SandboxLimits(Struct, frozen=True):
     depth: int = 100
     """Levels of nested nodes in the syntax tree."""
     steps: int = 1_000_000
-    """Loop iterations, branches and calls per row."""
+    """Loop iterations, branches, calls, and texts and containers that are gone through, per row."""
+    characters: int = 1024
+    """Characters of a text that are gone through in a step."""
     range: int = 10_000
     string: int = 8_000_000
     items: int = 1_000_000
@@ -48,10 +50,11 @@ class SandboxLimits(Struct, frozen=True):
         return asdict(self)
 
 
-FOR_ROWS, FOR_SAMPLES = SandboxLimits(), SandboxLimits(steps=50_000, string=1_000_000, output=2_000_000)
+FOR_ROWS, FOR_SAMPLES = SandboxLimits(), SandboxLimits(steps=50_000, characters=128, string=1_000_000, output=2_000_000)
 """The limits for rows, and for the short conversations that chatfmt makes to find out what a template does."""
 _CONTAINERS_PER_STEP = 16
 """The number of containers that are measured in the time of a step."""
+_CHARACTERS_PER_ITEM = 64
 
 
 class OverLimit(Exception):
@@ -74,6 +77,26 @@ class _Generator(CodeGenerator):
             self.visit(item, frame)
             self.write(", ")
         self.write("))")
+
+    def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:
+        self.write("(")
+        self._visit_weighed(node.expr, frame)
+        for operand in node.ops:
+            self.write(f" {operators[operand.op]} ")
+            self._visit_weighed(operand.expr, frame)
+        self.write(")")
+
+    def visit_Getitem(self, node: nodes.Getitem, frame: Frame) -> None:
+        is_slice = isinstance(node.arg, nodes.Slice)
+        self.write("environment.weighed(" if is_slice else "")
+        super().visit_Getitem(node, frame)
+        self.write(")" if is_slice else "")
+
+    def _visit_weighed(self, node: nodes.Expr, frame: Frame) -> None:
+        is_constant = isinstance(node, nodes.Const)
+        self.write("" if is_constant else "environment.weighed(")
+        self.visit(node, frame)
+        self.write("" if is_constant else ")")
 
     def visit_List(self, node: nodes.List, frame: Frame) -> None:
         self._visit_measured(super().visit_List, node, frame)
@@ -126,6 +149,16 @@ class LimitedSandbox(ImmutableSandboxedEnvironment):
             self.tick(visited // _CONTAINERS_PER_STEP)
         return value
 
+    def weighed(self, value: Any) -> Any:
+        """Return `value` after counting the steps of an operation that goes through all of it."""
+        if isinstance(value, (str, bytes)):
+            self.tick(len(value) // self.limits.characters)
+        elif type(value) in HOLDERS:
+            size, visited = self._sizes.measure(value, self.limits.items)
+            items = self.limits.characters // _CHARACTERS_PER_ITEM
+            self.tick(size // items + visited // _CONTAINERS_PER_STEP)
+        return value
+
     def tick(self, steps: int = 1) -> None:
         self.steps += steps
         if self.steps > self.limits.steps:
@@ -136,10 +169,17 @@ class LimitedSandbox(ImmutableSandboxedEnvironment):
         check_depth(tree, self.limits.depth)
         return tree
 
+    def counted(self, values: Iterable[Any]) -> Iterator[Any]:
+        """Yield the values, each measured and a step."""
+        for value in values:
+            self.tick()
+            yield self.measured(value)
+
     def join_texts(self, values: Iterable[Any]) -> str:
         """Return the value of `a ~ b ~ …`."""
         text = "".join(map(str, values))
         self.check_size(len(text), self.limits.string, "characters")
+        self.tick(len(text) // self.limits.characters)
         return text
 
     def joined_output(self, pieces: Iterable[str]) -> str:
@@ -149,6 +189,7 @@ class LimitedSandbox(ImmutableSandboxedEnvironment):
             size += len(piece)
             self.check_size(size, self.limits.output, "characters of output")
             kept.append(piece)
+        self.tick(size // self.limits.characters)
         return "".join(kept)
 
     def check_size(self, size: float, most: int, unit: str) -> None:
@@ -159,7 +200,7 @@ class LimitedSandbox(ImmutableSandboxedEnvironment):
         self._check_operator(operator, left, right)
         result = super().call_binop(context, operator, left, right)
         if type(result) not in HOLDERS:
-            return result
+            return self.weighed(result)
         if operator == "+":
             self._sizes.add_concatenation(result, self.measured(left), self.measured(right), self.limits.items)
         return self.measured(result)
@@ -213,6 +254,8 @@ class LimitedSandbox(ImmutableSandboxedEnvironment):
         owner, name = getattr(function, "__self__", None), getattr(function, "__name__", "")
         if isinstance(owner, (str, bytes, int)) and name in _METHODS:
             _METHODS[name](self, owner, *arguments, **named)
+        for value in (owner, *arguments):
+            self.weighed(value)
         result = super().call(context, function, *arguments, **named)
         return self.measured(result) if type(result) in HOLDERS else result
 
@@ -269,17 +312,29 @@ _METHODS: dict[str, Callable[..., None]] = {
 
 
 def _checked_filters(env: LimitedSandbox) -> dict[str, Any]:
-    """Wrap the filters that can return far more than they get in a check."""
+    """Wrap all filters to count their steps, and those that can return far more than they get in a check."""
     checks: dict[str, Callable[..., None]] = {
         "center": _width, "indent": _indent, "wordwrap": _indent, "replace": _filter_replace, "format": _format,
         "batch": _count, "slice": _count, "tojson": _tojson, "round": _round,
     }  # fmt: skip
-    checks |= dict.fromkeys(("dictsort", "groupby", "list", "reverse", "sort", "sum"), _no_check)
-    return {name: _checked_filter(env, check, env.filters[name]) for name, check in checks.items()}
+    return {name: _checked_filter(env, checks.get(name, _no_check), filter) for name, filter in env.filters.items()}
 
 
 def _no_check(env: LimitedSandbox, *arguments: Any, **named: Any) -> None:
-    """Check nothing before a filter that builds a container: its result is measured."""
+    """Check nothing before a filter; its arguments are weighed, and its result is measured."""
+
+
+def _weighed_test(env: LimitedSandbox, test: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the test of `is`, which counts the steps of going through its arguments."""
+
+    def weighed(*arguments: Any) -> Any:
+        for value in arguments:
+            env.weighed(value)
+        return test(*arguments)
+
+    if passed := getattr(test, "jinja_pass_arg", None):
+        weighed.jinja_pass_arg = passed  # type: ignore[attr-defined]
+    return weighed
 
 
 def _checked_filter(env: LimitedSandbox, check: Callable[..., None], filter: Callable[..., Any]) -> Callable[..., Any]:
@@ -288,9 +343,11 @@ def _checked_filter(env: LimitedSandbox, check: Callable[..., None], filter: Cal
 
     def checked(*arguments: Any, **named: Any) -> Any:
         env.tick()
+        for value in arguments:
+            env.weighed(value)
         check(env, *(arguments[1:] if passed else arguments), **named)
         result = filter(*arguments, **named)
-        return (env.measured(piece) for piece in result) if isinstance(result, GeneratorType) else env.measured(result)
+        return env.counted(result) if isinstance(result, GeneratorType) else env.measured(result)
 
     if passed:
         checked.jinja_pass_arg = passed  # type: ignore[attr-defined]
@@ -349,6 +406,7 @@ def limited(limits: SandboxLimits) -> LimitedSandbox:
     assert isinstance(env, LimitedSandbox)
     env.limits, env.optimized, env.concat = limits, False, env.joined_output  # type: ignore[method-assign]
     env.filters.update(_checked_filters(env))
+    env.tests.update({name: _weighed_test(env, cast(Callable[..., Any], test)) for name, test in env.tests.items()})
     env.filters["random"] = _refused("random")
     env.globals.update(range=_limited_range(limits), lipsum=_refused("lipsum"), namespace=_counted_namespace(env))
     return env

@@ -12,7 +12,7 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import IO, Any
 
-from ...errors import InputError, Location
+from ...errors import InputError, Location, exhausted
 from ...stores import is_remote, reason_of, store_errors, without_credentials
 from ..model import Compression
 
@@ -53,6 +53,8 @@ def open_binary(uri: str) -> BufferedIOBase:
     except FileNotFoundError:
         raise InputError(f"no such file `{uri}`", code="file.missing") from None
     except OSError as error:
+        if known := exhausted(error):
+            raise known from error
         code = "file.permission" if isinstance(error, PermissionError) else "file.unreadable"
         raise InputError(f"cannot open `{uri}`: {error.strerror or error}", code=code) from None
     except ValueError as error:  # a null character

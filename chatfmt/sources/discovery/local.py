@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...errors import InputError, Location
-from ...whole_files import is_regular
+from ...whole_files import check_written, is_regular
 from ..bytes.text import content
 from ..bytes.unchanged import file_identity
 from ..formats.columnar import check_parquet
@@ -25,6 +25,7 @@ def local_file(path: Path, options: ParseOptions, shown: str | None = None) -> S
         raise InputError(
             "the file is empty", code="file.empty", at=Location(shown), hint="use `--allow-empty` if this is intended"
         )
+    check_written(path, shown)
     format, compression = detect_format(str(path), shown, options)
     file = SourceFile(str(path), shown, format, compression, size, identity)
     if format == "parquet":

@@ -78,8 +78,14 @@ COSTLY = {
     "filter join": "{{ (['a' * 10**5] * 10**6) | join }}", "lipsum": "{{ lipsum(n=10**9) }}", "random": "{{ [1, 2] | random }}",
     "words": "{{ ('a ' * 10**6) | wordwrap(1, wrapstring='b' * 10**6) }}", "lists": "{{ ([[0] * 999] * 10**6) | sum(start=[]) | length }}",
     "sort in loops": "{% set l = range(9999) | list %}{% for i in range(9999) %}{% for j in range(99) %}{% set x = l | sort %}{% endfor %}{% endfor %}",
+    "filter upper": "{% set t = 'ab' * 450000 %}{% for i in range(9999) %}{% set x = t | upper %}{% endfor %}",
+    "upper": "{% set t = 'ab' * 450000 %}{% for i in range(9999) %}{% set x = t.upper() %}{% endfor %}",
+    "compare": "{% set t = 'ab' * 400000 %}{% for i in range(9999) %}{% if t[1:] in t %}{% endif %}{% endfor %}",
+    "slice in loops": "{% set t = 'ab' * 400000 %}{% for i in range(9999) %}{% set x = t[1:] %}{% endfor %}",
+    "is in": "{% set t = 'ab' * 400000 %}{% for i in range(9999) %}{% if 'c' is in t %}{% endif %}{% endfor %}",
+    "map": "{% set l = range(9999)|list %}{% for i in range(9999) %}{% if l | map('string') | select('equalto', 'x') | first %}{% endif %}{% endfor %}",
 }  # fmt: skip
 CHEAP = SandboxLimits(seconds=2, steps=100_000)
 ONE = ConversationBatch(json_columns.encode_conversations(CHAT[:1]))
-PROCESS = ("lists", "sort in loops", "filter join", "macro", "text")
-"""Templates that the counters alone do not stop (and two that they do): for the limits of the process."""
+PROCESS = ("lists", "filter join", "macro", "text")
+"""A template that the counters alone do not stop, and some that they do: for the limits of the process."""

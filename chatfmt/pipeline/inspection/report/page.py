@@ -50,7 +50,7 @@ def report(recipe: Recipe, page: Path | str, *, workers: int | None = None) -> i
 def write_page(page: Path, text: str) -> int:
     """Write a page, whole or not at all, and return its size in bytes."""
     data = text.encode()
-    writers.write_atomic(page, data, resumable=False)
+    writers.write_atomic(page, data)
     return len(data)
 
 
