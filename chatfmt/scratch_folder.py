@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .errors import FREE_SPACE, OutputError, explain_disk_error
+from .errors import FREE_SPACE, OutputError, exhausted, explain_disk_error
 
 try:
     import fcntl
@@ -54,7 +54,8 @@ class SpareDescriptors:
     def release(self) -> None:
         """Close them; may be called twice."""
         while self._open:
-            os.close(self._open.pop())
+            with suppress(OSError):
+                os.close(self._open.pop())
 
 
 class ScratchFolder:
@@ -275,6 +276,8 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if known := exhausted(error):
+            raise known from error
         reason, hint, code = explain_disk_error(error)
         root = _root(path)
         other = "another place with `--out`" if root.name.startswith(".") else "another folder with TMPDIR=DIR"
