@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from ...errors import InputError, Location
 from ...scratch_folder import explained, write
+from ...whole_files import check_written
 from ..bytes.compression import CHUNK, check_ratio, compression_of, decompressed, file_chunks
 from .sniff import format_by_name
 from .spreadsheets import read_sheet
@@ -41,7 +42,11 @@ Unpack = Callable[[Path, Path, str | None], Unpacked]
 
 
 def unpacker(path: Path) -> Unpack | None:
-    """Return the function that unpacks a file, None if it is neither an archive nor a spreadsheet."""
+    """Return the function that unpacks a file, None if it is neither an archive nor a spreadsheet.
+
+    Raises InputError for one that was never written, as `check_written` does.
+    """
+    check_written(path, str(path))
     if path.suffix.lower() in SPREADSHEETS:
         return _unpack_sheet
     head = next(file_chunks(str(path), size=_HEAD), b"")

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from ...errors import InputError, nearest
 from ...scratch_folder import explained
 from ...stores import is_remote
-from ...whole_files import check_written, is_regular
+from ...whole_files import is_regular
 from ..bytes.compression import SUFFIXES
 from ..bytes.unchanged import file_identity
 from ..model import DEFAULTS, ParseOptions, Source, SourceFile
@@ -69,7 +69,6 @@ def resolve(
             source, path, find_splits(path, name=name, data_files=data_files, data_dir=data_dir), split, options
         )
     if unpack_to is not None and is_regular(path) and (unpack := archives.unpacker(path)):
-        check_written(path, source)
         folder = _new_folder(unpack_to)
         unpacked = unpack(path, folder, name)
         members = find_splits(folder, name=None if unpacked.sheet else name, data_files=data_files, data_dir=data_dir)
