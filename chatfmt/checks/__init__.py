@@ -54,6 +54,8 @@ CHECKS: dict[str, Check] = {
     "pair.same": Check("warning", order.same_answers, "chosen and rejected are the same",
                        "--fail-on pair.same --on-error skip"),
     "row.empty": Check("warning", order.no_turns, "no turns", "--on-error skip"),
+    "row.no_answer": Check("error", order.no_answer, "pair or completion without an answer",
+                           "--on-error skip drops such rows"),
     "row.blank": Check("warning", content.blank_row, "all content empty or white space"),
     "row.too_long": Check("warning", content.too_long, "longer than the limit"),
     "media.file": Check("warning", media.missing_files, "image, video or audio without its file",
@@ -80,8 +82,15 @@ def run(batch: pa.RecordBatch, codes: Collection[str] | None = None, limits: Lim
     """
     chosen, limits = _chosen(CHECKS if codes is None else codes), limits or Limits()
     finders = [check.function for check in chosen if check.function]
-    found = [finding for view in column_views(batch) for find in finders for finding in find(view, limits)]
+    found = [_named(finding) for view in column_views(batch) for find in finders for finding in find(view, limits)]
     return sorted(found, key=lambda each: (each.row, -1 if each.message is None else each.message))
+
+
+def _named(finding: Finding) -> Finding:
+    """Return a finding whose detail begins with the column of its turn, if that is not `messages`."""
+    if finding.message is None or finding.column == "messages":
+        return finding
+    return finding._replace(detail=f"`{finding.column}`: {finding.detail}")
 
 
 def check_codes(codes: Iterable[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -62,6 +62,13 @@ class ColumnView(Struct, frozen=True, dict=True):
     """The tools of each row, as JSON."""
     media: Mapping[str, pa.ListArray] = {}
     """The columns of media."""
+    every: Sequence[ColumnView] = ()
+    """The views of all messages columns of the batch."""
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether the column holds answers, which a conversation without them is not trained on."""
+        return self.name in ("completion", "chosen", "rejected")
 
     @cached_property
     def turns(self) -> pa.StructArray:
@@ -113,6 +120,11 @@ class ColumnView(Struct, frozen=True, dict=True):
         return to_bools(pc.utf8_is_space(self.content))
 
     @cached_property
+    def speechless(self) -> BoolArray:
+        """Marks turns whose content is white space, empty or missing."""
+        return self.blank | self.empty | self.missing
+
+    @cached_property
     def empty(self) -> BoolArray:
         """Marks turns whose content is empty text or an empty list."""
         if self.content.type == JSON:
@@ -162,6 +174,14 @@ class ColumnView(Struct, frozen=True, dict=True):
         row = int(self.rows[turn])
         return Finding(code, row, turn - int(self.starts[row]), detail, self.name, hint)
 
+    def at_needless_turns(self, code: str, turns: BoolArray, detail: str) -> Iterator[Finding]:
+        """Yield a finding for each marked turn, which dropping helps unless nothing, or no answer, is left then."""
+        if turns.any():
+            is_answer = self.roles == ASSISTANT
+            left = np.where(is_answer, self.has(~turns & is_answer)[self.rows], self.has(~turns)[self.rows])
+            skip = f"--fail-on {code} --on-error skip"
+            yield from self.at_turns(code, turns, detail, lambda turn: "" if left[turn] else skip)
+
     def at_rows(self, code: str, rows: BoolArray, detail: str) -> Iterator[Finding]:
         """Yield a finding for each marked row."""
         return (Finding(code, row, None, detail, self.name) for row in np.flatnonzero(rows).tolist())
@@ -173,7 +193,8 @@ def column_views(batch: pa.RecordBatch) -> list[ColumnView]:
     prompted = np.zeros(len(batch), np.bool_) if prompt is None else to_bools(prompt.is_valid())
     turns = prompt if prompt is not None and is_turns(prompt.type) else None
     chosen = batch.column("chosen") if "chosen" in batch.schema.names else None
-    return [
+    views: list[ColumnView] = []
+    views += [
         ColumnView(
             name,
             column,
@@ -182,9 +203,11 @@ def column_views(batch: pa.RecordBatch) -> list[ColumnView]:
             chosen if name == "rejected" else None,
             batch.column("tools") if "tools" in batch.schema.names else None,
             {name: batch.column(name) for name in MEDIA if name in batch.schema.names},
+            views,
         )
         for name, column in message_columns(batch)
     ]
+    return views
 
 
 def _is_filled(values: pa.Array) -> BoolArray:

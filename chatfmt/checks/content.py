@@ -59,7 +59,7 @@ def _json_kind(text: str) -> str:
 def null_content(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     """A turn without content, calls and reasoning."""
     missing = view.missing & view.content_only & to_bools(view.turns.is_valid())
-    yield from view.at_turns("msg.null", missing, "the turn has no content")
+    yield from view.at_needless_turns("msg.null", missing, "the turn has no content")
 
 
 def empty_content(view: ColumnView, limits: Limits) -> Iterator[Finding]:
@@ -71,22 +71,21 @@ def empty_content(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     if empty.any():
         after_result = np.roll(view.roles == TOOL, 1)
         after_result[view.starts[view.lengths > 0]] = False
-        yield from view.at_turns(
-            "msg.empty", empty & ~(after_result & untrained_answers(view.column)), "the content is empty"
-        )
+        empty &= ~(after_result & untrained_answers(view.column))
+        yield from view.at_needless_turns("msg.empty", empty, "the content is empty")
 
 
 def blank_content(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     """Content of white space only in a turn without calls and reasoning, unless it is a tool result."""
     blank = view.blank & view.content_only & (view.roles != TOOL)
-    yield from view.at_turns("msg.blank", blank, "the content is white space")
+    yield from view.at_needless_turns("msg.blank", blank, "the content is white space")
 
 
 def blank_row(view: ColumnView, limits: Limits) -> Iterator[Finding]:
-    """A conversation whose content is all empty or white space."""
-    blank = view.blank | view.empty | view.missing
-    if blank.any():
-        rows = (view.lengths > 0) & ~view.has(~(blank & view.content_only))
+    """A row whose content, in all of its columns, is empty or white space."""
+    if view is view.every[0] and any(each.speechless.any() for each in view.every):
+        said = np.logical_or.reduce([each.has(~(each.speechless & each.content_only)) for each in view.every])
+        rows = np.logical_or.reduce([each.lengths > 0 for each in view.every]) & ~said
         yield from view.at_rows("row.blank", rows, "all content is empty or white space")
 
 

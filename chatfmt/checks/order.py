@@ -99,8 +99,17 @@ def ends_with_user(view: ColumnView, limits: Limits) -> Iterator[Finding]:
 
 
 def no_turns(view: ColumnView, limits: Limits) -> Iterator[Finding]:
-    """A conversation without turns."""
-    yield from view.at_rows("row.empty", to_bools(view.column.is_valid()) & (view.lengths == 0), "no turns")
+    """A conversation, or a prompt, without turns."""
+    if not view.is_answer:
+        yield from view.at_rows("row.empty", to_bools(view.column.is_valid()) & (view.lengths == 0), "no turns")
+
+
+def no_answer(view: ColumnView, limits: Limits) -> Iterator[Finding]:
+    """An answer without turns, or a conversation of a pair without an assistant turn: neither teaches anything."""
+    if view.is_answer:
+        unanswered = view.begins & ~view.has((view.roles == ASSISTANT) | (view.roles < 0))
+        rows = to_bools(view.column.is_valid()) & ((view.lengths == 0) | unanswered)
+        yield from view.at_rows("row.no_answer", rows, f"`{view.name}` has no answer")
 
 
 def same_answers(view: ColumnView, limits: Limits) -> Iterator[Finding]:

@@ -190,7 +190,7 @@ def test_what_is_found(name: str) -> None:
 def test_every_check_has_a_case_and_finds_alone_what_it_finds_among_all() -> None:
     shown = {code for _, expected in CASES.values() for code, _, _ in expected}
     elsewhere = {"pair.same", "msg.weight", "msg.ignored_weight", "media.file"}  # as calls, in tests of their own
-    elsewhere |= {"tool.unknown", "tool.misfit", "tool.unanswered", "token.control"}
+    elsewhere |= {"tool.unknown", "tool.misfit", "tool.unanswered", "token.control", "row.no_answer"}
     assert shown | elsewhere == set(checks.CHECKS)
     for turns, expected in CASES.values():
         for code in checks.CHECKS:
@@ -232,13 +232,13 @@ def test_a_conversation_may_begin_in_the_prompt() -> None:
     assert found(A, column="chosen", prompt=prompt, rejected=[A]) == []
     assert found(A, column="chosen", rejected=[A]) == [
         ("msg.no_user", None, "no user turn"),
-        ("msg.order", 0, "the first role is `assistant`"),
+        ("msg.order", 0, "`chosen`: the first role is `assistant`"),
     ]
     asked = [U, turn("assistant", None, tool_calls=[call({}, id="1")])]
     result = turn("tool", "r", tool_call_id="1")
     assert found(result, A, column="completion", prompt=asked) == []
     assert found(result, A, column="completion", prompt=prompt) == [
-        ("tool.orphan", 0, "no call comes before the result")
+        ("tool.orphan", 0, "`completion`: no call comes before the result")
     ]
 
 
@@ -281,6 +281,28 @@ def test_what_helps_with_a_role_out_of_order(turns: list[dict[str, Any]], hint: 
     assert [finding.hint for finding in found] == [hint]
 
 
+def test_empty_turns_are_dropped_only_where_an_answer_is_left() -> None:
+    drop, skip = "", "--fail-on msg.empty --on-error skip"
+    nothing = turn("assistant", "")
+    rows = [
+        ({"messages": [U, nothing, U, A]}, [("the content is empty", drop)]),
+        ({"messages": [U, A, turn("user", "")]}, [("the content is empty", drop)]),
+        ({"messages": [U, nothing]}, [("the content is empty", skip)]),
+        ({"prompt": [U], "chosen": [A], "rejected": [nothing]}, [("`rejected`: the content is empty", skip)]),
+        ({"prompt": [U], "completion": [nothing, A]}, [("`completion`: the content is empty", drop)]),
+        ({"prompt": [turn("user", "")], "completion": [A]}, [("`prompt`: the content is empty", skip)]),
+        ({"prompt": [turn("user", "")], "completion": [nothing]},
+         [("all content is empty or white space", ""), ("`prompt`: the content is empty", skip),
+          ("`completion`: the content is empty", skip)]),
+        ({"prompt": [U], "completion": []}, [("`completion` has no answer", "")]),
+        ({"chosen": [U, A], "rejected": [U]}, [("`rejected` has no answer", "")]),
+        ({"chosen": [U, A], "rejected": [turn("robot", "x")]}, []),  # another error
+    ]  # fmt: skip
+    codes = ["msg.empty", "row.blank", "row.no_answer", "row.empty"]
+    for row, expected in rows:
+        assert [(each.detail, each.hint) for each in checks.run(to_batch([row]), codes)] == expected
+
+
 def test_a_finding_as_the_error_that_stops_a_run() -> None:
     bad, worse = [U, turn("robot", "x")], [U, turn("robot", "x"), turn("robot", "")]
     batch = to_batch([{"messages": turns} for turns in (bad, [U], worse, bad)])
@@ -300,7 +322,7 @@ def test_an_unknown_code_is_named_with_the_nearest() -> None:
 
 def naive(code: str, name: str, row: Any) -> list[int | None]:
     """Where a loop would find it."""
-    turns = row[name] or []
+    turns = row.get(name) or []
     roles = [each["role"] for each in turns]
     says = [bool(each.get("tool_calls") or each.get("reasoning_content")) for each in turns]
     content = [each["content"] for each in turns]
@@ -322,28 +344,32 @@ def naive(code: str, name: str, row: Any) -> list[int | None]:
         return [None] if turns and is_head and "user" not in roles else []
     if code == "msg.ends_user":
         return [len(turns) - 1] if turns and name != "prompt" and roles[-1] == "user" else []
-    if code == "row.empty":
-        return [None] if row[name] == [] else []
+    if code in ("row.empty", "row.no_answer"):
+        is_answer = name in ("completion", "chosen", "rejected")
+        unanswered = is_answer and is_head and row[name] is not None and {*roles} <= {*ROLES} - {"assistant"}
+        return [None] if (row[name] == [] or unanswered) and is_answer == (code == "row.no_answer") else []
     if code == "row.blank":
-        return (
-            [None]
-            if turns and not any(says) and all(not c or (isinstance(c, str) and c.isspace()) for c in content)
-            else []
-        )
+        every = [each for column in row.values() if isinstance(column, list) for each in column]
+        silent = [
+            not (each.get("tool_calls") or each.get("reasoning_content")) and not str(each["content"] or "").strip()
+            for each in every
+        ]
+        return [None] if every and all(silent) and name == "" else []
     raise AssertionError(code)
 
 
 @given(rows=ROWS)
 def test_kernels_find_what_a_loop_would(rows: list[Any]) -> None:
-    codes = ["msg.role", "msg.null", "msg.empty", "msg.blank", "msg.no_user", "msg.ends_user", "row.empty", "row.blank"]
+    codes = ["msg.role", "msg.null", "msg.empty", "msg.blank", "msg.no_user", "msg.ends_user",
+             "row.empty", "row.no_answer", "row.blank"]  # fmt: skip
     findings = checks.run(to_batch(rows), codes)
-    made = {(f.code, f.row, f.message, f.column) for f in findings}
+    made = {(f.code, f.row, f.message, "" if f.code == "row.blank" else f.column) for f in findings}
     assert len(made) == len(findings)
     assert made == {
         (code, place, message, name)
         for code in codes
         for place, row in enumerate(rows)
-        for name in row
+        for name in (row if code != "row.blank" else [""])
         for message in naive(code, name, row)
     }
 

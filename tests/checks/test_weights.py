@@ -173,5 +173,5 @@ def test_no_hint_names_a_trainer_that_reads_weights_of_pairs(trainer: str, shown
     (tmp_path / "in.jsonl").write_text(json.dumps(pair) + "\n")
     run = run_cli("convert", "in.jsonl", "--for", trainer, cwd=tmp_path)
     assert run.stderr.decode() == (
-        f"error: in.jsonl row 0: {shown}, and the trainer trains the turn in full (message 0, line 1)\n{SKIP}"
+        f"error: in.jsonl row 0: `chosen`: {shown}, and the trainer trains the turn in full (message 0, line 1)\n{SKIP}"
     )

@@ -478,7 +478,7 @@ def mask_refused(reason: str, message: int | None = None) -> RenderError:
     """Return the RenderError for a conversation whose spans cannot be found."""
     return RenderError(
         f"cannot tell which text is the assistant's: {reason}",
-        hint="use a template with `{% generation %}` blocks, or remove `--mask`",
+        hint="use a template with `{% generation %}` blocks, or drop such rows with --on-error skip",
         code="mask.refused",
         at=Location(message=message),
     )

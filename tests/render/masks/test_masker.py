@@ -287,7 +287,7 @@ def test_a_template_that_defeats_every_method_is_refused_with_a_reason() -> None
     )
     assert caught.value.at == Location(message=1)
     assert caught.value.code == "mask.refused"
-    assert caught.value.hint == "use a template with `{% generation %}` blocks, or remove `--mask`"
+    assert caught.value.hint == "use a template with `{% generation %}` blocks, or drop such rows with --on-error skip"
 
 
 def test_a_refusal_by_the_template_is_an_error_of_the_row() -> None:
