@@ -39,7 +39,7 @@ CHECKS: dict[str, Check] = {
     "msg.null": Check("warning", content.null_content, "turn without content", "--transform empty_turns=drop"),
     "msg.empty": Check("warning", content.empty_content, "empty content", "--transform empty_turns=drop"),
     "msg.blank": Check("warning", content.blank_content, "blank content", "--transform empty_turns=drop-blank"),
-    "msg.order": Check("warning", order.wrong_order, "roles out of order", order.MERGE),
+    "msg.order": Check("warning", order.wrong_order, "roles out of order", order.SKIP),
     "msg.no_user": Check("warning", order.no_user, "no user turn", "--fail-on msg.no_user --on-error skip"),
     "msg.ends_user": Check("warning", order.ends_with_user, "ends with a user turn", "--transform trailing_user=drop"),
     "msg.reasoning_conflict": Check("warning", content.differing_reasoning, "different reasoning in two fields",

@@ -104,11 +104,15 @@ class ColumnView(Struct, frozen=True, dict=True):
     @cached_property
     def content_only(self) -> BoolArray:
         """Marks turns without calls and reasoning."""
-        content_only = np.ones(len(self.turns), np.bool_)
-        for name in ("tool_calls", "function_call", *REASONING_FIELDS):
+        return ~self.filled(("tool_calls", "function_call", *REASONING_FIELDS))
+
+    def filled(self, names: Iterable[str]) -> BoolArray:
+        """Mark the turns with a value in one of these fields."""
+        filled = np.zeros(len(self.turns), np.bool_)
+        for name in names:
             if self.turns.type.get_field_index(name) >= 0:
-                content_only &= ~_is_filled(self.values(name))
-        return content_only
+                filled |= _is_filled(self.values(name))
+        return filled
 
     @cached_property
     def blank(self) -> BoolArray:

@@ -16,6 +16,9 @@ from .column_view import ASSISTANT, DEVELOPER, SYSTEM, TOOL, USER, ColumnView, F
 
 MERGE = """--transform merge='"\\n\\n"'"""
 """The flag that joins consecutive turns of one role by an empty line; the value is JSON, in any shell."""
+LEADING, FOLD = "--transform leading_assistant=drop", "--transform later_system=fold"
+SKIP = "--fail-on msg.order --on-error skip"
+"""What helps where no transform does."""
 _BEGIN, _UNSEEN = -2, -3
 
 
@@ -29,12 +32,41 @@ def wrong_order(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     wrong |= (before == USER) & (roles == TOOL)
     if wrong.any():
         unlike, one, last = _differing_keys(view), roles.tolist(), before.tolist()
+        helped = _helped(view)
 
         def hint(turn: int) -> str:
-            keys = tuple(name for name, differs in unlike.items() if differs[turn])
-            return _order_hint(one[turn], last[turn], keys)
+            flag = _flag(one[turn], last[turn])
+            if flag == SKIP or not helped[flag][turn]:
+                return SKIP
+            keys = [name for name, differs in unlike.items() if differs[turn]] if flag == MERGE else []
+            dropped = " ".join(f"--drop messages.{name}" for name in keys)
+            return f"{flag} {dropped}, since turns that differ in a key are not merged" if keys else flag
 
         yield from view.at_turns("msg.order", wrong, lambda turn: _order(one[turn], last[turn]), hint)
+
+
+def _flag(role: int, before: int) -> str:
+    """Return the flag for a role out of order."""
+    if role == before:
+        return MERGE if role in (USER, ASSISTANT) else FOLD
+    if role in (SYSTEM, DEVELOPER):
+        return FOLD
+    return SKIP if before == USER else LEADING
+
+
+def _helped(view: ColumnView) -> dict[str, BoolArray]:
+    """Mark the turns that each flag can help with.
+
+    Before a user turn answers can be dropped, and into a later one system text is folded. Turns are not merged if that
+    would change the order of text, reasoning and calls.
+    """
+    user, said = view.roles == USER, ~(view.missing | view.empty)
+    asked = np.cumsum(user & ~view.missing, dtype=np.int64)
+    ends = (view.starts + view.lengths - 1)[view.rows]
+    calls, reasoning = (view.filled(name) for name in (("tool_calls",), REASONING_FIELDS))
+    before = [np.append(False, each[:-1]) for each in (said, calls, reasoning)]
+    merges = ~((before[1] & said) | (reasoning & (before[0] | before[1] | before[2])))
+    return {MERGE: merges, FOLD: (asked[ends] > asked) & ~view.missing, LEADING: view.has(user)[view.rows]}
 
 
 def _differing_keys(view: ColumnView) -> dict[str, BoolArray]:
@@ -47,17 +79,6 @@ def _differing_keys(view: ColumnView) -> dict[str, BoolArray]:
             same = pc.if_else(pc.and_(one.is_null(), other.is_null()), True, pc.equal(one, other).fill_null(False))
             found[name] = np.append(False, ~to_bools(same))
     return found
-
-
-@cache
-def _order_hint(role: int, before: int, unlike: tuple[str, ...]) -> str:
-    """Return what helps with a role out of order; turns that differ in the keys `unlike` are not merged."""
-    if before == _BEGIN:
-        return "--transform leading_assistant=drop"
-    if role == before and unlike:
-        dropped = " ".join(f"--drop messages.{name}" for name in unlike)
-        return f"{MERGE} {dropped}, since turns that differ in a key are not merged"
-    return MERGE if role == before else "--transform later_system=fold" if role in (SYSTEM, DEVELOPER) else ""
 
 
 def _roles_before(view: ColumnView) -> Roles:
@@ -95,7 +116,12 @@ def ends_with_user(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     if view.name != "prompt":
         last = np.zeros(len(view.turns), np.bool_)
         last[(view.starts + view.lengths - 1)[view.lengths > 0]] = True
-        yield from view.at_turns("msg.ends_user", last & (view.roles == USER), "the last role is `user`")
+        answered = view.has(view.roles == ASSISTANT)[view.rows]  # a prompt alone stays
+        skip = "--fail-on msg.ends_user --on-error skip"
+        yield from view.at_turns(
+            "msg.ends_user", last & (view.roles == USER), "the last role is `user`",
+            lambda turn: "" if answered[turn] else skip,
+        )  # fmt: skip
 
 
 def no_turns(view: ColumnView, limits: Limits) -> Iterator[Finding]:

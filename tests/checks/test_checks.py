@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from itertools import product
 from typing import Any
 
 import pyarrow as pa
 import pytest
 from hypothesis import given
 
-from chatfmt import checks
+from chatfmt import checks, transforms
 from chatfmt.errors import CheckError, Location, UnknownName
 from chatfmt.json_columns import encode_conversations
 from chatfmt.schema import ROLES
@@ -272,13 +274,44 @@ MERGE = "--transform merge='\"\\n\\n\"'"
         ([{**U, "ts": 1}, {**U, "ts": 2}, A],
          f"{MERGE} --drop messages.ts, since turns that differ in a key are not merged"),
         ([A, U, A], "--transform leading_assistant=drop"),
-        ([U, turn("system", "s"), A], "--transform later_system=fold"),
-        ([U, turn("tool", "3"), A], ""),
+        ([U, A, turn("system", "s"), U, A], "--transform later_system=fold"),
+        ([turn("system", "s"), A, U, A], "--transform leading_assistant=drop"),
+        ([turn("system", "s"), A], "--fail-on msg.order --on-error skip"),
+        ([U, A, turn("system", "s")], "--fail-on msg.order --on-error skip"),
+        ([U, turn("tool", "3"), A], "--fail-on msg.order --on-error skip"),
     ],
 )  # fmt: skip
 def test_what_helps_with_a_role_out_of_order(turns: list[dict[str, Any]], hint: str) -> None:
     found = checks.run(to_batch([{"messages": turns}]), ["msg.order"], LIMITS)
     assert [finding.hint for finding in found] == [hint]
+
+
+def test_the_transform_of_a_hint_helps() -> None:
+    said = {"role": "assistant", "content": "x"}
+    thinking, asking = {**said, "reasoning_content": "r"}, {**said, "tool_calls": [call({})]}
+    turns = [turn(role, "x") for role in ROLES] + [turn("user", None), thinking, asking]
+    rows = [{"messages": list(some)} for size in (1, 2, 3) for some in product(turns, repeat=size)]
+    batch, codes = to_batch(rows), ["msg.order", "msg.ends_user"]
+    found = checks.run(batch, codes)
+    hints = {finding.hint or checks.CHECKS[finding.code].hint for finding in found}
+    seen = set()
+    for flag in hints:
+        name, _, value = flag.removeprefix("--transform ").partition("=")
+        if not flag.startswith("--transform "):
+            seen.add(flag)
+            continue
+        changed, _ = transforms.apply(batch, {name: "\n\n" if name == "merge" else value})
+        left = Counter((each.code, each.row, each.detail) for each in checks.run(changed, codes))
+        helped = [each for each in found if (each.hint or checks.CHECKS[each.code].hint) == flag]
+        before = Counter((each.code, each.row, each.detail) for each in found)
+        assert helped and all(
+            left[each.code, each.row, each.detail] < before[each.code, each.row, each.detail] for each in helped
+        ), flag
+        seen.add(name)
+    assert seen == {
+        "merge", "leading_assistant", "later_system", "trailing_user",
+        "--fail-on msg.order --on-error skip", "--fail-on msg.ends_user --on-error skip",
+    }  # fmt: skip
 
 
 def test_empty_turns_are_dropped_only_where_an_answer_is_left() -> None:
