@@ -39,19 +39,22 @@ BAD: dict[str, tuple[str, list[dict[str, Any]], str, Location, str]] = {
         "messages", [{"messages": [{"role": "user", "content": {"a": 1}}]}],
         "msg.type", Location(row=0, message=0), "the content is an object, not text",
     ),
-    "no messages": ("messages", [GOOD, {"messages": None}], "col.null", Location(row=1), "column `messages` is null"),
+    "no messages": (
+        "messages", [GOOD, {"messages": None}],
+        "col.null", Location(row=1), "column `messages` has no value",
+    ),
     "messages that are text": (
         "messages", [{"messages": '[{"role": "user", "content": "a"}]'}, {"messages": "hello"}],
         "col.type", Location(row=1), "column `messages` holds text, not turns",
     ),
     "no answer": (
         "prompt-completion", [{"question": "q", "answer": "a"}, {"question": "q", "answer": None}],
-        "col.null", Location(row=1), "column `answer` is null",
+        "col.null", Location(row=1), "column `answer` has no value",
     ),
     "a label that is null": (
         "unpaired-preference",
         [{"prompt": "p", "completion": "c", "label": True}, {"prompt": "p", "completion": "c", "label": None}],
-        "col.null", Location(row=1), "column `label` is null",
+        "col.null", Location(row=1), "column `label` has no value",
     ),
     "turns that are no pairs": (
         "pair-turns", [{"conversation": [{"input": "a", "output": "b"}]}, {"conversation": [{"input": "a"}]}],
@@ -74,7 +77,7 @@ BAD: dict[str, tuple[str, list[dict[str, Any]], str, Location, str]] = {
             {"prompt": "p", "chosen": "a", "rejected": "b"}, {"prompt": "p", "chosen": None, "rejected": "b"},
             {"prompt": "p", "chosen": [{"role": "assistant", "content": "a"}], "rejected": "b"},
         ],
-        "col.null", Location(row=1), "column `chosen` is null",
+        "col.null", Location(row=1), "column `chosen` has no value",
     ),
     "a tool that is no object": (
         "messages", [{**GOOD, "tools": '[{"name": "f"}]'}, {**GOOD, "tools": "[1]"}],

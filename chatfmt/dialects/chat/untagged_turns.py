@@ -211,7 +211,7 @@ def read_list(record: SourceRow, columns: Columns, part: str) -> list[Any]:
     value = value_at(record, path.removesuffix("[]"))
     value = read_list_literal(value)
     if value is None:
-        raise DialectError(f"column `{path}` is null", hint=SKIP_HINT, code="col.null")
+        raise DialectError(f"column `{path}` has no value", hint=SKIP_HINT, code="col.null")
     if not isinstance(value, list):
         raise DialectError(f"column `{path}` holds {json_type(value)}, not a list", code="col.type")
     return value

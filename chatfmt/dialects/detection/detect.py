@@ -81,6 +81,8 @@ def detect_dialect(
     columns = _without_categories(records, columns)
     candidates = detectable(registry, columns) if name in ("auto", "mixed") else with_covered(registry, name)
     readings = drop_bare_results(list(map(RecordReader(candidates, columns), records)))
+    if name == "auto":
+        readings = drop_incomplete(registry, readings, columns)
     sample = _Sample(names, records, readings)
     found = sample.found()
     if len(records) == (empty := sample.count_empty(columns)) and records:
@@ -173,6 +175,23 @@ def drop_bare_results(readings: Sequence[Reading | None]) -> list[Reading | None
         else reading
         for reading in readings
     ]  # fmt: skip
+
+
+RARE = 4
+"""One row in so many may lack a part that makes it of the type of the others, and is then a bad one."""
+
+
+def drop_incomplete(
+    registry: Mapping[str, Dialect], readings: Sequence[Reading | None], columns: Columns
+) -> list[Reading | None]:
+    """Set readings to None of rare rows of another type that have only some of the parts of the most frequent one."""
+    keys = [None if each is None else (each[0], frozenset(each[1].items())) for each in readings]
+    counts = Counter(filter(None, keys))
+    kinds = {key: types_of(registry, [(key[0], dict(key[1]))], columns) for key in counts if len(counts) > 1}
+    most = max(counts, key=counts.__getitem__, default=("", frozenset[tuple[str, str]]()))
+    fewer = {key for key, kind in kinds.items() if key[1] < most[1] and kind != kinds[most]}
+    rare = RARE * sum(counts[key] for key in fewer) <= counts.total()
+    return [None if rare and key in fewer else reading for key, reading in zip(keys, readings, strict=True)]
 
 
 def choose_dialect(found: Sequence[Reading], candidates: Mapping[str, Dialect]) -> tuple[str, dict[str, str]]:

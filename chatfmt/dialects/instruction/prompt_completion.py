@@ -128,7 +128,7 @@ def read_answer(batch: pa.RecordBatch, columns: Columns) -> pa.ListArray:
         "content": pa.nulls(len(batch), json_columns.TEXT) if content is None else content,
         "tool_calls": read_call_column(calls, columns, path),
     }
-    missing, text = pc.and_(turns["content"].is_null(), turns["tool_calls"].is_null()), f"column `{path}` is null"
+    missing, text = pc.and_(turns["content"].is_null(), turns["tool_calls"].is_null()), f"column `{path}` has no value"
     refuse(missing, lambda row: DialectError(text, hint=SKIP_HINT, code="col.null"))
     return to_lists(struct_of(turns), np.ones(len(batch), np.int64))
 

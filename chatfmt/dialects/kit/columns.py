@@ -29,7 +29,7 @@ from .names import DOCUMENTS, LABELS, MEDIA_COLUMNS, MEDIA_LIKE, REASONING, SYST
 SIDE_PARTS = frozenset({"system", "tools", "template_kwargs", "documents", "reasoning", *schema.MEDIA})
 """Parts that every dialect reads in addition to its own; `reasoning` belongs to an answer, so only those with one."""
 
-SKIP_HINT = "--dialect mixed detects the dialect of each row, --on-error skip drops such rows"
+SKIP_HINT = "--on-error skip drops such rows; add --dialect mixed to read those whose text is in other columns"
 """The hint for a row without a value that the other rows have."""
 OPTIONS = (
     "format", "join", "label", "margin", "mc_answer", "mc_base", "pairs", "paths", "prefer", "prompt",
@@ -311,7 +311,7 @@ def read_bools(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.Boolean
 
     def label_in(value: Any) -> bool:
         if value is None:
-            raise DialectError(f"column `{path}` is null", hint=SKIP_HINT, code="col.null")
+            raise DialectError(f"column `{path}` has no value", hint=SKIP_HINT, code="col.null")
         if (label := label_of(value)) is None:
             shown = f"`{value}`" if isinstance(value, (str, int, float)) else json_type(value)
             raise DialectError(
@@ -337,7 +337,7 @@ def refuse(flags: pa.Array, error: Callable[[int], DialectError]) -> None:
 
 def refuse_nulls(values: pa.Array, path: str | None) -> None:
     """Raise DialectError `col.null` for the rows in which the column at a path is null."""
-    text = f"column `{path}` is null"
+    text = f"column `{path}` has no value"
     refuse(values.is_null(), lambda row: DialectError(text, hint=SKIP_HINT, code="col.null"))
 
 
