@@ -192,7 +192,7 @@ RUN = _group(
         "on_error": (str, "stop|skip", "Stop at the first bad row, or reject and count bad rows."),
         "rejects": (str, "FILE", "Write rejected rows, each with its reason, to this file."),
         "report": (str, "FILE", "Also write a report on the data, report.html; reads the source a second time."),
-        "max_bad": (str, "N|P%", "Fail if more rows than this are rejected."),
+        "max_bad": (str, "N|P%", "Fail if more rows than this, rounded up, are rejected."),
         "resume": (bool, None, "Continue an interrupted run.", "--resume/--no-resume"),
         "overwrite": (bool, None, "Replace the output of an earlier run.", "--overwrite/--no-overwrite"),
         "dry_run": (bool, None, "Show the plan and write nothing.", "--dry-run/--no-dry-run"),

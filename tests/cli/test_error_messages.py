@@ -50,15 +50,27 @@ def test_errors(command, code, error, hint, folder):
     assert run.stderr.decode().splitlines() == [f"error: {error}", f"hint: {hint}"]
 
 
-def test_the_budget_of_a_stream_is_raised_without_resuming(folder):
-    (folder / "in.jsonl").write_text('{"messages": [{"role": "user", "content": "a"}]}\n[]\n')
-    kept_in = "they are in `x.rejects.jsonl`; "
-    for out, where, kept in (("-", "", ""), ("x.jsonl", kept_in, ", and --resume keeps what is done")):
-        run = run_cli("convert", "in.jsonl", "--on-error", "skip", "-o", out, cwd=folder)
-        assert run.stderr.decode().splitlines() == [
-            "error: 1 of 2 rows was rejected, but `--max-bad` allows 10%: 1 json.not_object",
-            f"hint: {where}`chatfmt check` lists them; --max-bad raises the limit{kept}",
+def test_the_command_of_the_hint_accepts_the_bad_rows(folder):
+    good = '{"messages": [{"role": "user", "content": "a"}]}\n'
+    (folder / "in.jsonl").write_text(good + "[]\n[]\n" + good)
+    kept, done = "they are in `x.rejects.jsonl`; ", " and keeps what is done"
+    outputs = (("-", "", [], ""), ("x.jsonl", kept, ["--resume"], done), ("x", "", ["--resume"], done))
+    for out, where, more, ends in outputs:
+        command = ("convert", "in.jsonl", "--on-error", "skip", "-q", "-o", out)
+        flags = ["--max-bad", "2", *more]
+        assert run_cli(*command, cwd=folder).stderr.decode().splitlines() == [
+            "error: 2 of 4 rows were rejected, but `--max-bad` allows 10%: 2 json.not_object",
+            f"hint: {where}`chatfmt check` lists them; {' '.join(flags)} accepts them{ends}",
         ]
+        assert run_cli(*command, *flags, cwd=folder).returncode == 0
+
+
+def test_a_share_of_bad_rows_is_rounded_up(folder):
+    good = '{"messages": [{"role": "user", "content": "a"}]}\n'
+    (folder / "in.jsonl").write_text(good + "[]\n")
+    for limit, code in (("10%", 0), ("0%", 1), ("0", 1)):
+        run = run_cli("convert", "in.jsonl", "--on-error", "skip", "--max-bad", limit, cwd=folder)
+        assert run.returncode == code, limit
 
 
 def test_a_file_is_called_as_it_was_named(folder):

@@ -132,7 +132,7 @@ def test_too_many_bad_rows_fail_the_run(tmp_path):
     with pytest.raises(DataProblem) as caught:
         chatfmt.convert(recipe, out=tmp_path / "out")
     assert str(caught.value).startswith("2 of 10 rows were rejected, but `--max-bad` allows 10%: ")
-    hint = "`chatfmt check` lists them; --max-bad raises the limit, and --resume keeps what is done"
+    hint = "`chatfmt check` lists them; --max-bad 2 --resume accepts them and keeps what is done"
     assert caught.value.hint == hint
     assert not (tmp_path / "out/data").exists()
     chatfmt.convert(replace(recipe, max_bad="2"), out=tmp_path / "out", resume=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 from pathlib import Path
 
 from ...errors import ALL_REJECTED, DataProblem
@@ -24,7 +25,8 @@ def check_max_bad(
     """Raise DataProblem if more rows were rejected than `--max-bad` allows, or all of them; `rejects` has them."""
     rejected, read = sum(shard.rejected for shard in shards), sum(shard.rows_in for shard in shards)
     limit = recipe.max_bad
-    allowed = float(limit[:-1]) * read / 100 if limit.endswith("%") else float(limit)
+    is_share = limit.endswith("%")
+    allowed = ceil(float(limit[:-1]) * read / 100) if is_share else float(limit)
     if rejected <= allowed and (not rejected or rejected < read):
         return
     reasons = ", ".join(f"{count} {code}" for code, count in sum_counters(shards, "reject").items())
@@ -32,9 +34,10 @@ def check_max_bad(
     if rejected == read:
         all_rows = "the only row was" if read == 1 else f"all {read} rows were"
         raise DataProblem(f"{all_rows} rejected: {reasons}", hint=where, code=ALL_REJECTED)
-    resume = ", and --resume keeps what is done" if resumable else ""
+    flags = f"--max-bad {rejected if is_share else 'N'}{' --resume' if resumable else ''}"
+    raised = f"{flags} {'accepts them' if is_share else 'raises the limit'}"
     raise DataProblem(
         f"{rejected} of {read} rows {'was' if rejected == 1 else 'were'} rejected, but `--max-bad` allows {limit}: "
         f"{reasons}",
-        hint=f"{where}; --max-bad raises the limit{resume}",
+        hint=f"{where}; {raised}{' and keeps what is done' if resumable else ''}",
     )
