@@ -101,3 +101,16 @@ def test_tools_without_a_place_go_into_the_system_message_if_asked(tmp_path):
     text = f"<bos><start_of_turn>user\n{json.dumps([TOOL])}\n\nq<end_of_turn>\n<start_of_turn>model\na<end_of_turn>\n"
     assert json.loads(run.stdout) == {"text": text}
     assert "changed: system_turns 1, tools 1\n" in run.stderr.decode()
+
+
+def test_a_system_message_is_no_remedy_for_tools_that_other_rows_call(tmp_path):
+    call = {"type": "function", "function": {"name": "f", "arguments": {}}}
+    turns = [PLAIN[0], {"role": "assistant", "tool_calls": [call]}]
+    rows = [{"messages": PLAIN, "tools": [TOOL]}, {"messages": turns, "tools": [TOOL]}]
+    (tmp_path / "two.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = run_cli("convert", "two.jsonl", "-t", "chatml", cwd=tmp_path)
+    assert (run.returncode, run.stderr.decode().splitlines()) == (6, [
+        "error: two.jsonl row 0: template `chatml` loses the tools of the row (line 1)",
+        "hint: `chatfmt templates list --supports tools` shows the templates that support tools; "
+        "`--allow-loss tools` accepts the loss",
+    ])  # fmt: skip

@@ -20,6 +20,8 @@ from .job import Job
 
 REMEDIES: Mapping[str, Mapping[str, str]] = {"--fit": {}, "--fit tools=system": {"tools": "system"}}
 """What to type, with the transforms that it adds; the first that helps is offered."""
+AROUND = 100
+"""Rows that a remedy is tried on."""
 OF_TEMPLATES = ("template.loss", "template.raised", "template.error")
 """The codes of errors that other conversations may not have."""
 
@@ -43,13 +45,21 @@ def fitting(template: ChatTemplate, variables: Mapping[str, Any], isolation: ren
     return Fitting(found, {"empty_calls": "drop", **transforms})
 
 
-def find_remedy(code: str, job: Job, row: pa.RecordBatch, file: str) -> str:
-    """Return the first of REMEDIES that converts the `row` of a batch of `file`, which has this error, or empty."""
+def find_remedy(code: str, job: Job, row: pa.RecordBatch, file: str, others: pa.RecordBatch | None = None) -> str:
+    """Return the first of REMEDIES that converts the `row` of a batch of `file`, which has this error, or empty.
+
+    What adds transforms must convert the `others` around it too: tools in a system message help no row with calls.
+    """
     if job.template is None or code not in OF_TEMPLATES:
         return ""
     found = fitting(job.template, job.options.variables, job.isolation)
     some = (flag for flag, more in REMEDIES.items() if ("tools" not in job.transforms if more else not job.fitted))
-    return next((flag for flag in some if _converts(_fitted(job, found, REMEDIES[flag]), row, file)), "")
+    for flag in some:
+        fitted = _fitted(job, found, REMEDIES[flag])
+        rows = [row] if others is None or not REMEDIES[flag] else [row, others.slice(0, AROUND)]
+        if all(_converts(fitted, each, file) for each in rows):
+            return flag
+    return ""
 
 
 def _fitted(job: Job, found: Fitting, more: Mapping[str, str]) -> Job:

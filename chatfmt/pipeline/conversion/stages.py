@@ -216,7 +216,7 @@ class Conversion:
         for row, error in errors.items():
             kind = (error.code, error.message)
             if kind not in self._offers and len(self._offers) < OFFERS:
-                self._offers[kind] = find_remedy(error.code, self.job, batch.slice(row, 1), self._file)
+                self._offers[kind] = find_remedy(error.code, self.job, batch.slice(row, 1), self._file, batch)
             if remedy := self._offers.get(kind):
                 error.hint = f"`{remedy}` adapts the data where it can; {error.hint}"
 
