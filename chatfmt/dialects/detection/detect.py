@@ -81,9 +81,7 @@ def detect_dialect(
     columns = _without_categories(records, columns)
     candidates = detectable(registry, columns) if name in ("auto", "mixed") else with_covered(registry, name)
     readings = drop_bare_results(list(map(RecordReader(candidates, columns), records)))
-    if name == "auto":
-        readings = drop_incomplete(registry, readings, columns)
-    sample = _Sample(names, records, readings)
+    sample = _Sample(names, records, drop_incomplete(registry, readings, columns) if name == "auto" else readings)
     found = sample.found()
     if len(records) == (empty := sample.count_empty(columns)) and records:
         raise no_turns(batches, columns)
@@ -100,7 +98,7 @@ def detect_dialect(
         raise rows_differ([parts for _, parts in found])
     types = types_of(registry, found, columns)
     if len(types) > 1 and name == "auto":
-        kinds = (None if read is None else next(iter(types_of(registry, [read], columns))) for read in readings)
+        kinds = (None if read is None else next(iter(types_of(registry, [read], columns))) for read in sample.readings)
         raise types_differ(types, dict(zip(_row_numbers(batches), kinds, strict=True)))
     return _mixed_detection(registry, columns, sample, types.most_common(1)[0][0])
 

@@ -102,7 +102,7 @@ _REASONS: tuple[tuple[str, str, str], ...] = (
     (r"invalid unicode code point", "json.encoding", "invalid UTF-8"),
     (r"recursion limit exceeded", "json.depth", f"nested deeper than {DEPTH} levels"),
     (r"invalid number|number out of range", "json.number", "{error}"),
-    (r"trailing characters", "json.syntax", "extra data after the value"),
+    (r"trailing characters", "json.syntax", "extra data after the value, and no comma before it"),
     (r"control character.*", "json.syntax", "a control character inside a string"),
     (r"expected value", "json.syntax", "not JSON: expected a value"),
     (r"expected ident", "json.syntax", "not JSON: expected `true`, `false` or `null`"),

@@ -60,7 +60,7 @@ def test_concatenated_values_suggest_json_lines(tmp_path: Path) -> None:
     assert (run.returncode, run.stderr.decode().splitlines()) == (
         3,
         [
-            "error: in.json: extra data after the value (line 4, byte 12)",
+            "error: in.json: extra data after the value, and no comma before it (line 4, byte 12)",
             "hint: write one value per line: jq -c . in.json > lines.jsonl",
         ],
     )
