@@ -7,6 +7,7 @@ tasks are in flight as the cluster can run; a node that is lost has its tasks ru
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import os
 import signal
@@ -16,7 +17,8 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 from .. import __version__
@@ -109,7 +111,8 @@ def check_address(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
         if "//" not in address:  # Ray itself would end this process after minutes
             command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
-            subprocess.run(command, check=True, capture_output=True, timeout=HEALTH_SECONDS)
+            busy = os.getloadavg()[0] / cores()  # where a healthy cluster answers late
+            subprocess.run(command, check=True, capture_output=True, timeout=HEALTH_SECONDS * max(1, min(busy, 8)))
     except OSError as error:
         raise unreachable(address, error.strerror or str(error)) from None
     except subprocess.SubprocessError:
@@ -118,6 +121,11 @@ def check_address(address: str) -> None:
 
 def unreachable(address: str, why: str) -> OutputError:
     reason = next((line.strip() for line in why.splitlines() if line.strip()), "no answer")
+    if reason.startswith("Version mismatch"):  # of Ray or Python; both versions are in the lines that follow
+        return OutputError(
+            f"the Ray cluster at `{address}` does not fit: {' '.join(why.split())}",
+            hint="use the same Ray and Python here and there", code="worker.address",
+        )  # fmt: skip
     return OutputError(
         f"no Ray cluster answers at `{address}`: {reason}",
         hint="check RAY_ADDRESS, or unset it to run on this machine", code="worker.address",
@@ -138,11 +146,12 @@ def check_nodes(engine: Any, tasks: Sequence[Any]) -> None:
     def look(paths: list[str]) -> tuple[str, list[str]]:  # nested, so that its code travels to nodes without chatfmt
         import importlib
         import os
+        import sys
 
         try:
-            version = importlib.import_module("chatfmt").__version__
-        except ImportError:
-            version = ""
+            version = importlib.import_module("chatfmt.executors.ray").code_version()
+        except (ImportError, AttributeError):  # none, or one of another version
+            version = getattr(sys.modules.get("chatfmt"), "__version__", "")
         return version, [path for path in paths if not os.path.exists(path)]  # noqa: PTH110
 
     remote, on = engine.remote(num_cpus=0, max_retries=0)(look), NodeAffinitySchedulingStrategy
@@ -156,13 +165,22 @@ def check_nodes(engine: Any, tasks: Sequence[Any]) -> None:
 
 def check_node(node: str, version: str, missing: Sequence[str]) -> None:
     """Raise OutputError for a node with another version of chatfmt, or without some files."""
-    if version != __version__:
-        what = f"has chatfmt {version}, and this machine {__version__}" if version else "has no chatfmt"
+    if version != code_version():
+        what = f"has chatfmt {version}, and this machine {code_version()}" if version else "has no chatfmt"
         hint = f'pip install "chatfmt[ray]=={__version__}" there'
         raise OutputError(f"node {node} {what}", hint=hint, code="worker.node")
     if missing:
         hint = "put it on a disk that all nodes share (XDG_CACHE_HOME for the cache), or on a store: s3://BUCKET/PREFIX"
         raise OutputError(f"node {node} cannot see `{missing[0]}`", hint=hint, code="worker.node")
+
+
+@cache
+def code_version() -> str:
+    """Return the version of chatfmt and a hash of its files: two checkouts may have the same version."""
+    folder, found = Path(__file__).parents[1], hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".jinja")):
+        found.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+    return f"{__version__}+{found.hexdigest()[:8]}"
 
 
 def run_here(engine: Any, remote: Any, *arguments: Any) -> Any:

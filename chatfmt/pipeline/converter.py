@@ -37,6 +37,7 @@ REFUSED = {
     "limit": "counts the rows of a source",
     "skip": "counts the rows of a source",
     "group_by": "joins rows from anywhere in a source",
+    "from_rejects": "reads a file of chatfmt",
     "embed_media": "reads files beside a source",
 }
 """The settings of a recipe that a converter cannot carry out."""
@@ -97,6 +98,7 @@ class Converter:
 
     def _decide(self, rows: pa.RecordBatch | pa.Table) -> None:
         """Make the job and the types of the output from the first rows."""
+        check_arrow(rows)
         sample = list(source_batches(rows.slice(0, SAMPLE_ROWS)))
         if not sample:
             raise InputError("no rows to decide by", code="file.empty", hint="chatfmt.Converter(recipe, sample)")
@@ -117,6 +119,7 @@ class Converter:
         self._job = job
 
     def _convert(self, rows: Rows, on_rejects: OnRejects | None) -> Rows:
+        check_arrow(rows)
         if self._job is None:
             self._decide(rows)
         assert self._job is not None
@@ -161,6 +164,15 @@ def check_batchwise(recipe: Recipe) -> None:
         if getattr(recipe, key) != getattr(Recipe, key):
             text = f"a converter sees one batch at a time, and `{key}` {does}"
             raise UsageError(text, hint=f"leave out `{key}`, or use `chatfmt.convert`")
+
+
+def check_arrow(rows: Any) -> None:
+    """Raise UsageError for rows that are not Arrow."""
+    if not isinstance(rows, pa.RecordBatch | pa.Table):
+        raise UsageError(
+            f"a converter takes a pyarrow RecordBatch or Table, not {type(rows).__name__}",
+            hint='datasets: .with_format("arrow"); Polars: .to_arrow(); pandas: pyarrow.Table.from_pandas',
+        )
 
 
 def source_batches(rows: pa.RecordBatch | pa.Table) -> Iterator[pa.RecordBatch]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,3 +103,19 @@ def test_a_task_that_kills_its_worker_is_named(tmp_path: Path) -> None:
         list(executors.executor("ray").run(work.die, [work.Named("deadly", Path("SIGKILL"))], 2))
     assert caught.value.code == "worker.lost"
     assert caught.value.message.startswith("two workers died at task 0 (`deadly`)")
+
+
+def test_a_node_with_another_chatfmt_or_python_is_named() -> None:
+    ray = importlib.import_module("chatfmt.executors.ray")
+    mine = ray.code_version()
+    ray.check_node("n (10.0.0.1)", mine, [])
+    for theirs, what in (
+        ("0.0.9", f"chatfmt 0.0.9, and this machine {mine}"), ("", "no chatfmt"),
+        (f"{chatfmt.__version__}+00000000", f"chatfmt {chatfmt.__version__}+00000000, and this machine {mine}"),
+    ):  # fmt: skip
+        with pytest.raises(OutputError, match=re.escape(f"node n (10.0.0.1) has {what}")):
+            ray.check_node("n (10.0.0.1)", theirs, [])
+    why = (
+        "Version mismatch: The cluster was started with:\n    Ray: 2.60.0\n    Python: 3.12.1\nThis process was: 3.11.7"
+    )
+    assert str(ray.unreachable("h:6379", why)) == f"the Ray cluster at `h:6379` does not fit: {' '.join(why.split())}"

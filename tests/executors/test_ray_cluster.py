@@ -9,6 +9,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -76,7 +77,8 @@ class Cluster:
     def kill(self, name: str) -> None:
         node = self.nodes.pop(name)
         for pid in [node.pid, *work_processes(node.pid)]:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # a worker that has ended by itself
+                os.kill(pid, signal.SIGKILL)
         node.wait()
 
 
@@ -185,6 +187,16 @@ def test_a_node_without_a_file_or_without_chatfmt_is_named(cluster: Cluster, dat
     assert hint == f'hint: pip install "chatfmt[ray]=={chatfmt.__version__}" there'
     assert not (tmp_path / "out").exists()
     cluster.kill("bare")
+    cluster.wait_for(3)
+    shutil.copytree(ROOT / "chatfmt", tmp_path / "other/chatfmt", ignore=shutil.ignore_patterns("__pycache__"))
+    with (tmp_path / "other/chatfmt/templates/chatml.jinja").open("a") as template:
+        template.write("{# edited #}")
+    cluster.start("other", PYTHONPATH=str(tmp_path / "other"))
+    cluster.wait_for(4)  # its processes import from the folder of the driver first, so that is another one
+    done = run_fresh("convert", str(data), "-o", str(tmp_path / "out"), "--executor", "ray", stdin=b"", cwd=tmp_path)
+    assert done.returncode == 5 and f"has chatfmt {chatfmt.__version__}+" in done.stderr.decode()
+    assert not (tmp_path / "out").exists()
+    cluster.kill("other")
     cluster.wait_for(3)
 
 

@@ -172,6 +172,7 @@ def test_rejects_are_returned_beside_the_rows():
             {"group_by": "id"},
             "a converter sees one batch at a time, and `group_by` joins rows from anywhere in a source",
         ),
+        ({"from_rejects": True}, "a converter sees one batch at a time, and `from_rejects` reads a file of chatfmt"),
         ({"embed_media": True}, "a converter sees one batch at a time, and `embed_media` reads files beside a source"),
         ({"shuffle": True}, "a converter sees one batch at a time, and this recipe compares all rows"),
         ({"shards": 3}, "a converter sees one batch at a time, and this recipe compares all rows"),
@@ -215,3 +216,14 @@ def test_the_examples_of_the_guide_run(name, monkeypatch):
 def test_errors_are_those_of_chatfmt():
     with pytest.raises(ChatfmtError, match="no dialect"):
         chatfmt.Converter(Recipe(source="-"), sample=pa.table({"x": [1]}))
+
+
+@pytest.mark.parametrize("rows", [{"messages": []}, [1], None])
+def test_rows_that_are_not_arrow_are_refused_with_what_makes_them_so(rows):
+    for sample in (None, table(TURNS)):
+        with pytest.raises(UsageError) as caught:
+            chatfmt.Converter(TEXT, sample)(rows)
+        assert str(caught.value) == f"a converter takes a pyarrow RecordBatch or Table, not {type(rows).__name__}"
+        assert caught.value.hint == (
+            'datasets: .with_format("arrow"); Polars: .to_arrow(); pandas: pyarrow.Table.from_pandas'
+        )
