@@ -36,7 +36,7 @@ _answered: set[str] = set()
 _SILENT = logging.NullHandler()
 """Keeps Python from printing what a library logs, unless the program has handlers of its own."""
 _URL = re.compile(r"(?P<scheme>(?:[A-Za-z][\w+.-]+::)*[A-Za-z][A-Za-z0-9+.-]+):(?:/+(?P<rest>.*))?", re.DOTALL)
-_USER = re.compile(r"(?<=://)[^/@\s`'\"]*:[^/@\s`'\"]*@")
+_USER = re.compile(r"(?<=://)[^/@\s`'\"]*:[^/@\s`'\"]*@|(?i:(?<=http://)|(?<=https://))[^/@\s`'\"]+@")
 _SIGNATURE = re.compile(r"(?i)(?<=[?&])([\w.%-]*(?:signature|token|credential|password|secret|key|sig))=[^&\s`'\"]+")
 
 

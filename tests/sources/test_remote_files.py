@@ -88,9 +88,10 @@ def test_what_a_web_server_answers_is_said(folder: Path, status: int | str, erro
     assert done.stderr.decode().splitlines()[0] == f"error: {error.replace('{}', f'{proxy.url}/x.jsonl?sig=…')}"
 
 
-def test_a_signature_is_in_no_message_and_no_file(folder: Path) -> None:
+@pytest.mark.parametrize("user", ["me:hunter2", "hunter2"])
+def test_a_signature_is_in_no_message_and_no_file(folder: Path, user: str) -> None:
     with FileServer(folder) as server:
-        url = f"{server.url.replace('//', '//me:hunter2@')}/x.jsonl?X-Amz-Signature=hunter2&part=1"
+        url = f"{server.url.replace('//', f'//{user}@')}/x.jsonl?X-Amz-Signature=hunter2&part=1"
         shown = f"{server.url.replace('//', '//…@')}/x.jsonl?X-Amz-Signature=…&part=1"
         runs = [
             run_here("convert", url, "-t", "chatml", "-o", "out"),
