@@ -13,6 +13,8 @@ from msgspec.structs import replace
 from ..errors import ChatfmtError, RowError, located
 from ..json_columns import dumps, loads, text_array
 from ..schema import KEYS, ROW
+from ..stores import is_remote
+from .bytes.remote_cache import kept_here
 from .bytes.text import content, needs_recoding
 from .bytes.unchanged import while_unchanged
 from .formats.columnar import open_parquet, read_arrow, read_parquet
@@ -40,6 +42,8 @@ def read(
     A bad record goes to `on_bad` with its error and its bytes, and keeps its row number. Raises RowError for a bad
     record without `on_bad`, InputError for a file that is damaged or has changed since it was planned.
     """
+    if split.content is not None and split.identity is None and is_remote(split.uri):
+        split = replace(split, uri=kept_here(split.uri))
     options = ReadOptions(columns, on_bad, batch_rows, batch_bytes, split.options.max_row_bytes, skip, line_bytes)
     return while_unchanged(split, partial(_read, split, options))
 

@@ -14,6 +14,8 @@ from chatfmt.errors import InputError
 from chatfmt.executors import EXECUTORS, Executor, serial
 from chatfmt.recipe import Recipe
 
+from ..stand_in_servers import FileServer
+
 TEXT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\nyo<|im_end|>\n"
 
 
@@ -97,3 +99,28 @@ def test_a_worker_that_sees_another_file_at_the_path_reads_no_row_of_it(typed, t
     )
     write(tmp_path / "elsewhere" / "in.jsonl", "mine")  # a copy of the file is as good
     chatfmt.convert(Recipe(source="in.jsonl", template="chatml"), out=Path("out"), executor="elsewhere", workers=1)
+
+
+def test_a_file_without_versions_that_is_swapped_between_tasks_is_read_once_elsewhere(typed, tmp_path):
+    """Another machine does not have the folder in which this one keeps what it has fetched."""
+    for name, content in (("in.jsonl", "mine"), ("other.jsonl", "not!")):
+        write(tmp_path / name, content)
+        (tmp_path / name).write_text((tmp_path / name).read_text() * 9)
+    with FileServer(tmp_path) as server:
+
+        def other_machine(task):
+            if typed[1:]:
+                (tmp_path / "other.jsonl").replace(tmp_path / "in.jsonl")
+                typed.pop()
+            else:
+                typed.append(lambda task: task)
+            splits = [replace(split, uri=f"{server.url}/in.jsonl") for split in task.inputs]
+            return replace(task, inputs=tuple(splits))
+
+        typed.append(other_machine)
+        recipe = Recipe(source=f"{server.url}/in.jsonl", template="chatml", rows_per_shard=6)
+        chatfmt.convert(recipe, out=Path("out.jsonl"), executor="elsewhere", workers=1)
+    assert not (tmp_path / "other.jsonl").exists()
+    assert [json.loads(line)["text"] for line in Path("out.jsonl").read_text().splitlines()] == [
+        TEXT.format("mine")
+    ] * 9

@@ -1,12 +1,14 @@
 """Read remote files so that each block of them is fetched once for a run, although sample, hash and rows need it.
 
 Blocks are kept in a temporary folder that all processes of the run on this machine share; `kept-in:FOLDER::URL` is the
-URI of such a file. On another machine, where that folder is missing, and without one, blocks are fetched each time.
+URI of such a file. On another machine, where that folder is missing, and without one, blocks are fetched each time,
+unless `kept_here` keeps those of a file of which its store reports no version: what was compared with the plan is read.
 A file that its server does not send in ranges is downloaded whole.
 """
 
 from __future__ import annotations
 
+import atexit
 import io
 import os
 import shutil
@@ -18,6 +20,7 @@ from typing import Any
 
 import xxhash
 
+from ...scratch_folder import ScratchFolder
 from ...stores import open_store, reason_of
 
 BLOCK = 8 << 20
@@ -32,6 +35,19 @@ _PREFIX, _END = "kept-in:", "::"
 def kept(url: str, folder: Path | None) -> str:
     """Return the URI of a remote file whose blocks are kept in `folder`; the URL itself without a folder."""
     return url if folder is None else f"{_PREFIX}{folder}{_END}{url}"
+
+
+def kept_here(uri: str) -> str:
+    """Return the URI of a remote file whose blocks are kept on this machine, if need be by this process alone."""
+    folder, url = _folder_and_url(uri)
+    return uri if folder is not None else kept(url, _own_folder())
+
+
+@lru_cache(maxsize=1)
+def _own_folder() -> Path:
+    folder = ScratchFolder()
+    atexit.register(folder.remove)
+    return folder.path
 
 
 def url_of_kept(uri: str) -> str:
