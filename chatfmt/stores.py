@@ -280,7 +280,7 @@ class Store:
         with store_errors(self.url, self._kind):
             if removal or not hasattr(self._system, "call_s3"):
                 self._system.pipe_file(self._at(name), b"chatfmt")
-                self._system.rm_file(self._at(name))
+                self.remove([name])
                 return
             bucket, _, key = self._at(name).partition("/")
             upload = self._system.call_s3("create_multipart_upload", Bucket=bucket, Key=key)["UploadId"]
