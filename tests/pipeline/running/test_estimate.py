@@ -84,7 +84,7 @@ def test_it_is_one_line(capsys):
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("estimated")]
     assert re.fullmatch(
         r"estimated from 30 rows: 0:00:0\d with 2 workers, 0:00:0\d with one; \d+ B written, "
-        r"\d+\.\d MB of memory per worker", line,
+        r"\d+\.\d [MG]B of memory per worker", line,
     )  # fmt: skip
 
 
