@@ -369,15 +369,15 @@ def test_a_plan_does_not_replace_what_is_there(planned):
 
 
 def test_the_budget_is_that_of_all_parts(tmp_path):
-    rows = [*ROWS[:20], *({"messages": [{"role": "robot", "content": "x"}]} for _ in range(3))]
+    rows = [*ROWS[:20], *({"messages": [{"role": "robot", "content": "x"}]} for _ in range(4))]
     recipe = recipe_of(write_jsonl(tmp_path / "in.jsonl", rows), rows_per_shard=5, on_error="skip", keep=())
     path = plan(recipe, "out")
     do(path, 1, 2, of=2)
-    with pytest.raises(DataProblem, match="3 of 23 rows were rejected"):
+    with pytest.raises(DataProblem, match="4 of 24 rows were rejected"):
         commit(Path("out"), Run(executor="serial", rejects=Path("bad.jsonl")))
-    assert len(Path("bad.jsonl").read_text().splitlines()) == 3
-    plan(replace(recipe, max_bad="3"), "out", resume=True)
-    assert commit(Path("out"), SERIAL).rejected == 3
+    assert len(Path("bad.jsonl").read_text().splitlines()) == 4
+    plan(replace(recipe, max_bad="4"), "out", resume=True)
+    assert commit(Path("out"), SERIAL).rejected == 4
 
 
 def test_the_command_line(tmp_path):

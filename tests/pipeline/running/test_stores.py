@@ -425,8 +425,8 @@ def test_rejects_go_to_a_store_from_everywhere(local: dict[str, bytes], monkeypa
     done = run_here("convert", "in.jsonl", "-t", "chatml", "-o", "z.jsonl", "--on-error", "skip", "--max-bad", "0",
                     "--rejects", place)  # fmt: skip
     assert (done.returncode, done.stderr.decode().splitlines()[-1]) == (
-        1, f"hint: they are in `{place}`; `chatfmt check` lists them; --max-bad raises the limit, and --resume keeps "
-        "what is done",
+        1, f"hint: they are in `{place}`; `chatfmt check` lists them; --max-bad N --resume raises the limit and "
+        "keeps what is done",
     )  # fmt: skip
     assert files("memory://bucket")["bad.jsonl"] == local[manifest.REJECTS]
     monkeypatch.setattr(MemoryFileSystem, "pipe_file", lambda *given: 1 / 0)
