@@ -68,7 +68,7 @@ CHECKS: dict[str, Check] = {
     "tool.encoded": Check("warning", calls.encoded_twice, "arguments that the template encodes twice",
                           "--transform arguments=object"),
     "json.integer": Check("warning", calls.long_integers, "integer that `load_dataset` and its trainers cannot read",
-                          "--transform arguments=text writes the arguments of calls as text"),
+                          "--on-error skip leaves such rows out"),
     "token.control": Check("warning", None, "special token inside content",
                            "--control-tokens escape"),
 }  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..json_columns import JSON, TEXT, decode_conversations, loads
+from ..schema import CONVERSATIONS, KEPT
 from ..turn_columns import to_bools
 from .column_view import TOOL, ColumnView, Finding, Limits
 
@@ -66,12 +69,30 @@ def _calls_with_tools(view: ColumnView) -> Iterator[tuple[int, int, str, Any, Ma
 def long_integers(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     """An integer of more than 64 bits in a value that is written as JSON: `datasets` cannot read it, nor the file."""
     for key in view.turns.type.names if limits.written else ():
-        values = view.values(key)
-        for turn in _with_digits(values) if values.type == JSON else ():
-            for number in _long_integers(loads(values[turn].as_py())):
-                yield view.finding("json.integer", turn, f"`{key}` has an integer of more than 64 bits, {number}")
+        hint = "--transform arguments=text writes the arguments of calls as text" if key in _CALLS else ""
+        for turn, detail in _long_integers_of(key, view.values(key)):
+            yield view.finding("json.integer", turn, detail, hint)
+    for column, values in view.beside.items():
+        name = column.removeprefix(KEPT)
+        if column not in CONVERSATIONS:
+            as_text = shlex.quote(f"{name}={{{{ row[{json.dumps(name, ensure_ascii=False)}] | tojson }}}}")
+            hint = f"--map {as_text} writes it as text"
+        elif limits.written:
+            hint = ""
+        else:
+            continue
+        for row, detail in _long_integers_of(name, values):
+            yield Finding("json.integer", row, None, detail, view.name, hint)
 
 
+def _long_integers_of(name: str, values: pa.Array) -> Iterator[tuple[int, str]]:
+    """Yield the indexes of values of JSON that have integers of more than 64 bits, and what is wrong with them."""
+    for index in _with_digits(values) if values.type == JSON else ():
+        for number in _long_integers(loads(values[index].as_py())):
+            yield index, f"`{name}` has an integer of more than 64 bits, {number}"
+
+
+_CALLS = ("tool_calls", "function_call")
 _DIGITS = r"\d{19}"
 """What the text of an integer of more than 64 bits has."""
 
@@ -193,7 +214,7 @@ def encoded_twice(view: ColumnView, limits: Limits) -> Iterator[Finding]:
 
 def _arguments_in_text(view: ColumnView) -> Iterator[tuple[int, int, str]]:
     """Yield the turn, the number of the call and the text of each call whose arguments are text."""
-    for name in ("tool_calls", "function_call"):
+    for name in _CALLS:
         for turn, calls in _decoded(view, name):
             for number, function in _functions(calls):
                 if isinstance(arguments := function.get("arguments"), str):

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from msgspec import Struct
 
 from ..json_columns import JSON, TEXT, dumps, is_turns, message_columns
-from ..schema import MEDIA, REASONING_FIELDS, ROLES, IgnoredWeights
+from ..schema import CONVERSATION_COLUMNS, MEDIA, REASONING_FIELDS, ROLES, IgnoredWeights
 from ..turn_columns import BoolArray, IntArray, any_turn, field, lengths_of, offsets_of, rows_of_turns, to_bools
 
 Roles = np.ndarray[Any, np.dtype[np.int8]]
@@ -64,6 +64,8 @@ class ColumnView(Struct, frozen=True, dict=True):
     """The columns of media."""
     every: Sequence[ColumnView] = ()
     """The views of all messages columns of the batch."""
+    beside: Mapping[str, pa.Array] = {}
+    """The columns beside the messages, tools and kept ones among them; only the first view has them."""
 
     @property
     def is_answer(self) -> bool:
@@ -197,6 +199,8 @@ def column_views(batch: pa.RecordBatch) -> list[ColumnView]:
     prompted = np.zeros(len(batch), np.bool_) if prompt is None else to_bools(prompt.is_valid())
     turns = prompt if prompt is not None and is_turns(prompt.type) else None
     chosen = batch.column("chosen") if "chosen" in batch.schema.names else None
+    columns = message_columns(batch)
+    beside = {name: batch.column(name) for name in batch.schema.names if name not in CONVERSATION_COLUMNS}
     views: list[ColumnView] = []
     views += [
         ColumnView(
@@ -208,8 +212,9 @@ def column_views(batch: pa.RecordBatch) -> list[ColumnView]:
             batch.column("tools") if "tools" in batch.schema.names else None,
             {name: batch.column(name) for name in MEDIA if name in batch.schema.names},
             views,
+            {} if number else beside,
         )
-        for name, column in message_columns(batch)
+        for number, (name, column) in enumerate(columns)
     ]
     return views
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import pytest
 
@@ -98,3 +99,36 @@ def test_a_trainer_gets_no_integer_that_it_cannot_read(tmp_path):
     assert run_cli("convert", "in.jsonl", *text, cwd=tmp_path).returncode == 0
     rendered = run_cli("convert", "in.jsonl", "-t", "qwen3", cwd=tmp_path)
     assert (rendered.returncode, b"json.integer" in rendered.stderr) == (0, False)
+
+
+def test_a_trainer_gets_no_such_integer_beside_the_messages(tmp_path):
+    """In tools and in results there is nothing to type but what leaves the row out; the hint for a column works."""
+    spec = {"name": "f", "parameters": {"type": "object", "properties": {"x": {"maximum": 10**23}}}}
+    results = [QUESTION, ANSWER, {"role": "tool", "content": {"n": 10**23}}, ANSWER]
+    rows = {
+        "kept": {"prompt": "q", "completion": "a", "a n": 10**23},
+        "tools": {"messages": [QUESTION, ANSWER], "tools": [{"type": "function", "function": spec}], "meta": {"a": 1}},
+        "content": {"messages": results},
+    }
+    for name, row in rows.items():
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
+    as_text = ("--map", 'a n={{ row["a n"] | tojson }}')
+    hints = {"kept": f"{shlex.join(as_text)} writes it as text", "tools": SKIPPED, "content": SKIPPED}
+    for name, hint in hints.items():
+        shown = {"kept": "a n"}.get(name, name)
+        at = "(message 2, line 1)" if name == "content" else "(line 1)"
+        refused = run_cli("convert", f"{name}.jsonl", "--keep", "all", "--for", "trl-sft", "-o", "out", cwd=tmp_path)
+        assert (refused.returncode, refused.stderr.decode()) == (
+            4,
+            f"error: {name}.jsonl row 0: `{shown}` has an integer of more than 64 bits, {10**23} {at}\nhint: {hint}\n",
+        )
+    kept = ("kept.jsonl", "--keep", "a n", "--for", "trl-sft")
+    assert json.loads(run_cli("convert", *kept, *as_text, cwd=tmp_path).stdout)["a n"] == str(10**23)
+    rendered = ("kept.jsonl", "--keep", "a n", "-t", "chatml")
+    assert b"warnings: json.integer 1" in run_cli("convert", *rendered, cwd=tmp_path).stderr
+    rendered = ("--keep", "meta", "--for", "trl-sft", "-t", "qwen3", "-o", "out")
+    shown = run_cli("convert", "tools.jsonl", *rendered, cwd=tmp_path)
+    assert (shown.returncode, shown.stderr) == (0, b"wrote 1 row to `out`, 1.1 kB\n")
+
+
+SKIPPED = "--on-error skip leaves such rows out"

@@ -103,7 +103,7 @@ class Conversion:
         self._renderer: Renderer | None = None
         self._scanner: Scanner | None = None
         self._find_answer: MarkedAnswerFinder | None = None
-        self._limits = checks.Limits(ignored_weights=job.ignored_weights, written=True)
+        self._limits = checks.Limits(ignored_weights=job.ignored_weights, written=job.view is not None)
         self._files: dict[tuple[str | None, str], bool] = {}
         self._offers: dict[tuple[str, str], str] = {}
         if job.template is not None:

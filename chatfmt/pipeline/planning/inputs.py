@@ -295,9 +295,9 @@ def split_to_read(recipe: Recipe, spec: SourceSpec, source: Source) -> str | Non
     if not rows:
         return split
     if split and "[" in split:
-        raise UsageError(
-            "`--limit` and `--skip` cannot be combined with a split that is a slice", hint="write it in the slice"
-        )
+        several = "convert the slice to a file, then that file with `--limit` or `--skip`"
+        hint = several if recipe.condition or recipe.groups_rows else "write it in the slice"
+        raise UsageError("`--limit` and `--skip` cannot be combined with a split that is a slice", hint=hint)
     available = list(source.splits)
     names = available if split == "all" else [each.strip() for each in (split or default_split(available)).split("+")]
     if recipe.condition and not recipe.groups_rows and recipe.limit != 0:

@@ -147,3 +147,19 @@ def test_rows_that_explode_makes_do_not_count(tmp_path):
     note, wrote = run.stderr.decode().splitlines()
     assert note == "note: `--limit 2` counts rows of the source, not those that `--explode qas` makes"
     assert wrote.startswith("wrote 6 rows to `out.jsonl`")
+
+
+def test_the_hint_for_a_slice_selects_the_same_rows(tmp_path):
+    write(tmp_path, "jsonl")
+    asked, counted = ("in.jsonl", "--where", WHERE, "--split", "train[3:]", "--keep", "n"), ("--limit", "2")
+    run = run_here("convert", *asked, *counted, cwd=tmp_path)
+    assert (run.returncode, run.stderr.decode().splitlines()) == (
+        2,
+        [
+            "error: `--limit` and `--skip` cannot be combined with a split that is a slice",
+            "hint: convert the slice to a file, then that file with `--limit` or `--skip`",
+        ],
+    )
+    run_here("convert", *asked, "-o", "slice.jsonl", cwd=tmp_path)
+    run_here("convert", "slice.jsonl", *counted, "--keep", "n", "-o", "out.jsonl", cwd=tmp_path)
+    assert numbers(tmp_path / "out.jsonl") == [3, 5]
