@@ -96,6 +96,8 @@ def test_options_about_spans_are_refused_where_none_are_written(flags: list[str]
         ("qwen3", [("user", "q"), ("assistant", EMPTY + "a"), ("user", "r"), ("assistant", EMPTY + "b")]),
         ("smollm3", [("user", "q"), ("assistant", EMPTY + "a")]),
         ("glm-5.2", [("user", "q"), ("assistant", EMPTY + "a")]),
+        ("qwen3.8", [("user", "q"), ("assistant", EMPTY + "a"), ("user", "r"), ("assistant", EMPTY + "b")]),
+        ("kimi-k2.5", [("user", "q"), ("assistant", EMPTY + "a")]),
         ("minimax-m2", [("user", "q"), ("assistant", "<think>\nb"), ("user", "r"), ("assistant", "c")]),
         ("deepseek-r1-distill", [("user", "q"), ("assistant", "<think>\nb")]),
         ("qwen3-thinking-2507", [("user", "q\n"), ("assistant", "\n a"), ("user", "r"), ("assistant", "b")]),

@@ -113,6 +113,8 @@ class TurnBoundaries:
         """
         opening = self._openings.get(role, self._openings["user"])
         if _EMPTY_THINKING.search(opening.header) and opening.header in literal:
+            if literal.endswith(opening.header + block):  # printed behind that of the template
+                literal = literal.removesuffix(block)
             block = ""  # the template prints it for messages without one as well
         prompts = [text for text in opening.prompts if not block or text == opening.usual]
         known = [text for text in (*prompts, opening.header or " ") if text.strip() or not text]
