@@ -25,6 +25,7 @@ TOOL = {
 }
 END = "<|im_end|>"
 EMPTY = "<think>\n\n</think>\n\n"
+WHY = "<think>\nwhy\n</think>\n\n"
 IMAGE = {"type": "image"}
 THOUGHT = f"<think>\nwhy\n</think>\n\nb{END}"
 
@@ -105,6 +106,9 @@ def test_options_about_spans_are_refused_where_none_are_written(flags: list[str]
         ("qwen3.5-small", [("user", "q"), ("assistant", "<think>\nb"), ("user", "r"), ("assistant", "c")]),
         ("qwen3.6", [("user", "q"), ("assistant", "<think>\nb"), ("user", "r"), ("assistant", "c")]),
         ("step-3.5", [("user", "q"), ("assistant", "<think>\nb"), ("user", "r"), ("assistant", "c")]),
+        ("qwen3.5", [("user", "q"), ("assistant", WHY), ("user", "r"), ("assistant", "c")]),
+        ("deepseek-v3.1", [("user", "q"), ("assistant", WHY)]),
+        ("glm-4", [("user", "q"), ("assistant", WHY)]),
         ("nemotron-nano-v2", [("user", "q"), ("call", "")]),
         ("nemotron-nano-v2", [("user", "q"), ("call", "a")]),
         ("nemotron-nano-v2", [("user", "q"), ("assistant", "<think>\na"), ("user", "r"), ("assistant", "b")]),

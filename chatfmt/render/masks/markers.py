@@ -129,7 +129,7 @@ class _ChatMarker:
         for number, piece in enumerate(pieces):
             if number % 2:
                 inside = not piece.startswith("</")
-            elif piece.strip():
+            elif piece.strip() or (self.plan.blank and not inside and number == len(pieces) - 1):
                 pieces[number] = self.text(piece, message, REASONING if inside else CONTENT, inline=inside)
         return "".join(pieces)
 

@@ -307,7 +307,7 @@ class Masker:
     def _plans(self, messages: Turns) -> Iterator[MarkerPlan]:
         """Yield the plans to try: first one with blank texts if an answer is blank, and none that leaves out calls."""
         answers = [message for message in messages if message.get("role") == "assistant"]
-        if any(_is_blank(message) for message in answers):
+        if any(_is_blank(message) or _only_reasons(message) for message in answers):
             yield _PLAN_WITH_BLANKS
         has_calls = any(message.get("tool_calls") for message in answers)
         yield from (plan for plan in PLANS if plan.calls or not has_calls)
@@ -453,6 +453,15 @@ def _has_all_answers(unmarked: UnmarkedText, messages: Turns) -> bool:
 def _is_blank(message: Mapping[str, Any]) -> bool:
     content = message.get("content")
     return isinstance(content, str) and not content.strip() and not message.get("tool_calls")
+
+
+def _only_reasons(message: Mapping[str, Any]) -> bool:
+    """Return whether an answer has no text behind the reasoning in its content, and no calls."""
+    content = message.get("content")
+    return isinstance(content, str) and bool(_REASONED.search(content)) and not message.get("tool_calls")
+
+
+_REASONED = re.compile(r"</think(?:ing)?>\s*\Z")
 
 
 def _has_media(content: object) -> bool:
