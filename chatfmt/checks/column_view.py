@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ..json_columns import JSON, TEXT, dumps, is_turns, message_columns
 from ..schema import CONVERSATION_COLUMNS, MEDIA, REASONING_FIELDS, ROLES, IgnoredWeights
@@ -62,8 +63,8 @@ class ColumnView(Struct, frozen=True, dict=True):
     """The tools of each row, as JSON."""
     media: Mapping[str, pa.ListArray] = {}
     """The columns of media."""
-    every: Sequence[ColumnView] = ()
-    """The views of all messages columns of the batch."""
+    others: Sequence[ColumnView] | None = None
+    """Of the first messages column of a batch, the views of the others."""
     beside: Mapping[str, pa.Array] = {}
     """The columns beside the messages, tools and kept ones among them; only the first view has them."""
 
@@ -201,8 +202,7 @@ def column_views(batch: pa.RecordBatch) -> list[ColumnView]:
     chosen = batch.column("chosen") if "chosen" in batch.schema.names else None
     columns = message_columns(batch)
     beside = {name: batch.column(name) for name in batch.schema.names if name not in CONVERSATION_COLUMNS}
-    views: list[ColumnView] = []
-    views += [
+    views = [
         ColumnView(
             name,
             column,
@@ -211,12 +211,11 @@ def column_views(batch: pa.RecordBatch) -> list[ColumnView]:
             chosen if name == "rejected" else None,
             batch.column("tools") if "tools" in batch.schema.names else None,
             {name: batch.column(name) for name in MEDIA if name in batch.schema.names},
-            views,
-            {} if number else beside,
+            beside={} if number else beside,
         )
         for number, (name, column) in enumerate(columns)
     ]
-    return views
+    return [replace(view, others=views[1:]) if view is views[0] else view for view in views]
 
 
 def _is_filled(values: pa.Array) -> BoolArray:

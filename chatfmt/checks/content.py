@@ -83,9 +83,10 @@ def blank_content(view: ColumnView, limits: Limits) -> Iterator[Finding]:
 
 def blank_row(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     """A row whose content, in all of its columns, is empty or white space."""
-    if view is view.every[0] and any(each.speechless.any() for each in view.every):
-        said = np.logical_or.reduce([each.has(~(each.speechless & each.content_only)) for each in view.every])
-        rows = np.logical_or.reduce([each.lengths > 0 for each in view.every]) & ~said
+    views = () if view.others is None else (view, *view.others)
+    if any(each.speechless.any() for each in views):
+        said = np.logical_or.reduce([each.has(~(each.speechless & each.content_only)) for each in views])
+        rows = np.logical_or.reduce([each.lengths > 0 for each in views]) & ~said
         yield from view.at_rows("row.blank", rows, "all content is empty or white space")
 
 

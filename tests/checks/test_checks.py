@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections import Counter
 from itertools import product
@@ -420,3 +421,12 @@ def test_the_invalid_row_of_the_toy_file_is_reported() -> None:
     lines = (SHARED / "data" / "messages_toy_invalid.jsonl").read_text(encoding="utf-8").splitlines()
     findings = checks.run(to_batch([json.loads(line) for line in lines]))
     assert [(f.code, f.row, f.message) for f in findings if f.code == "msg.no_user"] == [("msg.no_user", 3, None)]
+
+
+def test_what_checks_make_of_a_batch_is_freed_without_the_garbage_collector() -> None:
+    """Nothing refers to itself: the memory of a batch would be in use until the collector runs."""
+    batch = to_batch([{"messages": [U, A]}] * 3)
+    checks.run(batch)
+    gc.collect()
+    checks.run(batch)
+    assert gc.collect() == 0
