@@ -81,6 +81,40 @@ def test_fit_is_not_advised_where_it_does_not_help(template, problem, hint, tmp_
         assert run.stderr.decode().splitlines() == [f"error: {data} row 0: {problem}", f"hint: {hint}"]
 
 
+STRUCTURED = (
+    "hint: the content is not plain text: write it as text in the source; "
+    "`--allow-loss {}` accepts the loss of all of it"
+)
+
+
+@pytest.mark.parametrize("content", [[{"type": "text", "text": "a", "citations": [{"u": "x"}]}], {"n": 1}])
+def test_a_hint_says_that_all_of_a_text_would_be_lost(content, tmp_path):
+    role = "assistant" if isinstance(content, list) else "tool"
+    turns = [
+        {"role": "user", "content": "q"},
+        {"role": role, "content": content},
+        {"role": "assistant", "content": "x"},
+    ]
+    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    run = run_here("convert", "in.jsonl", "-t", "qwen3", cwd=tmp_path)
+    assert (run.returncode, run.stderr.decode().splitlines()) == (6, [
+        f"error: in.jsonl row 0: template `qwen3` loses the text of role `{role}` (message 1, line 1)",
+        STRUCTURED.format(role),
+    ])  # fmt: skip
+
+
+def test_a_template_that_expects_content_leads_to_those_that_print_calls(tmp_path):
+    call = {"type": "function", "function": {"name": "f", "arguments": {}}}
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "tool_calls": [call]}]
+    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    run = run_here("convert", "in.jsonl", "-t", "chatml", "--allow-loss", "tools", cwd=tmp_path)
+    assert (run.returncode, run.stderr.decode().splitlines()) == (4, [
+        "error: in.jsonl row 0: 'dict object' has no attribute 'content' (line 1)",
+        "hint: a message has no content: `chatfmt templates list --supports calls` shows those that print tool calls",
+    ])  # fmt: skip
+    assert run_here("convert", "in.jsonl", "-t", "qwen3", cwd=tmp_path).returncode == 0
+
+
 def test_a_plan_advises_no_fit_to_who_gave_it(tmp_path):
     data = source(tmp_path, {"a": 1})
     for flags, found in (([], True), (["--fit"], False)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections import Counter
@@ -144,6 +145,9 @@ def _opposites_hint(texts: Sequence[str]) -> str | None:
 def _turns_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Columns) -> str | None:
     """Hint for turns that are nested in the row, have keys of other names, or are the rows themselves."""
     record = records[0]
+    if gaps := next((name for name in names if _has_null_turns(record.get(name), columns)), None):
+        without = f'messages={{{{ row[{json.dumps(gaps, ensure_ascii=False)}] | reject("none") | list | tojson }}}}'
+        return f"`{gaps}` has null in place of a turn, which this leaves out: --map {shlex.quote(without)}"
     nested = list(_nested_turns(record, columns))
     lists = [
         path for path, role in nested if not (isinstance(value_at(record, path), Mapping) and isinstance(role, str))
@@ -154,11 +158,9 @@ def _turns_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Col
     turns = rows_as_turns(names, records, columns)
     if turns or (nested and not lists):
         return _one_turn(turns)
-    pair = next((name for name in names if _are_conversations(record.get(name), columns)), None)
-    if pair:
+    if pair := next((name for name in names if _are_conversations(record.get(name), columns)), None):
         return _answers_hint(pair)
-    answers = next((name for name in columns_named(record, ANSWER_LISTS) if _are_texts(record[name])), None)
-    if answers:
+    if answers := next((name for name in columns_named(record, ANSWER_LISTS) if _are_texts(record[name])), None):
         return _several_answers_hint(answers, names)
     if nested:
         return _nested_hint(nested, record)
@@ -172,6 +174,12 @@ def _turns_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Col
     if len(records) == 1 and _are_columns(record):
         return "the values could be columns of rows: --field 'columns(.)'"
     return _objects_hint(names, record)
+
+
+def _has_null_turns(value: Any, columns: Columns) -> bool:
+    """Return whether a value is a list of turns and nulls."""
+    turns = [turn for turn in value if turn is not None] if isinstance(value, list) and None in value else []
+    return _objects(turns) and find_turn_keys(turns, columns) is not None
 
 
 def _records_hint(listed: Sequence[str], records: Sequence[SourceRow]) -> str:

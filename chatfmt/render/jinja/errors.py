@@ -30,6 +30,8 @@ def render_error(error: Exception, template: str, row: int | None = None) -> Ren
     elif isinstance(error, NotReproducible):
         code = "template.unprintable"
     hint = f"`chatfmt templates probe {template}` shows what the template accepts"
+    if str(error) == "'dict object' has no attribute 'content'":
+        hint = "a message has no content: `chatfmt templates list --supports calls` shows those that print tool calls"
     if "_message}" in template:  # an inline template is its own name
         hint = "add a field for that role to the template"
     return RenderError(

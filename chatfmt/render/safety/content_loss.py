@@ -85,6 +85,8 @@ class Loss(Struct, frozen=True):
     """Whether the template cannot print a message that has such a part."""
     cut: bool = False
     """Whether only a part of the text is missing."""
+    structured: bool = False
+    """Whether the text is in parts or in an object, which many templates do not read."""
 
     @property
     def name(self) -> str:
@@ -108,7 +110,10 @@ class Loss(Struct, frozen=True):
             what = f"the {self.field} of the row"
         else:
             what = f"{_FIELD_WORDS[self.field]} of role `{self.role}`"
-        hints = [f"`--allow-loss {self.name}` accepts the loss"] if not self.refused else []
+        accepts = f"`--allow-loss {self.name}` accepts the loss"
+        if self.structured:
+            accepts = f"the content is not plain text: write it as text in the source; {accepts} of all of it"
+        hints = [accepts] if not self.refused else []
         if supported := SUPPORTED.get(self.field):
             hints = [
                 f"`chatfmt templates list --supports {supported}` shows the templates that support {supported}",
@@ -198,7 +203,8 @@ class LossFinder:
         role = str(messages[source.message].get("role", ""))
         earlier = any(message.get("role") in ("user", "assistant") for message in messages[source.message + 1 :])
         by_design = source.field == REASONING and earlier and source.inline in self._prints_last_only
-        return Loss(source.message, role, source.field, by_design)
+        content = messages[source.message].get("content") if source.field == CONTENT else None
+        return Loss(source.message, role, source.field, by_design, structured=isinstance(content, (list, dict)))
 
 
 _COLUMNS = {kind: name for name, kind in MEDIA.items()}

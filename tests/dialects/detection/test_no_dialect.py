@@ -257,6 +257,17 @@ def test_lists_of_two_texts_are_read_as_the_hint_says(row: dict[str, Any], tmp_p
     assert json.loads(done.stdout) == {"messages": turns}
 
 
+@pytest.mark.parametrize("name", ["messages", "conversations", "my chat"])
+def test_nulls_in_place_of_turns_are_left_out_as_the_hint_says(name: str, tmp_path: Path) -> None:
+    text = {**TURN, "content": "</b> é '1.0'"}
+    (tmp_path / "in.jsonl").write_text(json.dumps({name: [None, text, ANSWER]}) + "\n")
+    refused = run_here("convert", "in.jsonl", cwd=tmp_path).stderr.decode()
+    start, _, flags = refused.rstrip().partition(f"hint: `{name}` has null in place of a turn, which this leaves out: ")
+    assert start == f"error: in.jsonl: no dialect fits: the columns are `{name}`\n"
+    done = run_here("convert", "in.jsonl", *shlex.split(flags), "-q", cwd=tmp_path)
+    assert json.loads(done.stdout) == {"messages": [text, ANSWER]}
+
+
 def test_rows_inside_one_document() -> None:
     with pytest.raises(NoDialect) as caught:
         convert([{"version": "1", "data": [{"question": "q", "answer": "a"}]}])
