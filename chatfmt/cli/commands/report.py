@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import UsageError
+from ...stores import url_of, without_credentials
 from .. import options, terminal
 from ..options import Sources
 from ..requests import to_recipe
@@ -29,8 +30,10 @@ def report(source: Sources, **given: Any) -> None:
 
 
 def check_page(name: str) -> Path:
-    """Return the path of a page; raises UsageError if its name is that of other data."""
+    """Return the path of a page; raises UsageError if its name is that of other data, or a URL."""
     path = Path(name)
+    if url := url_of(name):
+        raise UsageError(f"a report is a file on this machine, not `{without_credentials(url)}`", hint=path.name)
     if path.suffix not in (".html", ".htm"):
         raise UsageError(f"a report is an HTML page, and `{name}` has another suffix", hint=f"{path.stem}.html")
     return path

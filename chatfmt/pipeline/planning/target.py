@@ -11,7 +11,7 @@ from ... import writers
 from ...errors import UsageError
 from ...manifest import MANIFEST, STATE
 from ...recipe import Recipe, Run
-from ...stores import Store, check_writable, shown, url_of, without_credentials
+from ...stores import Store, check_writable, shown, url_of
 from ...validation import flag_of, to_path
 from ..hub_upload import Repository
 
@@ -109,12 +109,6 @@ def check_public(run: Run, target: Target) -> None:
     """Raise UsageError for `--public` with an output on this machine."""
     if run.public and target.kind != "hub":
         raise UsageError("`--public` is about datasets on the Hub", hint="-o hf://datasets/OWNER/NAME")
-
-
-def check_local(run: Run) -> None:
-    """Raise UsageError for a report at a URL: it is a file on this machine."""
-    if run.report is not None and (url := url_of(run.report)):
-        raise UsageError(f"`--report` cannot write to `{without_credentials(url)}`", hint=f"--report {run.report.name}")
 
 
 def check_selection(recipe: Recipe, target: Target) -> None:

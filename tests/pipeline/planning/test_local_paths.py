@@ -17,7 +17,8 @@ WRITABLE = (
 @pytest.mark.parametrize(
     ("given", "error"),
     [
-        (("--report", "s3://b/r.html"), ["error: `--report` cannot write to `s3://b/r.html`", "hint: --report r.html"]),
+        (("--report", "s3://b/r.html"),
+         ["error: a report is a file on this machine, not `s3://b/r.html`", "hint: r.html"]),
         (("--rejects", "https://b/c/r.jsonl"), ["error: cannot write to `https://b/c`", WRITABLE]),
         (("--rejects", "s3://u:secret@b/r.jsonl"),
          ["error: `s3://…@b` holds a password", "hint: leave it to the configuration of its library"]),
