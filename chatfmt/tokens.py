@@ -59,9 +59,18 @@ class Tokenizer:
         self._vocabulary = cache(partial(TokenBytes.of, inner))
 
     def encode(self, texts: Sequence[str], *, offsets: bool = True) -> list[Encoding]:
-        """Encode each text without adding special tokens; it is faster without `offsets`, which are zeros then."""
+        """Encode each text without adding special tokens; it is faster without `offsets`, which are zeros then.
+
+        Raises InputError if a text cannot be encoded: the tokenizer lacks its unknown token, or its regex gives up.
+        """
         encode = self._inner.encode_batch if offsets else self._inner.encode_batch_fast
-        return list(encode(list(texts), add_special_tokens=False))
+        try:
+            return list(encode(list(texts), add_special_tokens=False))
+        except BaseException as error:  # the library raises plain Exception, and a panic is no Exception at all
+            if type(error) is not Exception and type(error).__name__ != "PanicException":
+                raise
+            message = f"the tokenizer `{self.name}` cannot encode a text: {error}"
+            raise InputError(message, hint="use the tokenizer of the model", code="file.not_data") from None
 
     def count(self, texts: pa.Array) -> pa.Int32Array:
         """Count the tokens of each text; null for null."""
@@ -182,9 +191,9 @@ def split_tokens(reference: str, tokens: Iterable[str]) -> list[str]:
     others = [token for token in tokens if token not in known]
     if not others:
         return []
-    inner = load(reference)._inner
-    ids = ([*encoding.ids] for encoding in inner.encode_batch(others, add_special_tokens=False))
-    return [token for token, found in zip(others, ids, strict=True) if found != [inner.token_to_id(token)]]
+    tokenizer = load(reference)
+    encoded = zip(others, tokenizer.encode(others, offsets=False), strict=True)
+    return [token for token, found in encoded if [*found.ids] != [tokenizer._inner.token_to_id(token)]]
 
 
 def content(reference: str) -> str:

@@ -7,6 +7,7 @@ Data files keep every character. In messages and reports control, bidi, zero-wid
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 import unicodedata
@@ -45,9 +46,13 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+LONGEST_NAME = 4096
+"""Characters of a name that is shown whole, which is the longest path that Linux opens."""
+
+
 def print_err(text: str) -> None:
     """Print a line to stderr, made visible, above any progress bar; do nothing if stderr is closed."""
-    line = visible(text, lines=True)
+    line = visible(_with_names_cut(text), lines=True)
     try:
         if _drawing:
             _drawing[-1].console.print(line, soft_wrap=True)
@@ -56,6 +61,15 @@ def print_err(text: str) -> None:
         sys.stderr.flush()
     except (OSError, AttributeError, ValueError):
         pass
+
+
+def _with_names_cut(text: str) -> str:
+    """Replace the middle of what is longer than `LONGEST_NAME` without a blank, such as names in archives."""
+    return re.sub(r"\S+", lambda name: _cut(name[0]) if len(name[0]) > LONGEST_NAME else name[0], text)
+
+
+def _cut(name: str) -> str:
+    return f"{name[:200]} … {name[-200:]}"
 
 
 def print_note(note: str) -> None:

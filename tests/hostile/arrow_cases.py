@@ -41,7 +41,13 @@ def of_dictionary(*indices: int) -> bytes:
     return patched(arrow(table(v=made)), (1, 0, 1, 0), (*indices, 0))
 
 
+def of_run(length: int) -> bytes:
+    """A column of so many rows, all of them one value."""
+    return arrow(pa.table({"v": pa.RunEndEncodedArray.from_arrays(pa.array([length], pa.int32()), pa.array(["x"]))}))
+
+
 CASES: list[Case] = [
+    file("a run of 10^9 rows", of_run(10**9), Error(3, "file.compressed", "unpacks to more than 1000 times its size")),
     file("whole", FILE, Rows([ROW] * 3)), file("a stream", STREAM, Rows([ROW] * 3)), file("packed inside", arrow(table(), options=pa.ipc.IpcWriteOptions(compression="zstd")), Rows([ROW] * 3)),
     file("a stream, half of it", STREAM[: len(STREAM) // 2], BROKEN), file("a file, half of it", FILE[: len(FILE) // 2], BROKEN), file("a byte short", FILE[:-1], BROKEN), file("only the magic", b"ARROW1", BROKEN),
     file("only a mark", b"\xff\xff\xff\xff", BROKEN), file("a message of 2 GB", b"\xff\xff\xff\xff\xff\xff\xff\x7f", BROKEN), file("a message of -1", b"\xff" * 8, BROKEN),

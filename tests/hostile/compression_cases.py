@@ -56,6 +56,7 @@ def bomb() -> bytes:
 
 _TOO_MUCH = Error(3, "file.compressed", "unpacks to more than 1000 times its size")
 GZ = PACK["gz"](TEXT)
+SKIPPED = b"\x50\x2a\x4d\x18\4\0\0\0abcd"
 CASES: list[Case] = [
     *(case for kind in PACK for case in of_kind(kind)),
     packed("zeros behind", "gz", GZ + b"\0" * 512, Error(3, "file.compressed", "damaged gz data: other data follows its end")),
@@ -63,6 +64,8 @@ CASES: list[Case] = [
     packed("a wrong length", "gz", GZ[:-4] + b"\xff\xff\xff\x7f", Error(3, "file.compressed", "damaged gz data: ")),
     packed("raw deflate", "gz", zlib.compress(TEXT), Error(4, "json.syntax", "not JSON: "), "in.jsonl.gz"),
     packed("a skippable frame first", "zst", b"\x50\x2a\x4d\x18\x04\0\0\0abcd" + PACK["zst"](TEXT), Rows([ROW] * 50)),
+    packed("many skippable frames", "zst", SKIPPED * 3000 + b"\x5f\x2a\x4d\x18\0\0\1\0" + b"a" * (1 << 16) + SKIPPED + PACK["zst"](TEXT) + SKIPPED, Rows([ROW] * 50)),
+    packed("half a skippable frame last", "zst", PACK["zst"](TEXT) + SKIPPED[:-1], Error(3, "file.truncated", "the zst data is truncated")),
     packed("text under its name", "gz", TEXT, Rows([ROW] * 50)),
     packed("text under its name", "xz", TEXT, Rows([ROW] * 50)),
 ]  # fmt: skip

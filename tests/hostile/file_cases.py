@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +24,14 @@ def sparse(head: bytes) -> Callable[[Path], None]:
     return write
 
 
+def zipped(name: str) -> bytes:
+    """A zip archive of a file of that name."""
+    with zipfile.ZipFile(made := io.BytesIO(), "w") as archive:
+        archive.writestr(name, GOOD)
+    return made.getvalue()
+
+
+TOO_LONG = Error(3, "file.damaged", "the archive has a file whose name is too long")
 ROW = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]}
 EMPTY = Error(3, "file.empty", "no records")
 
@@ -76,6 +86,8 @@ CASES: list[Case] = [
     *([file("not to be read", locked, Error(3, "file.permission", "cannot open `in.jsonl`: Permission denied"))] if os.geteuid() else []),
     Case("no file", {}, Error(3, "file.missing", "no such file `in.jsonl`")), Case("a name that ends in a slash", {"in.jsonl": GOOD}, Rows([ROW]), ("convert", "in.jsonl/", "-o", "out.jsonl")),
     Case("an empty name", {}, Error(3, "file.missing", "no such file ``"), ("convert", "", "-o", "out.jsonl")), Case("a name that is too long", {}, Error(3, "file.missing", "no such file `xxxx"), ("convert", "x" * 300 + ".jsonl", "-o", "out.jsonl")),
+    Case("a name of 60,000 characters", {}, Told(3, stderr=(f"no such file `{'x' * 199} … {'x' * 193}.jsonl`\n",)), ("convert", "x" * 60_000 + ".jsonl", "-o", "out.jsonl")),
+    Case("such names in an archive", {"in.zip": zipped("x" * 60_000 + ".jsonl")}, TOO_LONG, ("convert", "in.zip", "-o", "out.jsonl")), Case("deep folders in an archive", {"in.zip": zipped("x/" * 20_000 + "x.jsonl")}, TOO_LONG, ("convert", "in.zip", "-o", "out.jsonl")),
     Case("a folder without data", {"d/README.txt": b"x"}, Error(3, "file.missing", "no data files in `d`"), ("convert", "d", "-o", "out.jsonl")),
     Case("a folder of code", {"d/data.py": b"open('pwned','w')"}, Error(3, "file.missing", "no data files in `d`"), ("convert", "d", "-o", "out.jsonl")),
     Case("one empty file of two", {"d/a.jsonl": GOOD + b"\n", "d/b.jsonl": b""}, Error(3, "file.empty", "the file is empty"), ("convert", "d", "-o", "out.jsonl")),

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import datetime
 import decimal
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from .case import GOOD, Case, Content, Damaged, Error, Expected, Rows
 from .tables import MESSAGES, ROW, TURNS, bent, claiming, messages, parquet, table, with_footer_size
@@ -76,7 +78,14 @@ def exploding(path: Any) -> None:
     path.write_bytes(parquet(pa.table({"messages": pa.array([TURNS] * 3000, MESSAGES), "v": text}), compression="zstd"))
 
 
+def of_nulls(path: Path, rows: int = 80_000_000) -> None:
+    """So many rows, all of them null, in one page of half a kilobyte."""
+    one = {"data_page_size": 1 << 30, "max_rows_per_page": rows, "row_group_size": rows, "write_batch_size": rows}
+    pq.write_table(pa.table({"v": pa.nulls(rows)}), path, compression="zstd", **one)
+
+
 CASES: list[Case] = [
+    file("80,000,000 rows of null", of_nulls, Error(3, "file.compressed", "unpacks to more than 1000 times its size")),
     *COLUMNS, *LIES, *FORMS, *SCHEMAS,
     Case("a bomb, looked at", {"in.parquet": exploding}, Rows([ROW] * 2), ("convert", "in.parquet", "-o", "out.jsonl", "--limit", "2")),
     *(file(f"a byte changed at {place}", bent(WHOLE, place), Damaged(MANY)) for place in range(2, len(WHOLE), len(WHOLE) // 40)),

@@ -348,7 +348,9 @@ def content(name: str, text: str) -> Case:
     )
 
 
+NO_DEFAULT = {"in.jsonl": lines(GOOD), "m/tokenizer_config.json": json.dumps({"chat_template": [{"name": "\x1b[31m", "template": "x"}]}).encode()}  # fmt: skip
 CASES: list[Case] = [
+    Case("a model without a default", NO_DEFAULT, Error(6, "", "the model `m` has several chat templates and none is the default"), ("convert", "in.jsonl", "-t", "m", "-o", "out.jsonl")),
     *(attack(f"{group}, {name}", text, expected) for group, table in (("escape", ESCAPE), ("load", LOAD), ("change", CHANGE), ("chance", CHANCE_), ("costs", COSTS), ("costs", NESTED), ("source", SOURCE)) for name, (text, expected) in table.items()),
     *(content(name, text) for name, text in TEXTS.items()),
 ]  # fmt: skip

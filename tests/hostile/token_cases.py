@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 
-from .case import Case, Error, Rows, Told
+from .case import Case, Error, Expected, Rows, Told
 
 TOKENS = ("<|im_start|>", "<|im_end|>")
 
@@ -37,7 +37,33 @@ def convert(name: str, text: str, policy: str, expected: object) -> Case:
     return Case(f"{policy}, {name}", {"in.jsonl": content("ok") + content(text)}, expected, command)  # type: ignore[arg-type]
 
 
+UNKNOWN = "Encountered an unknown token but `unk_id` is missing"
+TOKENIZERS: dict[str, tuple[dict[str, object], str]] = {
+    "without its unknown token": ({"model": {"type": "WordLevel", "vocab": {"hi": 0}, "unk_token": "[UNK]"}}, "WordLevel error: Missing [UNK] token"),
+    "without a vocabulary": ({"model": {"type": "Unigram", "unk_id": None, "vocab": []}}, UNKNOWN), "of a letter": ({"model": {"type": "Unigram", "unk_id": None, "vocab": [["a", -1.0]]}}, UNKNOWN),
+}  # fmt: skip
+BOMB = {
+    "pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False},
+    "model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"},
+}
+
+
+def tokenizer(name: str, file: dict[str, object], expected: Expected) -> Case:
+    files = {
+        "in.jsonl": content("a" * 100 + "!"),
+        "t.json": json.dumps({"version": "1.0", "added_tokens": [], **file}).encode(),
+    }
+    return Case(
+        f"a tokenizer {name}",
+        files,
+        expected,
+        ("convert", "in.jsonl", "-t", "chatml", "--to", "tokens", "--tokenizer", "t.json", "-o", "out.jsonl"),
+    )
+
+
 CASES: list[Case] = [
+    *(tokenizer(name, file, Error(3, "file.not_data", f"the tokenizer `t.json` cannot encode a text: {says}")) for name, (file, says) in TOKENIZERS.items()),
+    tokenizer("whose regex gives up", BOMB, Told(3, stderr=("error: in.jsonl: the tokenizer `", "t.json` cannot encode a text: Onig: Regex search error: retry-limit-in-match over\n"))),
     *(convert(name, text, "keep", Rows([{"text": rendered("ok")}, {"text": rendered(text)}])) for name, text in ATTACKS.items()),
     *(convert(name, text, "reject", Error(4, "token.control", "")) for name, text in ATTACKS.items()),
     *(convert(name, text, "drop", Rows([{"text": rendered("ok")}])) for name, text in ATTACKS.items()),

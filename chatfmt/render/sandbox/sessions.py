@@ -53,7 +53,7 @@ class SandboxSessions:
 
     def level(self, date: Moment) -> str:
         """Return the isolation in force, one of `seccomp.LEVELS`."""
-        return self._renderer(self._template.texts[0], date).level
+        return self._renderer(self._template.main_text, date).level
 
     def _renderer(self, text: str, date: Moment) -> SandboxRenderer:
         if self._shared is not None and _is_equivalent(self._shared, text, date):

@@ -105,9 +105,14 @@ class ChatTemplate(Struct, frozen=True):
             message = f"the model `{self.name}` has several chat templates and none is the default"
             raise TemplateError(message, hint=f"name one: {names}") from error
 
+    @property
+    def main_text(self) -> str:
+        """The text used without tools, or the one with tools if there is no other; raises as `choose` does."""
+        return self.named["tool_use"] if self.named.keys() == {"tool_use"} else self.choose()
+
     def check(self) -> None:
-        """Raise TemplateError if the text used without tools does not compile."""
-        text = self.named["tool_use"] if self.named.keys() == {"tool_use"} else self.choose()
+        """Raise TemplateError if `main_text` does not compile."""
+        text = self.main_text
         try:
             compile_template(text)
         except (jinja2.TemplateSyntaxError, RecursionError) as error:

@@ -176,7 +176,7 @@ def _members(chunks: Iterable[bytes], compression: Compression, shown: str) -> I
         fed, data = fed + len(chunk), data + chunk
         while data:
             if decoder is None:
-                data = _without_padding(data, compression)
+                data = _without_padding(_without_skipped(data), compression)
                 if len(data) < _LONGEST_MAGIC:
                     break
                 decoder = _member(make, data, compression, shown)
@@ -208,6 +208,17 @@ def _member(make: Callable[[], Any], data: bytes, compression: Compression, show
     if compression_of(data) != compression:
         raise _damaged(compression, "other data follows its end", shown)
     return make()
+
+
+def _without_skipped(data: bytes) -> bytes:
+    """Strip the skippable zstd frames at the beginning, all at once: each may have 8 bytes, of which 4 are its size."""
+    end = 0
+    while _is_skippable(data[end : end + 4]):
+        after = end + 8 + int.from_bytes(data[end + 4 : end + 8], "little")
+        if len(data) < max(after, end + 8):
+            break
+        end = after
+    return data[end:]
 
 
 def _without_padding(data: bytes, compression: Compression) -> bytes:
@@ -246,12 +257,12 @@ def _pump_zstd(decoder: Any, data: bytes) -> Iterator[bytes]:
         raise OSError(str(error)) from None
 
 
-def check_ratio(came: int, fed: int, shown: str) -> None:
-    """Raise InputError if `fed` bytes unpacked to more than 1000 times as many."""
+def check_ratio(came: int, fed: int, shown: str, how: str = "decompress it first") -> None:
+    """Raise InputError if `fed` bytes unpacked to more than 1000 times as many bytes, or rows; `how` avoids that."""
     if came > _RATIO_FROM and came > _RATIO * fed:
         raise InputError(
             f"unpacks to more than {_RATIO} times its size", code="file.compressed", at=Location(shown),
-            hint="decompress it first if this is intended",
+            hint=f"{how} if this is intended",
         )  # fmt: skip
 
 

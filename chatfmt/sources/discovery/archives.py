@@ -9,6 +9,7 @@ its size is refused.
 
 from __future__ import annotations
 
+import errno
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -178,5 +179,10 @@ def _damaged(path: Path) -> Iterator[None]:
 
     try:
         yield
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        message, hint = "the archive has a file whose name is too long", "unpack it and name a file"
+        raise InputError(message, hint=hint, code="file.damaged", at=Location(str(path))) from None
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError, RuntimeError) as error:
         raise InputError(f"the archive cannot be read: {error}", code="file.damaged", at=Location(str(path))) from None

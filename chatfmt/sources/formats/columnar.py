@@ -6,6 +6,7 @@ altered text. A batch holds about `batch_bytes` at most, whatever the footer cla
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from ...json_columns import JSON, MOST_COLUMNS, TEXT, TOO_MANY, is_turns, json_a
 from ...schema import KEYS, ROW
 from ...stores import is_remote
 from ...turn_columns import fields_of, rows_of_turns, struct_of, with_turns
-from ..bytes.compression import open_binary, unreadable_error
+from ..bytes.compression import check_ratio, open_binary, unreadable_error
 from ..json.strict import parse_value
 from ..model import ReadOptions, RowGroups, SourceFile
 from .parquet_footer import FooterCheck, check_not_joined, column_chunks
@@ -36,6 +37,7 @@ _DECODED_ROWS, _DECODED_BYTES = 64, 64 << 20
 """Rows decoded at a time, which is as fast as thousands, and their bytes if each has the longest value of a column."""
 _BUFFER = 1 << 20
 """Read-ahead per column; without it a whole row group is buffered, which may be the whole file."""
+_PLAINLY = "write its rows as JSON Lines"
 _GROUPS_AT_ONCE = 32
 """Row groups whose metadata is checked at once."""
 
@@ -120,6 +122,7 @@ class _Group(Struct, frozen=True):
 
 
 def _groups(file: pq.ParquetFile, shown: str, numbers: Sequence[int], options: ReadOptions) -> Iterator[_Group]:
+    rows = size = 0
     for start in range(0, len(numbers), _GROUPS_AT_ONCE):
         some = numbers[start : start + _GROUPS_AT_ONCE]
         with translate_arrow_errors(shown):
@@ -128,6 +131,10 @@ def _groups(file: pq.ParquetFile, shown: str, numbers: Sequence[int], options: R
                 for number, chunks in zip(some, column_chunks(file, *some), strict=True)
                 for metadata in (file.metadata.row_group(number),)
             ]
+        for group in groups:
+            rows += min([group.rows, *(chunk.num_values for chunk in group.chunks)])  # one of them may be a lie
+            size += sum(chunk.total_compressed_size for chunk in group.chunks)
+        check_ratio(rows, size, shown, _PLAINLY)
         yield from groups
 
 
@@ -383,7 +390,7 @@ def read_arrow(
 ) -> Iterator[pa.RecordBatch]:
     """Yield source batches of an Arrow file or stream: `take` rows from `first_row` on."""
     row, stop = 0, None if take is None else first_row + take
-    with translate_arrow_errors(shown), _open_arrow(uri) as (schema, batches):
+    with translate_arrow_errors(shown), _open_arrow(uri, shown) as (schema, batches):
         names = _columns_to_read(schema, options.columns, shown) or schema.names
         while (batch := _next(batches, shown)) is not None:
             start, row = row, row + batch.num_rows
@@ -396,13 +403,24 @@ def read_arrow(
 
 
 @contextmanager
-def _open_arrow(uri: str) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
+def _open_arrow(uri: str, shown: str) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
     source = open_binary(uri) if is_remote(uri) else pa.memory_map(uri)
     with source:
         is_file = source.read(6) == b"ARROW1"
+        size = None if is_remote(uri) else source.seek(0, os.SEEK_END)
         source.seek(0)
         reader = pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
-        yield reader.schema, map(reader.get_batch, range(reader.num_record_batches)) if is_file else iter(reader)
+        batches = map(reader.get_batch, range(reader.num_record_batches)) if is_file else iter(reader)
+        yield reader.schema, batches if size is None else _bounded(batches, size, shown)
+
+
+def _bounded(batches: Iterable[pa.RecordBatch], size: int, shown: str) -> Iterator[pa.RecordBatch]:
+    """Yield the batches of a file of `size` bytes; raises InputError if these hold more rows than it can mean to."""
+    rows = 0
+    for batch in batches:
+        rows += batch.num_rows
+        check_ratio(rows, size, shown, _PLAINLY)
+        yield batch
 
 
 def columnar_schema(file: SourceFile) -> pa.Schema:
@@ -411,7 +429,7 @@ def columnar_schema(file: SourceFile) -> pa.Schema:
         with open_parquet(file.uri, file.shown) as opened:
             schema = opened.schema_arrow
     else:
-        with translate_arrow_errors(file.shown), _open_arrow(file.uri) as (schema, _):
+        with translate_arrow_errors(file.shown), _open_arrow(file.uri, file.shown) as (schema, _):
             pass
     _columns_to_read(schema, None, file.shown)
     features = declared_features(schema)
@@ -422,7 +440,7 @@ def columnar_schema(file: SourceFile) -> pa.Schema:
 
 def arrow_rows(file: SourceFile) -> int:
     """The number of rows of an Arrow file or stream."""
-    with translate_arrow_errors(file.shown), _open_arrow(file.uri) as (_, batches):
+    with translate_arrow_errors(file.shown), _open_arrow(file.uri, file.shown) as (_, batches):
         return sum(batch.num_rows for batch in batches)
 
 

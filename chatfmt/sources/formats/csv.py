@@ -182,21 +182,20 @@ class _RecordLines:
         blocks = line_blocks(chunks, options.max_row_bytes)
         self.lines = chain.from_iterable(_split(block) for block, _ in blocks)
         self.row, self.line, self.byte = start.row - 1, start.line, start.byte
-        self.taken: list[bytes] = []
+        self.taken = bytearray()  # a list of lines would take thirty times the memory of short ones
         self.size = self.lines_taken = 0
         self.limit = options.max_row_bytes
 
     def begin(self) -> None:
         self.row, self.line, self.byte = self.row + 1, self.line + self.lines_taken, self.byte + self.size
-        self.taken, self.size, self.lines_taken = [], 0, 0
+        self.taken, self.size, self.lines_taken = bytearray(), 0, 0
 
     def record(self) -> Record:
-        return Record(b"".join(self.taken).rstrip(b"\r\n"), self.row, self.line, self.byte)
+        return Record(bytes(self.taken).rstrip(b"\r\n"), self.row, self.line, self.byte)
 
     def check_end(self) -> None:
         """Raise RowError if the record ends with a CR that is not part of a CRLF; `csv` silently drops it."""
-        last = self.taken[-1] if self.taken else b""
-        if last.removesuffix(b"\r\n").endswith((b"\r", b"\r\n")):
+        if self.taken.endswith((b"\r", b"\r\r\n")):
             raise _lone_cr()
 
     def __iter__(self) -> Iterator[str]:
@@ -204,10 +203,10 @@ class _RecordLines:
 
     def __next__(self) -> str:
         line = next(self.lines)
-        self.taken.append(line)
+        self.taken += line
         self.size, self.lines_taken = self.size + len(line), self.lines_taken + 1
         if self.size > self.limit:
-            self.taken = [b"".join(self.taken)[:SHOWN_BYTES]]
+            del self.taken[SHOWN_BYTES:]
             raise too_large_error(self.limit, "csv.too_large")
         if b"\0" in line:
             raise RowError("NUL character", code="csv.nul")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 
 from chatfmt.errors import InputError, UsageError
 from chatfmt.sources import ParseOptions, read_stream
+from chatfmt.sources.formats.csv import read_records
+from chatfmt.sources.formats.jsonl import TextPosition
 
 from ..reading import bad_rows, read_all, rows_of, written
 
@@ -74,6 +77,17 @@ GOOD: dict[str, tuple[bytes, str, ParseOptions, list[dict[str, Any]]]] = {
 def test_good_files(name: str, tmp_path: Path) -> None:
     raw, file, options, rows = GOOD[name]
     assert read_all(written(tmp_path, raw, file), options) == rows
+
+
+def test_many_short_lines_in_a_record_take_little_memory(tmp_path: Path) -> None:
+    text = b'v\n"' + b"ab\n" * 100_000
+    chunks = (text[at : at + 10_000] for at in range(0, len(text), 10_000))
+    records = read_records(chunks, TextPosition(-1), format="csv", options=ParseOptions(), on_bad=lambda *_: None)
+    tracemalloc.start()
+    assert [cells for cells, _ in records] == [["v"]]
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 20 * len(text)
 
 
 def test_a_cell_of_any_size(tmp_path: Path) -> None:
