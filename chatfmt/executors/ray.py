@@ -92,8 +92,8 @@ def connected(workers: int) -> Any:
             else:
                 try:
                     engine.init(address="auto", **quiet)
-                except ConnectionError:  # no cluster runs on this machine
-                    engine.init(num_cpus=workers or cores(), include_dashboard=False, **quiet)
+                except ConnectionError:  # no cluster runs on this machine, or one that lost its node
+                    engine.init(address="local", num_cpus=workers or cores(), include_dashboard=False, **quiet)
     except Exception as error:
         raise unreachable(address or "this machine", str(error)) from None
     finally:
