@@ -7,7 +7,7 @@ content, roles that do not alternate): it is converted unchanged, counted and re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Literal
 
 import pyarrow as pa
@@ -17,7 +17,9 @@ from ..errors import CheckError, Location, UnknownName
 from . import calls, content, media, order, weights
 from .column_view import ColumnView, Finding, Limits, column_views
 
-__all__ = ["CHECKS", "Check", "Finding", "Limits", "check_codes", "refusing", "run", "to_errors"]
+__all__ = [
+    "CHECKS", "Check", "ColumnView", "Finding", "Limits", "check_codes", "column_views", "refusing", "run", "to_errors",
+]  # fmt: skip
 
 Severity = Literal["error", "warning"]
 Finder = Callable[[ColumnView, Limits], Iterator[Finding]]
@@ -75,14 +77,21 @@ CHECKS: dict[str, Check] = {
 """The checks by code."""
 
 
-def run(batch: pa.RecordBatch, codes: Collection[str] | None = None, limits: Limits | None = None) -> list[Finding]:
+def run(
+    batch: pa.RecordBatch,
+    codes: Collection[str] | None = None,
+    limits: Limits | None = None,
+    views: Sequence[ColumnView] | None = None,
+) -> list[Finding]:
     """Run the checks with these codes (None: all) on a CONVERSATIONS batch; findings by row, then turn.
 
-    Raises UnknownName for a code without a check.
+    `views` are the `column_views` of the batch, if another run has made them. Raises UnknownName for a code without a
+    check.
     """
     chosen, limits = _chosen(CHECKS if codes is None else codes), limits or Limits()
+    views = column_views(batch) if views is None else views
     finders = [check.function for check in chosen if check.function]
-    found = [_named(finding) for view in column_views(batch) for find in finders for finding in find(view, limits)]
+    found = [_named(finding) for view in views for find in finders for finding in find(view, limits)]
     return sorted(found, key=lambda each: (each.row, -1 if each.message is None else each.message))
 
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
 import pyarrow as pa
 from msgspec.structs import replace
 
@@ -21,6 +22,7 @@ from ...render.safety.control_tokens import ESCAPES
 from ...schema import CONVERSATION_COLUMNS, CONVERSATIONS, KEYS, TRAIN_KEYS
 from ...turn_columns import without_field
 from ...views import VIEWS
+from ...views.batch import Fields
 from ..ledger.ledger import PRINTED
 from .job import Job
 from .train_keys import SPAN_WEIGHTS
@@ -159,3 +161,14 @@ def output_columns(job: Job, sample: Sequence[pa.RecordBatch]) -> list[str]:
     kept = [name for name in keep if not name.startswith(RESERVED) and (job.columns.keep != "all" or name not in read)]
     made = ["final_answer"] if job.transforms.get("final_answer") == "column" else []
     return [*own, *sorted(added_columns(job)), *job.media, *made, *(kept)]
+
+
+def output_batch(fields: Fields, kept: Fields, rows: int) -> pa.RecordBatch:
+    """Join the columns of the view with the kept ones, repeated if the view makes several rows of one."""
+    count = len(next(iter(fields.values()))) if fields else rows
+    if count != rows:
+        origin = pa.array(np.repeat(np.arange(rows), count // rows))
+        kept = {name: column.take(origin) for name, column in kept.items()}
+    columns = {**kept, **fields}
+    names = [*fields, *(name for name in kept if name not in fields)]
+    return pa.RecordBatch.from_arrays([columns[name] for name in names], names=names)

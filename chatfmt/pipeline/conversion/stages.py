@@ -29,7 +29,7 @@ from .fitting import find_remedy
 from .job import Job
 from .max_tokens import apply_max_tokens, drop_long
 from .media_files import find_files, has_file
-from .output_columns import added_columns, without_columns, without_turn_keys
+from .output_columns import added_columns, output_batch, without_columns, without_turn_keys
 from .output_schema import cast_to_schema, fill_variables
 from .renderers import GuardedRenderer, MarkedAnswerFinder, to_renderer
 from .row_counts import RowCounts
@@ -38,6 +38,7 @@ from .text_parts import join_text_parts
 from .train_keys import SPAN_WEIGHTS, misled_parts, span_weights
 
 Rejected = tuple[RowError, Location, bytes | None]
+Views = Sequence[checks.ColumnView]
 """Why a row is left out, where it was read, and its raw text."""
 OnRejects = Callable[[Sequence[Rejected]], None]
 """Called with some rows that are left out."""
@@ -95,7 +96,7 @@ class Conversion:
         load_plugins()
         self.job, self._on_finding, self._file = job, on_finding, ""
         self._memory: RenderMemory | None = None
-        self._checked: pa.RecordBatch | None = None
+        self._checked: tuple[pa.RecordBatch, Views] | None = None
         """The conversations of the last run of the stages that no check refuses, once it came that far."""
         self._tokens: list[tuple[checks.Finding, int]] = []
         """The control tokens found in that run, with the number of the row in the source."""
@@ -246,8 +247,12 @@ class Conversion:
         """
         found = list[tuple[checks.Finding, int]]()
         if self._checked is not None:
-            checked = self._checked.filter(pc.is_in(self._checked.column("row"), rows))
-            found = numbered(self._run_checks(checked, refusing=False), checked)
+            checked, views = self._checked
+            stay = pc.is_in(checked.column("row"), rows)
+            if not pc.all(stay).as_py():
+                checked = checked.filter(stay)
+                views = checks.column_views(checked)
+            found = numbered(self._run_checks(checked, views, refusing=False), checked)
         chosen = {*rows.to_pylist()} if self._tokens else set[int]()
         found += [(each, row) for each, row in self._tokens if row in chosen]
         if self._on_finding is not None:
@@ -255,11 +260,11 @@ class Conversion:
                 self._on_finding(each, Location(self._file, row, each.message))
         return Counter(code for code, _ in dict.fromkeys((each.code, each.row) for each, _ in found))
 
-    def _run_checks(self, batch: pa.RecordBatch, *, refusing: bool) -> list[checks.Finding]:
+    def _run_checks(self, batch: pa.RecordBatch, views: Views, *, refusing: bool) -> list[checks.Finding]:
         """Run the checks that refuse rows, or the others."""
         refused = checks.refusing(strict=self.job.strict, named=self.job.fail_on)
         codes = [code for code in checks.CHECKS if (code in refused) == refusing]
-        return checks.run(batch, codes, replace(self._limits, is_file=self._is_file))
+        return checks.run(batch, codes, replace(self._limits, is_file=self._is_file), views)
 
     def read(self, batch: pa.RecordBatch, file: str) -> pa.RecordBatch:
         """Return the CONVERSATIONS batch of a source batch as its dialect reads it, without accounting for leaves."""
@@ -362,8 +367,9 @@ class Conversion:
         return changed
 
     def _check(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
-        raise_first(checks.to_errors(self._run_checks(batch, refusing=True)))
-        self._checked = batch
+        views = checks.column_views(batch)
+        raise_first(checks.to_errors(self._run_checks(batch, views, refusing=True)))
+        self._checked = batch, views
         return batch
 
     def _is_file(self, path: str) -> bool:
@@ -483,14 +489,3 @@ def _mapper(job: Job) -> mapping.Mapper | None:
     if job.mapping is None or job.mapping.is_empty:
         return None
     return mapping.mapper(job.mapping, text_expression, expression, nulls=job.nulls)
-
-
-def output_batch(fields: Fields, kept: Fields, rows: int) -> pa.RecordBatch:
-    """Join the columns of the view with the kept ones, repeated if the view makes several rows of one."""
-    count = len(next(iter(fields.values()))) if fields else rows
-    if count != rows:
-        origin = pa.array(np.repeat(np.arange(rows), count // rows))
-        kept = {name: column.take(origin) for name, column in kept.items()}
-    columns = {**kept, **fields}
-    names = [*fields, *(name for name in kept if name not in fields)]
-    return pa.RecordBatch.from_arrays([columns[name] for name in names], names=names)
