@@ -245,6 +245,11 @@ def message_columns(
             yield name, batch.column(name)
 
 
+def columns_of(batch: pa.RecordBatch) -> dict[str, pa.Array]:
+    """Return the columns of a batch by name."""
+    return dict(zip(batch.schema.names, batch.columns, strict=True))
+
+
 def with_column(batch: pa.RecordBatch, name: str, column: pa.Array) -> pa.RecordBatch:
     """The batch with this column replaced, or appended."""
     index = batch.schema.get_field_index(name)

@@ -21,7 +21,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from .errors import FREE_SPACE, OutputError, exhausted, explain_disk_error
 
@@ -58,49 +58,67 @@ class SpareDescriptors:
                 os.close(self._open.pop())
 
 
-class ScratchFolder:
-    """A new folder for temporary files: in `beside`, made if need be, or else in the system's (`TMPDIR`).
+class Scratch:
+    """A folder for temporary files, made when it is first needed: in `beside`, or else in the system's (`TMPDIR`).
 
-    Making one removes those that dead processes left in both. Raises OutputError if none can be made.
+    Making it makes `beside` too, if need be, and removes what dead processes left in both.
     """
 
     def __init__(self, beside: Path | None = None) -> None:
-        self._spare = SpareDescriptors()
-        system = temporary_folder()
-        for parent in {system, beside or system}:
-            remove_abandoned(parent)
+        self._beside = beside
+        self._made: Path | None = None
         self._lock: int | None = None
-        self._parents = [] if beside is None else [each for each in (beside, *beside.parents) if not each.exists()]
-        try:
-            while self._lock is None:  # a process that removes the folders of the dead may be faster than the lock
-                self.path = _make_folder(beside, system)
-                self._lock = _make_lock(self.path)
-        except OutputError:
-            self._spare.release()
-            self._remove_parents()
-            raise
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_lock": None}  # only the process that made it removes it
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.remove()
+
+    @property
+    def folder(self) -> Path:
+        """Its path; raises OutputError if it cannot be made."""
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
     @property
     def files(self) -> list[Path]:
-        """The temporary files and folders in it, sorted."""
-        return sorted(path for path in self.path.iterdir() if path.name != LOCK)
+        """The temporary files and folders in it, sorted; none before it is made."""
+        return sorted(path for path in self._made.iterdir() if path.name != LOCK) if self._made else []
+
+    def _make(self) -> Path:
+        self._spare = SpareDescriptors()
+        beside, system = self._beside, temporary_folder()
+        for parent in {system, beside or system}:
+            remove_abandoned(parent)
+        self._parents = [] if beside is None else [each for each in (beside, *beside.parents) if not each.exists()]
+        try:
+            while self._lock is None:  # a process that removes the folders of the dead may be faster than the lock
+                made = _make_folder(beside, system)
+                self._lock = _make_lock(made)
+        except OutputError:
+            self._spare.release()
+            self._remove_parents()
+            raise
+        return made
 
     def remove(self) -> None:
         """Remove it with all that it holds; never raises."""
-        if self._lock is None:
+        if self._lock is None or self._made is None:
             return
         self._spare.release()
         if fcntl is None:
             os.close(self._lock)
-            shutil.rmtree(self.path, ignore_errors=True)
+            shutil.rmtree(self._made, ignore_errors=True)
         else:
             with suppress(OSError):
-                with _opened(self.path) as folder:
+                with _opened(self._made) as folder:
                     _empty(folder)
-                self.path.rmdir()
+                self._made.rmdir()
             os.close(self._lock)
         self._lock = None
         self._remove_parents()

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from .dialects import DIALECTS, Columns, detect
-from .json_columns import decode_objects, encode_objects
+from .json_columns import columns_of, decode_objects, encode_objects
 from .pipeline.plugins import load_plugins
 from .schema import CONVERSATION_COLUMNS, CONVERSATIONS, ROLES, ROW
 from .views import VIEWS
@@ -81,7 +81,7 @@ def _source(rows: Rows) -> pa.RecordBatch:
 
 
 def _values(batch: pa.RecordBatch) -> list[dict[str, Any]]:
-    rows = decode_objects(dict(zip(batch.schema.names, batch.columns, strict=True)))
+    rows = decode_objects(columns_of(batch))
     return [{key: value for key, value in row.items() if key != "row" and value is not None} for row in rows]
 
 

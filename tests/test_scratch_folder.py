@@ -19,7 +19,7 @@ import pytest
 
 from chatfmt import scratch_folder
 from chatfmt.errors import OutputError
-from chatfmt.scratch_folder import LOCK, ScratchFolder, remove_abandoned, spool, write
+from chatfmt.scratch_folder import LOCK, Scratch, remove_abandoned, spool, write
 
 from .conftest import run_cli
 
@@ -44,35 +44,35 @@ def abandoned(parent: Path) -> Path:
     """Return a scratch folder with files whose process is dead."""
     read, written = os.pipe()
     if (pid := os.fork()) == 0:
-        made = ScratchFolder(parent)
-        (made.path / "unpacked" / "deep").mkdir(parents=True)
-        (made.path / "unpacked" / "deep" / "a.jsonl").write_text("{}")
-        (made.path / "stdin").write_text("{}")
-        os.write(written, str(made.path).encode())
+        made = Scratch(parent)
+        (made.folder / "unpacked" / "deep").mkdir(parents=True)
+        (made.folder / "unpacked" / "deep" / "a.jsonl").write_text("{}")
+        (made.folder / "stdin").write_text("{}")
+        os.write(written, str(made.folder).encode())
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(pid, 0)
     return Path(os.read(read, 4096).decode())
 
 
 def test_a_folder_is_locked_used_and_removed(system: Path) -> None:
-    made = ScratchFolder()
-    assert made.path.parent == system and made.path.stat().st_mode & 0o777 == 0o700
+    made = Scratch()
+    assert made.folder.parent == system and made.folder.stat().st_mode & 0o777 == 0o700
     assert made.files == []
-    write(made.path / "b", [b"one ", b"two"])
-    write(made.path / "a", [])
-    assert made.files == [made.path / "a", made.path / "b"]
-    assert (made.path / "b").read_bytes() == b"one two"
+    write(made.folder / "b", [b"one ", b"two"])
+    write(made.folder / "a", [])
+    assert made.files == [made.folder / "a", made.folder / "b"]
+    assert (made.folder / "b").read_bytes() == b"one two"
     made.remove()
     made.remove()
     assert names(system) == []
 
 
 def test_beside_an_output_it_is_hidden_unless_that_cannot_be_written_to(tmp_path: Path, system: Path) -> None:
-    made = ScratchFolder(tmp_path)
-    assert made.path.parent == tmp_path and made.path.name.startswith(".chatfmt-")
+    made = Scratch(tmp_path)
+    assert made.folder.parent == tmp_path and made.folder.name.startswith(".chatfmt-")
     made.remove()
-    elsewhere = ScratchFolder(Path("/proc"))
-    assert elsewhere.path.parent == system
+    elsewhere = Scratch(Path("/proc"))
+    assert elsewhere.folder.parent == system
     elsewhere.remove()
 
 
@@ -80,32 +80,33 @@ def test_the_next_folder_removes_those_of_the_dead(tmp_path: Path, system: Path)
     (beside := tmp_path / "beside").mkdir()
     old = [abandoned(system), abandoned(beside), abandoned(system)]
     assert [path.exists() for path in old] == [False, True, True]  # the third process was the next one
-    made = ScratchFolder(beside)
-    assert names(beside) == [made.path.name, f"{made.path.name}/{LOCK}"] and names(system) == []
+    made = Scratch(beside)
+    name = made.folder.name
+    assert names(beside) == [name, f"{name}/{LOCK}"] and names(system) == []
     made.remove()
 
 
 def test_those_of_the_living_and_of_their_forks_stay(system: Path) -> None:
-    made = ScratchFolder()
-    second = ScratchFolder()
-    assert made.path.exists()
+    made, second = Scratch(), Scratch()
+    assert made.folder.exists() and second.folder.exists()
     os.set_inheritable(made._lock or 0, True)
     child = subprocess.Popen(["sleep", "60"], pass_fds=[made._lock or 0])
     os.close(made._lock or 0)
     remove_abandoned(system)
-    assert made.path.exists()
+    assert made.folder.exists()
     child.kill()
     child.wait()
     remove_abandoned(system)
-    assert not made.path.exists() and second.path.exists()
+    assert not made.folder.exists() and second.folder.exists()
     second.remove()
 
 
 def test_a_copy_in_another_process_removes_nothing() -> None:
-    made = ScratchFolder()
+    made = Scratch()
+    folder = made.folder
     copy = pickle.loads(pickle.dumps(made))
     copy.remove()
-    assert copy.path == made.path and made.path.exists()
+    assert copy.folder == folder and folder.exists()
     made.remove()
 
 
@@ -191,9 +192,9 @@ def test_a_process_killed_at_any_call_leaves_nothing_that_the_next_one_does_not_
     while True:
         if (pid := os.fork()) == 0:
             _die_at_call(kills)
-            made = ScratchFolder()
-            write(made.path / "stdin", [b"{}"])
-            (made.path / "unpacked").mkdir()
+            made = Scratch()
+            write(made.folder / "stdin", [b"{}"])
+            (made.folder / "unpacked").mkdir()
             made.remove()
             os._exit(0)
         status = os.waitpid(pid, 0)[1]
@@ -226,11 +227,11 @@ def test_a_process_that_may_open_no_more_files_leaves_nothing(free: int, tmp_pat
         used = [os.open(os.devnull, os.O_RDONLY)]
         resource.setrlimit(resource.RLIMIT_NOFILE, (used[0] + 1 + free, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
         with suppress(OSError, OutputError):
-            made = ScratchFolder(tmp_path / "out")
-            (made.path / "unpacked" / "deep").mkdir(parents=True)
+            made = Scratch(tmp_path / "out")
+            (made.folder / "unpacked" / "deep").mkdir(parents=True)
             with suppress(OSError):
                 while True:
-                    used.append(os.open(made.path / "unpacked" / "deep" / str(len(used)), os.O_CREAT))
+                    used.append(os.open(made.folder / "unpacked" / "deep" / str(len(used)), os.O_CREAT))
             made.remove()
         os._exit(0)
     assert os.waitpid(pid, 0)[1] == 0
@@ -241,9 +242,9 @@ def test_two_processes_that_make_and_remove_at_once(system: Path) -> None:
     """Each finds its own folder whole, however often the other removes the folders of the dead."""
     code = (
         "import tempfile, sys; tempfile.tempdir = sys.argv[1]\n"
-        "from chatfmt.scratch_folder import ScratchFolder, write\n"
+        "from chatfmt.scratch_folder import Scratch, write\n"
         "for _ in range(150):\n"
-        "    made = ScratchFolder(); write(made.path / 'stdin', [b'{}'])\n"
+        "    made = Scratch(); write(made.folder / 'stdin', [b'{}'])\n"
         "    assert [path.name for path in made.files] == ['stdin']; made.remove()\n"
     )
     both = [subprocess.Popen([sys.executable, "-c", code, str(system)]) for _ in range(3)]
@@ -252,26 +253,26 @@ def test_two_processes_that_make_and_remove_at_once(system: Path) -> None:
 
 
 def test_stdin_is_spooled_with_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = ScratchFolder()
-    spool([b"x" * 60, b"x" * 40], made.path / "stdin", 100)
-    assert (made.path / "stdin").stat().st_size == 100
+    made = Scratch()
+    spool([b"x" * 60, b"x" * 40], made.folder / "stdin", 100)
+    assert (made.folder / "stdin").stat().st_size == 100
     with pytest.raises(OutputError, match="stdin holds more than the 99 bytes that may be written to"):
-        spool([b"x" * 60, b"x" * 40], made.path / "stdin", 99)
+        spool([b"x" * 60, b"x" * 40], made.folder / "stdin", 99)
     monkeypatch.setattr("shutil.disk_usage", lambda path: os.terminal_size((0, 0)) and type("U", (), {"free": 198}))
     with pytest.raises(OutputError, match="more than the 99 bytes"):
-        spool([b"x" * 60, b"x" * 40], made.path / "stdin", None)
+        spool([b"x" * 60, b"x" * 40], made.folder / "stdin", None)
     made.remove()
 
 
 def test_a_full_disk_names_the_folder_and_the_remedy(system: Path) -> None:
-    made = ScratchFolder()
-    for path in (made.path / "stdin", made.path / "unpacked" / "a"):
+    made = Scratch()
+    for path in (made.folder / "stdin", made.folder / "unpacked" / "a"):
         with pytest.raises(OutputError) as caught, scratch_folder.explained(path):
             raise OSError(errno.ENOSPC, "No space left on device")
         assert str(caught.value) == f"cannot write temporary files to `{system}`: the disk is full"
         assert caught.value.hint == "free some space there, or choose another folder with TMPDIR=DIR"
         assert caught.value.code == "scratch.enospc"
-    with pytest.raises(OutputError) as caught, scratch_folder.explained(made.path / "stdin"):
+    with pytest.raises(OutputError) as caught, scratch_folder.explained(made.folder / "stdin"):
         raise OSError(errno.EACCES, "Permission denied")
     assert str(caught.value) == f"cannot write temporary files to `{system}`: permission denied"
     assert (caught.value.hint, caught.value.code) == ("choose another folder with TMPDIR=DIR", "scratch.eacces")
@@ -284,7 +285,7 @@ def test_no_folder_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(tempfile, "gettempdir", none)
     with pytest.raises(OutputError, match="no folder for temporary files can be written to"):
-        ScratchFolder()
+        _ = Scratch().folder
 
 
 ROWS = b'{"messages":[{"role":"user","content":"hi"},{"role":"assistant","content":"yo"}]}\n' * 20

@@ -11,7 +11,17 @@ import pyarrow as pa
 
 from ..errors import RowError, map_rows
 from ..field_path import FieldPath
-from ..json_columns import JSON, TEXT, decode_objects, dumps, encode_objects, loads, text_of_binary, without_nulls
+from ..json_columns import (
+    JSON,
+    TEXT,
+    decode_objects,
+    decode_or_none,
+    dumps,
+    encode_objects,
+    loads,
+    text_of_binary,
+    without_nulls,
+)
 from ..schema import KEYS, ROW, SourceRow
 from ..turn_columns import IntArray, fields_of, lengths_of, struct_of
 from .names import ROW_NAME
@@ -120,7 +130,7 @@ def explode(batch: pa.RecordBatch, path: FieldPath) -> tuple[pa.RecordBatch, Int
 def _elements(column: pa.Array) -> tuple[IntArray, pa.Array]:
     if pa.types.is_list(column.type):
         return lengths_of(column), column.flatten()
-    values = [row.get("") for row in decode_objects({"": column})] if column.type == JSON else [None] * len(column)
+    values = decode_or_none(column) if column.type == JSON else [None] * len(column)
     lists = [value if isinstance(value, list) else [] for value in values]
     lengths = np.array([len(items) for items in lists], np.int64)
     items = [item for items in lists for item in items]

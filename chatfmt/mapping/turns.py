@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import DialectError, map_rows, refuse_rows
-from ..json_columns import TEXT, decode_objects, encode_conversations
+from ..json_columns import TEXT, decode_or_none, encode_conversations
 from ..turn_columns import lengths_of, to_lists
 from .plan import PREAMBLE
 
@@ -56,7 +56,7 @@ def _check_lengths(names: tuple[str, ...], lengths: np.ndarray[Any, Any]) -> Non
 
 
 def _zip_values(lists: abc.Mapping[str, pa.Array]) -> pa.ListArray:
-    columns = {role: [row.get("") for row in decode_objects({"": column})] for role, column in lists.items()}
+    columns = {role: decode_or_none(column) for role, column in lists.items()}
     for role, values in columns.items():
         _check_lists(role, values)
     lengths = [[len(value or ()) for value in values] for values in columns.values()]
@@ -91,10 +91,11 @@ def split_transcripts(column: pa.Array, markers: Markers) -> pa.ListArray:
     preamble = dict(markers).get(PREAMBLE)
     roles = {marker: role for marker, role in markers if marker != PREAMBLE}
     pattern = marker_pattern(list(roles))
-    texts = [row.get("") for row in decode_objects({"": column})]
-    return encode_conversations(
-        map_rows(lambda text: None if text is None else _split(text, pattern, roles, preamble), texts)
-    )
+
+    def split(text: Any) -> list[dict[str, Any]] | None:
+        return None if text is None else _split(text, pattern, roles, preamble)
+
+    return encode_conversations(map_rows(split, decode_or_none(column)))
 
 
 def marker_pattern(markers: abc.Sequence[str]) -> re.Pattern[str]:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from .. import transforms
 from ..errors import InputError, Location, RowError, UsageError, located
-from ..json_columns import JSON, TEXT, is_turns, json_array
+from ..json_columns import JSON, TEXT, columns_of, is_turns, json_array
 from ..recipe import Recipe, required
 from ..schema import KEYS
 from ..sources import to_source_batch
@@ -244,7 +244,7 @@ def empty_batch(types: Mapping[str, pa.DataType]) -> pa.RecordBatch:
 
 def with_types(batch: pa.RecordBatch, types: Mapping[str, pa.DataType]) -> pa.RecordBatch:
     """Return the batch with exactly these columns; raises UsageError for columns and values without a place."""
-    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+    columns = columns_of(batch)
     for name in columns.keys() - types.keys():
         raise _no_place(name, columns[name])
     arrays = [_with_type(columns[name], type, name) if name in columns else pa.nulls(len(batch), type)

@@ -15,7 +15,7 @@ import pyarrow as pa
 from msgspec.structs import replace
 
 from ..errors import InputError, Location, RowError, located
-from ..scratch_folder import ScratchFolder, spool
+from ..scratch_folder import Scratch, spool
 from .bytes.compression import CHUNK, compression_of, decompressed, reading
 from .bytes.text import to_utf8
 from .discovery.sniff import HEAD, format_of_content
@@ -123,10 +123,7 @@ def _is_ready(stream: BinaryIO) -> bool:
 def _read_columnar(
     chunks: Iterator[bytes], split: InputSplit, batch_rows: int, limit: int | None
 ) -> Iterator[pa.RecordBatch]:
-    scratch = ScratchFolder()
-    try:
-        path = scratch.path / "stdin"
+    with Scratch() as scratch:
+        path = scratch.folder / "stdin"
         spool(chunks, path, limit)
         yield from read(replace(split, uri=str(path)), batch_rows=batch_rows)
-    finally:
-        scratch.remove()

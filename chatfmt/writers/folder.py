@@ -69,10 +69,6 @@ class OutputFolder:
             complete = _prepare(path, fingerprint, resume=resume, overwrite=overwrite)
         return cls(path, fingerprint, lock, complete)
 
-    def finished(self) -> dict[str, Shard]:
-        """Return the shards that an earlier attempt finished, by name, each verified against its receipt."""
-        return staging.finished_shards(self.state, self.fingerprint)
-
     def commit(self, manifest: Manifest, card: str) -> Manifest:
         """Publish the output and return its manifest with totals.
 
@@ -87,9 +83,6 @@ class OutputFolder:
         durable.write_atomic(self.state / COMMIT, text.encode())
         publish(self.path)
         return done
-
-    def close(self) -> None:
-        self._lock.release()
 
     def __enter__(self) -> Self:
         return self

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from ..errors import Location, RowError
 from ..escaped_texts import known_lines
-from ..json_columns import JSON, loads, to_json
+from ..json_columns import JSON, columns_of, loads, to_json
 from ..schema import CONVERSATIONS, KEYS
 
 BYTES = pa.large_binary()
@@ -47,14 +47,12 @@ def json_lines(batch: pa.RecordBatch, *, explicit_nulls: bool = False) -> Iterat
 
 def json_objects(batch: pa.RecordBatch) -> list[bytes]:
     """Return the JSON object of each row, without a line feed; nulls as in `json_lines`."""
-    objects: list[bytes] = _objects(
-        dict(zip(batch.schema.names, batch.columns, strict=True)), len(batch), ()
-    ).to_pylist()
+    objects: list[bytes] = _objects(columns_of(batch), len(batch), ()).to_pylist()
     return objects
 
 
 def _lines(batch: pa.RecordBatch, explicit_nulls: bool) -> bytes | memoryview:
-    fields = dict(zip(batch.schema.names, batch.columns, strict=True))
+    fields = columns_of(batch)
     if len(fields) == 1 and batch.schema.types[0] == pa.string() and not batch.columns[0].null_count:
         return _text_lines(batch.schema.names[0], batch.columns[0])
     kept = {name for name, column in fields.items() if name not in CONVERSATIONS and column.type != JSON}

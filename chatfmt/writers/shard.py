@@ -172,11 +172,11 @@ SOME = 256
 class RejectWriter:
     """Write the rejects of one shard to `path`, one per line; without a reject there is no file.
 
-    After the `with` block: `count`, `bytes`, `sha256` (empty without a file).
+    After the `with` block: `bytes`, `sha256` (empty without a file).
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self.count = path, 0
+        self._path = path
         self._file: AtomicFile | None = None
 
     @property
@@ -190,9 +190,8 @@ class RejectWriter:
     def write(self, rejects: Iterable[Reject]) -> None:
         waiting = iter(rejects)
         while some := list(islice(waiting, SOME)):
-            self._file = self._file or AtomicFile(self.path)
+            self._file = self._file or AtomicFile(self._path)
             self._file.write(reject_lines(some))
-            self.count += len(some)
 
     def __enter__(self) -> Self:
         return self

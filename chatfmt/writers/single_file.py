@@ -27,9 +27,8 @@ class SingleFile:
     Its shards have names like `data/00017`: only their order counts.
     """
 
-    def __init__(self, path: Path, fingerprint: str, lock: staging.Lock) -> None:
-        self.path, self.fingerprint, self._lock = path, fingerprint, lock
-        self.state = staging_folder(path)
+    def __init__(self, path: Path, lock: staging.Lock) -> None:
+        self.path, self.state, self._lock = path, staging_folder(path), lock
 
     @classmethod
     def open(cls, path: Path, fingerprint: str, *, resume: bool = False, overwrite: bool = False) -> SingleFile:
@@ -51,11 +50,7 @@ class SingleFile:
         with staging.released_on_error(lock, state, lambda: durable.remove_folder(state)):
             remove_abandoned_parts(path)
             _prepare(shown, state, fingerprint, resume=resume, overwrite=overwrite)
-        return cls(path, fingerprint, lock)
-
-    def finished(self) -> dict[str, Shard]:
-        """Return the shards that an earlier attempt finished, by name."""
-        return staging.finished_shards(self.state, self.fingerprint)
+        return cls(path, lock)
 
     def commit(
         self, shards: Sequence[Shard], format: str, compression: str | None = None,
@@ -84,9 +79,6 @@ class SingleFile:
     def _clean_up(self) -> None:
         durable.remove_folder(self.state)
         durable.sync_folder(self.path.parent)
-
-    def close(self) -> None:
-        self._lock.release()
 
     def __enter__(self) -> Self:
         return self

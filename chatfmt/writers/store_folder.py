@@ -43,7 +43,7 @@ from ..manifest import (
     read_manifest,
     shard_from_json,
 )
-from ..scratch_folder import ScratchFolder
+from ..scratch_folder import Scratch
 from ..stores import Store
 from . import staging
 from .folder import exists_error, join_rejects, other_run_error, with_totals
@@ -144,21 +144,11 @@ def uploading(run: Callable[[T], Shard], url: str, *, parts: bool = False) -> Ca
 
 
 def _run_and_upload(run: Callable[[Any], Shard], url: str, parts: bool, task: Any) -> Shard:
-    with temporary_state() as state:
-        staging.prepare_state(state, task.fingerprint)
-        shard = run(replace(task, state=state))
-        _upload(Store(url), state, shard, parts)
+    with Scratch() as scratch:
+        staging.prepare_state(scratch.folder, task.fingerprint)
+        shard = run(replace(task, state=scratch.folder))
+        _upload(Store(url), scratch.folder, shard, parts)
     return shard
-
-
-@contextmanager
-def temporary_state() -> Iterator[Path]:
-    """Yield a temporary folder that outlives no process."""
-    folder = ScratchFolder()
-    try:
-        yield folder.path
-    finally:
-        folder.remove()
 
 
 def _upload(store: Store, state: Path, shard: Shard, parts: bool) -> None:
@@ -194,8 +184,8 @@ def verify_on_store(url: str) -> tuple[list[FolderProblem], Manifest | None, str
     Its shards are downloaded one by one, each read once.
     """
     store = Store(url, InputError)
-    with temporary_state() as folder:
-        sizes = store.sizes()
+    with Scratch() as scratch:
+        folder, sizes = scratch.folder, store.sizes()
         for name in {MANIFEST, CARD} & sizes.keys():
             store.fetch(name, folder / name)
 

@@ -11,7 +11,16 @@ import pyarrow as pa
 from chatfmt import json_columns
 from chatfmt.errors import Location
 from chatfmt.manifest import Manifest, RawRow, Reject, Shard
-from chatfmt.writers import OutputFolder, RejectWriter, ShardWriter, card, rejects_path, staged_path, write_receipt
+from chatfmt.writers import (
+    OutputFolder,
+    RejectWriter,
+    ShardWriter,
+    card,
+    finished_shards,
+    rejects_path,
+    staged_path,
+    write_receipt,
+)
 
 TEXTS = [
     "plain",
@@ -55,7 +64,7 @@ def write_shard(
         detail, raw = "role `robot` is not known", RawRow.of(b'{"a":\xff}')
         rejects.write([Reject("msg.role", detail, Location("in.jsonl", row), raw) for row in range(number % 2 * 2)])
     shard = Shard(
-        name, name.split("/")[-1].split("-")[0], rows=8, rejected=rejects.count, rows_in=8 + rejects.count,
+        name, name.split("/")[-1].split("-")[0], rows=8, rejected=number % 2 * 2, rows_in=8 + number % 2 * 2,
         bytes=writer.bytes, sha256=writer.sha256, reject_bytes=rejects.bytes, reject_sha256=rejects.sha256,
         inputs=(number,), counts={"merged_turns": number},
     )  # fmt: skip
@@ -78,7 +87,7 @@ def convert(
     with OutputFolder.open(out, fingerprint, resume=resume, overwrite=overwrite) as folder:
         if folder.complete:
             return folder.complete
-        done = folder.finished() if resume else {}
+        done = finished_shards(folder.state, fingerprint) if resume else {}
         made = [
             done.get(name) or write_shard(folder.state, name, fingerprint, number, format, compression)
             for number, name in enumerate(names(format, compression, shards))

@@ -9,7 +9,7 @@ import pytest
 
 from chatfmt.errors import InputError, OutputError
 from chatfmt.manifest import Manifest, Reject, Shard, read_manifest, verify
-from chatfmt.writers import FORMATS, OutputFolder, staged_path, staging
+from chatfmt.writers import FORMATS, OutputFolder, finished_shards, staged_path, staging
 
 from .samples import convert, listing, names, write_shard
 
@@ -66,10 +66,9 @@ def test_a_finished_folder_is_complete_when_resumed(tmp_path: Path) -> None:
 
 def interrupted(out: Path, shards: int = 2) -> None:
     """Leave a run that was killed after some shards."""
-    folder = OutputFolder.open(out, "f1")
-    for number, name in enumerate(names("jsonl")[:shards]):
-        write_shard(folder.state, name, "f1", number, "jsonl")
-    folder.close()
+    with OutputFolder.open(out, "f1") as folder:
+        for number, name in enumerate(names("jsonl")[:shards]):
+            write_shard(folder.state, name, "f1", number, "jsonl")
 
 
 def test_an_interrupted_folder_needs_resume_or_overwrite(tmp_path: Path) -> None:
@@ -92,7 +91,7 @@ def test_a_resume_keeps_finished_shards_and_removes_the_rest(tmp_path: Path) -> 
     staging.receipt_path(out / ".chatfmt", names("jsonl")[3]).unlink()  # killed between shard and receipt
     (first.parent / ".train-00002.x.part").write_bytes(b"torn")
     with OutputFolder.open(out, "f1", resume=True) as folder:
-        assert list(folder.finished()) == [names("jsonl")[0]]
+        assert list(finished_shards(folder.state, "f1")) == [names("jsonl")[0]]
         assert [path.name for path in first.parent.iterdir()] == [first.name]
     convert(out, resume=True)
     convert(tmp_path / "other")
@@ -105,7 +104,7 @@ def test_receipts_are_not_trusted(tmp_path: Path, damage: bytes) -> None:
     (receipt,) = (tmp_path / "out/.chatfmt/receipts").iterdir()
     receipt.write_bytes(damage)
     with OutputFolder.open(tmp_path / "out", "f1", resume=True) as folder:
-        assert folder.finished() == {}
+        assert finished_shards(folder.state, "f1") == {}
 
 
 def test_a_receipt_cannot_point_elsewhere(tmp_path: Path) -> None:
@@ -115,7 +114,7 @@ def test_a_receipt_cannot_point_elsewhere(tmp_path: Path) -> None:
     victim.write_bytes(b"mine")
     staging.write_receipt(state, Shard("../../../victim", bytes=4), "f1")
     with OutputFolder.open(out, "f1", resume=True) as folder:
-        assert list(folder.finished()) == [names("jsonl")[0]]
+        assert list(finished_shards(folder.state, "f1")) == [names("jsonl")[0]]
     assert victim.read_bytes() == b"mine"
 
 
@@ -211,7 +210,8 @@ def test_one_run_at_a_time(tmp_path: Path) -> None:
             assert caught.value.message.startswith(
                 f"another run is writing to `{tmp_path / 'out'}` (process and host: "
             )
-    OutputFolder.open(tmp_path / "out", "f1", resume=True).close()
+    with OutputFolder.open(tmp_path / "out", "f1", resume=True):
+        pass
 
 
 def test_a_run_that_fails_at_once_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
@@ -231,17 +231,14 @@ def test_a_run_that_fails_later_can_be_resumed(tmp_path: Path) -> None:
         write_shard(folder.state, names("jsonl")[0], "f1", 0, "jsonl")
         raise KeyboardInterrupt
     with OutputFolder.open(tmp_path / "out", "f1", resume=True) as folder:
-        assert list(folder.finished()) == [names("jsonl")[0]]
+        assert list(finished_shards(folder.state, "f1")) == [names("jsonl")[0]]
 
 
 def test_a_commit_needs_every_shard(tmp_path: Path) -> None:
-    folder = OutputFolder.open(tmp_path / "out", "f1")
-    shard = write_shard(folder.state, names("jsonl")[0], "f1", 0, "jsonl")
-    from chatfmt.manifest import Manifest
-
-    with pytest.raises(OutputError, match=r"the shard `data/x.jsonl` is missing or incomplete"):
-        folder.commit(Manifest("f1", (shard, Shard("data/x.jsonl", bytes=1))), "card")
-    folder.close()
+    with OutputFolder.open(tmp_path / "out", "f1") as folder:
+        shard = write_shard(folder.state, names("jsonl")[0], "f1", 0, "jsonl")
+        with pytest.raises(OutputError, match=r"the shard `data/x.jsonl` is missing or incomplete"):
+            folder.commit(Manifest("f1", (shard, Shard("data/x.jsonl", bytes=1))), "card")
     assert not (tmp_path / "out/data").exists()
 
 

@@ -14,6 +14,7 @@ from chatfmt.manifest import Shard
 from chatfmt.writers import (
     ShardWriter,
     SingleFile,
+    finished_shards,
     staged_path,
 )
 
@@ -24,7 +25,7 @@ FORMATS = [("jsonl", None), ("jsonl", "gz"), ("jsonl", "zst"), ("parquet", None)
 
 def convert(path: Path, format: str = "jsonl", compression: str | None = None, **options: bool) -> Shard:
     with SingleFile.open(path, "f1", **options) as single:
-        done = single.finished()
+        done = finished_shards(single.state, "f1")
         names = [f"data/{number:05d}" for number in range(4)]
         shards = [
             done.get(name) or write_shard(single.state, name, "f1", number, format, compression)
@@ -81,9 +82,8 @@ def test_the_old_file_stays_until_the_commit(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_file_is_resumed(tmp_path: Path) -> None:
-    single = SingleFile.open(tmp_path / "x", "f1")
-    write_shard(single.state, "data/00000", "f1", 0, "jsonl")
-    single.close()
+    with SingleFile.open(tmp_path / "x", "f1") as single:
+        write_shard(single.state, "data/00000", "f1", 0, "jsonl")
     for run, options, code in [
         ("f1", {}, "output.exists"), ("f2", {}, "output.fingerprint"), ("f2", {"resume": True}, "output.fingerprint")
     ]:  # fmt: skip
@@ -93,7 +93,7 @@ def test_an_interrupted_file_is_resumed(tmp_path: Path) -> None:
     staged = staged_path(tmp_path / ".x.chatfmt", "data/00000")
     inode = staged.stat().st_ino
     with SingleFile.open(tmp_path / "x", "f1", resume=True) as single:
-        assert list(single.finished()) == ["data/00000"]
+        assert list(finished_shards(single.state, "f1")) == ["data/00000"]
         assert staged.stat().st_ino == inode
     convert(tmp_path / "x", resume=True)
     assert listing(tmp_path) == {"x": whole(tmp_path.parent, "jsonl", None)}

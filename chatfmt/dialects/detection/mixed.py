@@ -68,7 +68,7 @@ def _rows_of(batch: pa.RecordBatch, rows: Sequence[int]) -> pa.RecordBatch:
         name: json_columns.encode_values(json_columns.decode_values(values))
         if values.type == json_columns.JSON
         else values
-        for name, values in zip(some.schema.names, some.columns, strict=True)
+        for name, values in json_columns.columns_of(some).items()
     }
     return pa.RecordBatch.from_arrays(list(fields.values()), names=list(fields))
 
@@ -87,7 +87,7 @@ def _as_type(batch: pa.RecordBatch, wanted: str, numbers: Mapping[int, int]) -> 
         refuse_rows(map(numbers.__getitem__, rows), lambda row: DialectError(text, hint=hint, code="row.type"))
     if wanted != "language-modeling" or "messages" in names or not {"prompt", "completion"} <= names:
         return batch
-    fields = dict(zip(batch.schema.names, batch.columns, strict=True))
+    fields = json_columns.columns_of(batch)
     joined = {"row": fields.pop("row"), "messages": concat(fields.pop("prompt"), fields.pop("completion")), **fields}
     return pa.RecordBatch.from_arrays(list(joined.values()), names=list(joined))
 
@@ -118,7 +118,7 @@ def _read_row(reader: RecordReader, record: SourceRow) -> Reading:
 
 
 def _records(batch: pa.RecordBatch) -> list[dict[str, Any]]:
-    return json_columns.decode_objects(dict(zip(batch.schema.names, batch.columns, strict=True)))
+    return json_columns.decode_objects(json_columns.columns_of(batch))
 
 
 def _to_batch(records: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:

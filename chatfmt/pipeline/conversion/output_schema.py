@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ...features import is_only_json, list_of, loadable_decimal, media, with_feature
-from ...json_columns import JSON, MEDIUM, TEXT, decode_objects, dumps, is_turns, json_array, json_values
+from ...json_columns import JSON, MEDIUM, TEXT, columns_of, decode_objects, dumps, is_turns, json_array, json_values
 from ...manifest import Shard
 from ...media import by_value
 from ...schema import CONVERSATION_COLUMNS, KEYS, MEDIA
@@ -49,7 +49,7 @@ def types_of(batch: pa.RecordBatch, *, typed: bool = False) -> Types:
 
     Columns of a `typed` source (Parquet, Arrow) keep their types also without values.
     """
-    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+    columns = columns_of(batch)
     return {name: type_of(name, column, typed=typed) for name, column in columns.items() if name != KEYS}
 
 

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from ...checks import Finding
 from ...errors import ChatfmtError, Location, RowError
 from ...field_path import FieldPath
-from ...json_columns import JSON, TEXT, decode_objects, dumps, encode_objects, integers, is_turns, to_plain
+from ...json_columns import JSON, TEXT, columns_of, decode_objects, dumps, encode_objects, integers, is_turns, to_plain
 from ...schema import ROW
 from ...writers.json_lines import json_objects
 
@@ -85,9 +85,7 @@ def merge_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]
 
 def reencode_batches(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
     """Join batches of JSON objects whose columns differ by encoding the objects again."""
-    rows = [
-        row for batch in batches for row in decode_objects(dict(zip(batch.schema.names, batch.columns, strict=True)))
-    ]
+    rows = [row for batch in batches for row in decode_objects(columns_of(batch))]
     numbers = pa.array([row.pop(ROW) for row in rows], pa.int64())
     fields = {ROW: numbers, **encode_objects(rows)}
     return pa.RecordBatch.from_arrays(list(fields.values()), names=list(fields))

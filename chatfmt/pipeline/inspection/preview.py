@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from ... import executors, sources
 from ...dialects import DIALECTS
 from ...errors import ChatfmtError, RowError, UsageError
-from ...json_columns import decode_objects, integers, to_display
+from ...json_columns import columns_of, decode_objects, integers, to_display
 from ...manifest import Manifest
 from ...mapping.plan import FieldMapping
 from ...mapping.plan import plan as to_mapping
@@ -306,7 +306,6 @@ def to_conversation_rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
 
 def to_output_rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
     """Return the rows of an output batch as plain data to display."""
-    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+    columns = columns_of(batch)
     columns.pop(KEYS, None)  # the order of the keys of the source, beside kept columns
-    rows = decode_objects(columns)
-    return [to_display(row) for row in rows]
+    return [to_display(row) for row in decode_objects(columns)]

@@ -13,7 +13,7 @@ from msgspec import Struct, field
 
 from ...dialects.kit.literals import read_literal
 from ...field_path import Every, FieldPath, Step
-from ...json_columns import decode_objects
+from ...json_columns import decode_or_none
 from ...turn_columns import IntArray, lengths_of
 
 if TYPE_CHECKING:
@@ -111,8 +111,8 @@ def _lengths(column: pa.Array, nested: bool) -> Iterator[tuple[int, int]]:
     if pa.types.is_list(column.type) and not nested:
         yield from enumerate(lengths_of(column).tolist())
         return
-    for row, record in enumerate(decode_objects({"": column})):
-        value = _parsed(record.get(""))
+    for row, text in enumerate(decode_or_none(column)):
+        value = _parsed(text)
         lists = value if nested and isinstance(value, list) else [value]
         yield from ((row, len(inner)) for each in lists if isinstance(inner := _parsed(each), list))
 

@@ -6,46 +6,16 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO
 
 from msgspec.structs import replace
 
 from ... import sources
 from ...errors import ChatfmtError, InputError, Location
-from ...scratch_folder import ScratchFolder, spool
+from ...scratch_folder import Scratch, spool
 from ...sources import InputSplit, ParseOptions, Source
 from ...sources.bytes.compression import reading
 from .target import Target
-
-
-class Scratch:
-    """A temporary folder for the length of a run, made when it is first needed and removed at the end.
-
-    It is in `beside`, if that can be written to.
-    """
-
-    def __init__(self, beside: Path | None = None) -> None:
-        self._beside = beside
-        self._made: ScratchFolder | None = None
-
-    @property
-    def files(self) -> list[Path]:
-        """What was written to it."""
-        return self._made.files if self._made is not None else []
-
-    @property
-    def folder(self) -> Path:
-        if self._made is None:
-            self._made = ScratchFolder(self._beside)
-        return self._made.path
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._made is not None:
-            self._made.remove()
 
 
 def scratch_for(target: Target) -> Scratch:

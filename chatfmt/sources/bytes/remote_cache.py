@@ -20,7 +20,7 @@ from typing import Any
 
 import xxhash
 
-from ...scratch_folder import ScratchFolder
+from ...scratch_folder import Scratch
 from ...stores import open_store, reason_of
 
 BLOCK = 8 << 20
@@ -45,9 +45,9 @@ def kept_here(uri: str) -> str:
 
 @lru_cache(maxsize=1)
 def _own_folder() -> Path:
-    folder = ScratchFolder()
-    atexit.register(folder.remove)
-    return folder.path
+    scratch = Scratch()
+    atexit.register(scratch.remove)
+    return scratch.folder
 
 
 def url_of_kept(uri: str) -> str:

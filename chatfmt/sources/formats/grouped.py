@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from ...errors import Location, RowError
-from ...json_columns import decode_objects
+from ...json_columns import columns_of, decode_objects
 from ..json.record_batch import SKIP, to_batches
 from ..model import OnBad
 
@@ -33,7 +33,7 @@ def bad_line(row: int, error: RowError, raw: bytes) -> dict[str, Any]:
 def rows_in_groups(batches: Iterable[pa.RecordBatch], shown: str, on_bad: OnBad | None) -> Iterator[pa.RecordBatch]:
     """Yield source batches of the conversations in the lines; a bad row goes to `on_bad`, or its RowError is raised."""
     for batch in batches:
-        lines = decode_objects(dict(zip(batch.schema.names, batch.columns, strict=True)))
+        lines = decode_objects(columns_of(batch))
         good = [line for line in lines if "record" in line]
         for line in lines:
             if "error" in line:

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from ...errors import InputError, Location, RowError
-from ...json_columns import decode_objects
+from ...json_columns import columns_of, decode_objects
 from ...manifest import VERSION
 from ...schema import KEYS, ROW
 from ..json.record_batch import raise_bad, to_batches, to_object
@@ -36,7 +36,7 @@ def rows_in_rejects(batches: Iterable[pa.RecordBatch], shown: str, on_bad: OnBad
 
 
 def _rows_in_batch(batch: pa.RecordBatch, shown: str, on_bad: OnBad | None) -> Iterator[tuple[dict[str, Any], int]]:
-    for line in _records(batch):
+    for line in decode_objects(columns_of(batch)):
         row = line.pop(ROW)
         at = Location(shown, row)
         raw, csv = _raw_of(line, at), _csv_of(line, at)
@@ -113,11 +113,7 @@ def _record(raw: bytes, csv: Mapping[str, Any]) -> dict[str, Any]:
     batches = read_cells(
         [raw], inside, ReadOptions(batch_rows=2), format="csv", text=text, names=csv["columns"] or None
     )
-    records = [record for batch in batches for record in _records(batch)]
+    records = [record for batch in batches for record in decode_objects(columns_of(batch))]
     if len(records) != 1:
         raise RowError(f"the text is {len(records)} records", code="csv.fields", hint="keep one row in `raw.data`")
     return {name: value for name, value in records[0].items() if name != ROW}
-
-
-def _records(batch: pa.RecordBatch) -> list[dict[str, Any]]:
-    return decode_objects(dict(zip(batch.schema.names, batch.columns, strict=True)))
