@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
+from msgspec import Struct
 from msgspec.structs import replace
 
 from ... import __version__, render, writers
@@ -45,185 +46,147 @@ from .resuming import asked_for, differences, is_resumable, record_asked, work_f
 _log = logging.getLogger("chatfmt")
 
 
-class Destination(Protocol):
+class Destination(Struct, frozen=True):
     """An open destination."""
 
-    @property
-    def state(self) -> Path:
-        """The folder in which shards are staged."""
-
-    @property
-    def published(self) -> Manifest | None:
-        """The manifest of the same run, if it was finished before."""
-
-    @property
-    def store(self) -> StoreFolder | None:
-        """The folder on a store to which tasks upload their shards, if it is one."""
-
-    def commit(self, plan: Plan, shards: Sequence[Shard]) -> int:
-        """Publish the shards, in order; return the size of the output in bytes."""
-
-    @classmethod
-    def open(cls, plan: Plan, run: Run) -> AbstractContextManager[Destination]:
-        """Open the destination of a plan; raises OutputError if another output or run is in the way."""
-
-
-class FolderDestination:
-    """A folder of shards with its card and manifest."""
-
+    state: Path
+    """The folder in which shards are staged."""
+    commit: Callable[[Plan, Sequence[Shard]], int]
+    """Publishes the shards of the plan, in order, and returns the size of the output in bytes."""
+    published: Manifest | None = None
+    """The manifest of the same run, if it was finished before."""
     store: StoreFolder | None = None
+    """The folder on a store to which tasks upload their shards, if it is one."""
 
-    def __init__(self, folder: OutputFolder) -> None:
-        self._folder, self.state, self.published = folder, folder.state, folder.complete
 
-    @classmethod
-    @contextmanager
-    def open(cls, plan: Plan, run: Run) -> Iterator[FolderDestination]:
-        path, fingerprint = plan.target.path, plan.fingerprint
-        with OutputFolder.open(path, fingerprint, resume=run.resume, overwrite=run.overwrite) as folder:
-            yield cls(folder)
+@contextmanager
+def open_folder(plan: Plan, run: Run) -> Iterator[Destination]:
+    """Open a folder of shards with its card and manifest."""
+    path, fingerprint = plan.target.path, plan.fingerprint
+    with OutputFolder.open(path, fingerprint, resume=run.resume, overwrite=run.overwrite) as folder:
+        yield folder_destination(folder)
 
-    def commit(self, plan: Plan, shards: Sequence[Shard]) -> int:
-        self._folder.commit(*manifest_and_card(plan, shards))
+
+def folder_destination(folder: OutputFolder) -> Destination:
+    """Return the destination that publishes shards in an open folder."""
+
+    def commit(plan: Plan, shards: Sequence[Shard]) -> int:
+        folder.commit(*manifest_and_card(plan, shards))
         return sum(shard.bytes for shard in shards)
 
+    return Destination(folder.state, commit, folder.complete)
 
-class HubDestination(FolderDestination):
-    """A dataset on the Hub: its folder is made in the cache, then pushed and removed; see `hub_upload`.
+
+@contextmanager
+def open_hub(plan: Plan, run: Run) -> Iterator[Destination]:
+    """Open a dataset on the Hub: its folder is made in the cache, then pushed and removed; see `hub_upload`.
 
     It is kept if the push fails, so that the same command has only the push left to do.
     """
-
-    @classmethod
-    @contextmanager
-    def open(cls, plan: Plan, run: Run) -> Iterator[HubDestination]:
-        repository = Repository.of(str(plan.target))
-        open_repository(repository, public=run.public)
-        path = cache_folder() / "push" / plan.fingerprint
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with OutputFolder.open(path, plan.fingerprint, resume=True) as folder:
-            yield cls(folder)
-            removed = push(path, repository, public=run.public).removed
-            if removed:
-                _log.warning("%d older files of `%s` were removed: `%s` …", len(removed), repository, removed[0])
-        shutil.rmtree(path)
+    repository = Repository.of(str(plan.target))
+    open_repository(repository, public=run.public)
+    with cached_folder(plan, cache_folder() / "push" / plan.fingerprint) as folder:
+        yield folder_destination(folder)
+        removed = push(folder.path, repository, public=run.public).removed
+        if removed:
+            _log.warning("%d older files of `%s` were removed: `%s` …", len(removed), repository, removed[0])
 
 
-class StoreDestination(FolderDestination):
-    """A folder on a store, to which each task uploads its shard; a folder in the cache holds what has to be local.
+@contextmanager
+def open_store(plan: Plan, run: Run) -> Iterator[Destination]:
+    """Open a folder on a store, to which each task uploads its shard; a folder in the cache holds what has to be local.
 
     That is the parts of a run that reorders rows, and at the commit the rejects.
     """
+    with cached_folder(plan, work_folder(plan)) as folder:
+        store = open_store_folder(plan, run)
+        if store.complete is not None:
+            store.fetch_published(folder.path)
+        elif plan.recipe.reorders_rows:
+            store.fetch_parts(folder.state)
 
-    def __init__(self, folder: OutputFolder, store: StoreFolder) -> None:
-        super().__init__(folder)
-        self.store, self.published = store, store.complete
+        def commit(plan: Plan, shards: Sequence[Shard]) -> int:
+            store.commit(*manifest_and_card(plan, shards), folder.state)
+            return sum(shard.bytes for shard in shards)
 
-    @classmethod
-    @contextmanager
-    def open(cls, plan: Plan, run: Run) -> Iterator[StoreDestination]:
-        path = work_folder(plan)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with OutputFolder.open(path, plan.fingerprint, resume=True) as folder:
-            store = open_store_folder(plan, run)
-            if store.complete is not None:
-                store.fetch_published(folder.path)
-            elif plan.recipe.reorders_rows:
-                store.fetch_parts(folder.state)
-            yield cls(folder, store)
-        shutil.rmtree(path)
-
-    def commit(self, plan: Plan, shards: Sequence[Shard]) -> int:
-        assert self.store is not None
-        self.store.commit(*manifest_and_card(plan, shards), self.state)
-        return sum(shard.bytes for shard in shards)
+        yield Destination(folder.state, commit, store.complete, store)
 
 
-class FileDestination:
-    """One file, its shards staged beside it and joined by the commit."""
-
-    published = store = None
-
-    def __init__(self, file: SingleFile) -> None:
-        self._file, self.state = file, file.state
-
-    @classmethod
-    @contextmanager
-    def open(cls, plan: Plan, run: Run) -> Iterator[FileDestination]:
-        path, fingerprint = plan.target.path, plan.fingerprint
-        with SingleFile.open(path, fingerprint, resume=run.resume, overwrite=run.overwrite) as file:
-            yield cls(file)
-
-    def commit(self, plan: Plan, shards: Sequence[Shard]) -> int:
-        return self._file.commit(shards, plan.target.format, plan.target.compression).bytes
+@contextmanager
+def cached_folder(plan: Plan, path: Path) -> Iterator[OutputFolder]:
+    """Open an output folder in the cache, or continue it, and remove it at the end of a block that does not raise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with OutputFolder.open(path, plan.fingerprint, resume=True) as folder:
+        yield folder
+    shutil.rmtree(path)
 
 
-class StoreFileDestination:
-    """One file on a store: made in a folder in the cache, then uploaded whole.
+@contextmanager
+def open_file(plan: Plan, run: Run) -> Iterator[Destination]:
+    """Open one file, its shards staged beside it and joined by the commit."""
+    path, fingerprint = plan.target.path, plan.fingerprint
+    with SingleFile.open(path, fingerprint, resume=run.resume, overwrite=run.overwrite) as file:
+        yield file_destination(file)
+
+
+def file_destination(file: SingleFile, publish: Callable[[], None] | None = None) -> Destination:
+    """Return the destination that joins shards to an open file; `publish` is called when that is complete."""
+
+    def commit(plan: Plan, shards: Sequence[Shard]) -> int:
+        return file.commit(shards, plan.target.format, plan.target.compression, publish).bytes
+
+    return Destination(file.state, commit)
+
+
+@contextmanager
+def open_store_file(plan: Plan, run: Run) -> Iterator[Destination]:
+    """Open one file on a store: made in a folder in the cache, then uploaded whole.
 
     The folder is kept if that fails, so that the same command has only the rest left to do.
     """
+    folder, name = work_folder(plan), plan.target.path.name
+    store = Store(str(plan.target).removesuffix(f"/{name}"))
+    if store.has(name) and not run.overwrite and not (folder / name).exists():
+        raise OutputError(
+            f"`{plan.target}` already exists",
+            hint="replace it with `--overwrite`, or choose another name with `--out`", code="output.exists",
+        )  # fmt: skip
 
-    published = store = None
+    def publish() -> None:
+        store.put(folder / name, name)
+        store.abort_uploads(name)
 
-    def __init__(self, file: SingleFile, store: Store) -> None:
-        self._file, self.state, self._store = file, file.state, store
-
-    @classmethod
-    @contextmanager
-    def open(cls, plan: Plan, run: Run) -> Iterator[StoreFileDestination]:
-        folder, name = work_folder(plan), plan.target.path.name
-        store = Store(str(plan.target).removesuffix(f"/{name}"))
-        if store.has(name) and not run.overwrite and not (folder / name).exists():
-            raise OutputError(
-                f"`{plan.target}` already exists",
-                hint="replace it with `--overwrite`, or choose another name with `--out`", code="output.exists",
-            )  # fmt: skip
-        folder.mkdir(parents=True, exist_ok=True)
-        with SingleFile.open(folder / name, plan.fingerprint, resume=True) as file:
-            yield cls(file, store)
-        shutil.rmtree(folder)
-
-    def commit(self, plan: Plan, shards: Sequence[Shard]) -> int:
-        def publish() -> None:
-            self._store.put(self._file.path, self._file.path.name)
-            self._store.abort_uploads(self._file.path.name)
-
-        return self._file.commit(shards, plan.target.format, plan.target.compression, publish).bytes
+    folder.mkdir(parents=True, exist_ok=True)
+    with SingleFile.open(folder / name, plan.fingerprint, resume=True) as file:
+        yield file_destination(file, publish)
+    shutil.rmtree(folder)
 
 
-class StreamDestination:
-    """A stream whose rows are reordered: shards wait in a temporary folder until all of them are there."""
+@contextmanager
+def open_reordered_stream(plan: Plan, run: Run) -> Iterator[Destination]:
+    """Open a stream whose rows are reordered: shards wait in a temporary folder until all of them are there."""
+    stream = open_stream(plan.target)
+    with Scratch() as scratch:
+        writers.prepare_state(scratch.folder, plan.fingerprint)
 
-    published = store = None
+        def commit(plan: Plan, shards: Sequence[Shard]) -> int:
+            for shard in shards:
+                writers.copy(writers.staged_path(scratch.folder, shard.name), stream)
+            stream.flush()
+            return stream.bytes
 
-    def __init__(self, state: Path, stream: Stream) -> None:
-        self.state, self._stream = state, stream
-
-    @classmethod
-    @contextmanager
-    def open(cls, plan: Plan, run: Run) -> Iterator[StreamDestination]:
-        stream = open_stream(plan.target)
-        with Scratch() as scratch:
-            writers.prepare_state(scratch.folder, plan.fingerprint)
-            yield cls(scratch.folder, stream)
-
-    def commit(self, plan: Plan, shards: Sequence[Shard]) -> int:
-        for shard in shards:
-            writers.copy(writers.staged_path(self.state, shard.name), self._stream)
-        self._stream.flush()
-        return self._stream.bytes
+        yield Destination(scratch.folder, commit)
 
 
-DESTINATIONS: dict[str, type[Destination]] = {
-    "folder": FolderDestination,
-    "hub": HubDestination,
-    "store": StoreDestination,
-    "file": FileDestination,
-    "store-file": StoreFileDestination,
-    "stream": StreamDestination,
+DESTINATIONS: dict[str, Callable[[Plan, Run], AbstractContextManager[Destination]]] = {
+    "folder": open_folder,
+    "hub": open_hub,
+    "store": open_store,
+    "file": open_file,
+    "store-file": open_store_file,
+    "stream": open_reordered_stream,
 }
-"""The destination of each kind of target."""
+"""What opens the destination of each kind of target; raises OutputError if another output or run is in the way."""
 
 
 def open_store_folder(plan: Plan, run: Run) -> StoreFolder:
@@ -248,7 +211,7 @@ def open_destination(plan: Plan, run: Run) -> Iterator[Destination]:
     """
     asked = to_manifest(plan, ())
     try:
-        with DESTINATIONS[plan.target.kind].open(plan, run) as destination:
+        with DESTINATIONS[plan.target.kind](plan, run) as destination:
             if destination.published is None:
                 record_asked(destination.state, asked)
             yield destination

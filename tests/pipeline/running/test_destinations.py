@@ -33,7 +33,7 @@ def test_a_destination_is_empty_until_its_commit(tmp_path, recipe, capfdbinary, 
 
     with pipeline.Scratch() as scratch:
         plan = pipeline.plan(recipe, target, scratch, RUN)
-        with DESTINATIONS[kind].open(plan, RUN) as destination:
+        with DESTINATIONS[kind](plan, RUN) as destination:
             shards = write_shards(plan, RUN, destination, lambda rows: None)
             assert published() == (0, 0)
             size = destination.commit(plan, shards)
