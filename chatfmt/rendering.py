@@ -38,6 +38,8 @@ class Rendered(Struct, frozen=True):
     spans: pa.ListArray | None = None
     all_printed: np.ndarray[Any, np.dtype[np.bool_]] | None = None
     """The rows known to print every text of their conversation; None if nothing is known."""
+    groups: np.ndarray[Any, np.dtype[np.int64]] | None = None
+    """Rows of one number differ only in their texts, and print the same of them whole; no others have -1, or None."""
 
     def take(self, rows: pa.Array) -> Rendered:
         """Return these rows, in this order."""

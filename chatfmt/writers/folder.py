@@ -242,17 +242,17 @@ def join_rejects(state: Path, shards: Iterable[Shard]) -> dict[str, int | str]:
     parts = [shard for shard in shards if shard.reject_sha256]
     if not parts:
         return {}
-    file = write_rejects(state, parts, state / "staged" / "rejects.jsonl")
-    return {"rows": sum(shard.rejected for shard in parts), "bytes": file.bytes, "sha256": file.sha256}
+    size, sha256 = write_rejects(state, parts, state / "staged" / "rejects.jsonl")
+    return {"rows": sum(shard.rejected for shard in parts), "bytes": size, "sha256": sha256}
 
 
-def write_rejects(state: Path, shards: Iterable[Shard], path: Path) -> AtomicFile:
-    """Write the staged rejects of the shards to one file, in order."""
-    with AtomicFile(path) as file:
-        for shard in shards:
-            if shard.reject_sha256:
-                copy(staging.rejects_path(state, shard.name), file)
-    return file
+def write_rejects(state: Path, shards: Iterable[Shard], path: Path) -> tuple[int, str]:
+    """Write the staged rejects of the shards to one file, in order; return its size and its hash."""
+    parts = [shard for shard in shards if shard.reject_sha256]
+    with AtomicFile(path, hashed=len(parts) > 1) as file:
+        for shard in parts:
+            copy(staging.rejects_path(state, shard.name), file)
+    return file.bytes, parts[0].reject_sha256 if len(parts) == 1 else file.sha256
 
 
 def copy(path: Path, sink: Sink) -> None:

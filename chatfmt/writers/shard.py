@@ -26,20 +26,22 @@ from .parts import PARTS
 class AtomicFile:
     """A sink whose bytes appear at `path` at the end of the `with` block, or are removed if the block raises.
 
-    Counts and hashes the data: `bytes`, `sha256`. The name of the unfinished file, `part`, begins with a dot; it is
-    locked as long as the process lives, so that `remove_abandoned_parts` knows those of the dead.
+    Counts the data, `bytes`, and if `hashed` has its `sha256`. The name of the unfinished file, `part`, begins with a
+    dot; it is locked as long as the process lives, so that `remove_abandoned_parts` knows those of the dead.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, hashed: bool = True) -> None:
         self.path, self.bytes = path, 0
         self.part = path.with_name(f"{_part_stem(path)}{secrets.token_hex(4)}.part")
         self._file, self._hash, self._discarded = durable.OutputFile(self.part, path), hashlib.sha256(), False
+        self._hashed = hashed
 
     def write(self, data: bytes | memoryview, /) -> int:
         if self._discarded:  # encoders may still flush when they are garbage-collected
             return len(data)
         size = self._file.write(data)
-        self._hash.update(data)
+        if self._hashed:
+            self._hash.update(data)
         self.bytes += size
         return size
 

@@ -75,11 +75,11 @@ class GuardedRenderer(Struct, frozen=True):
         """Return the column with nulls for rows that lose something, and append their errors to `failures`."""
         refused = to_bools(rendered.text.is_null())  # and lose nothing
         printed = refused if rendered.all_printed is None else rendered.all_printed | refused
-        losses, single = self.guard.check_rows(chats, printed), self.guard.renderer
+        losses, single = self.guard.check_rows(chats, printed, rendered.groups), self.guard.renderer
         if not losses:
             return rendered
-        failures += [loss.row_error(single.template.name) for loss in losses]
-        lost = np.isin(np.arange(len(chats)), np.array([loss.row for loss in losses], np.int64))
+        failures += [loss.row_error(single.template.name).of_rows(rows) for loss, rows in losses.items()]
+        lost = np.isin(np.arange(len(chats)), np.concatenate([*losses.values()]))
         return replace(rendered, text=pc.if_else(pa.array(lost), None, rendered.text))
 
     def _raise_loss(self, loss: Loss | None) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from msgspec.structs import replace
 
 from ...checks import Finding
 from ...errors import ChatfmtError, Location, RowError
@@ -28,8 +27,8 @@ def find_row(number: int, batch: pa.RecordBatch) -> int:
     return int(pc.index(batch.column(ROW), pa.scalar(number, pa.int64())).as_py())
 
 
-FoundErrors = dict[int, tuple[RowError, Location]]
-"""The error of each bad row of a batch by its index there, and where the row was read."""
+FoundErrors = dict[int, RowError]
+"""The error of each bad row of a batch by its index there."""
 
 
 def find_errors(error: RowError, batch: pa.RecordBatch) -> FoundErrors:
@@ -40,7 +39,7 @@ def find_errors(error: RowError, batch: pa.RecordBatch) -> FoundErrors:
         for row in each.rows:
             if row not in indices:
                 raise each
-            found.setdefault(indices[row], (each, replace(each.at, row=row)))
+            found.setdefault(indices[row], each)
     return found
 
 

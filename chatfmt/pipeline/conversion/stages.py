@@ -205,7 +205,8 @@ class Conversion:
             raise error
         bad = find_errors(error, source)
         if self._on_finding is not None:  # else nobody reads the hints
-            self._offer_fit({index: each for index, (each, at) in bad.items() if at.row == each.at.row}, source)
+            numbers = source.column(ROW).to_pylist()
+            self._offer_fit({index: each for index, each in bad.items() if numbers[index] == each.at.row}, source)
         self._reject(bad, source, counts, on_rejects)
         if len(bad) == 1:  # later rows may have errors that stay unknown as long as this row is there
             (first,) = bad
@@ -226,10 +227,15 @@ class Conversion:
         rejected = batch.take(integers(np.array([*bad])))
         if self._on_finding is not None:
             self._find_warnings(rejected.column(ROW))
-        counts.reject([error.code for error, _ in bad.values()])
-        for error in {error for error, _ in bad.values()}:
+        counts.reject([error.code for error in bad.values()])
+        for error in {*bad.values()}:
             error.forget_frames()
-        on_rejects([(*each, raw) for each, raw in zip(bad.values(), to_json(rejected), strict=True)])
+        rows = rejected.column(ROW).to_pylist()
+        places = [
+            Location(each.at.file, row, each.at.message, each.at.line, each.at.byte)
+            for each, row in zip(bad.values(), rows, strict=True)
+        ]
+        on_rejects([*zip(bad.values(), places, to_json(rejected), strict=True)])
 
     def conversations(self, batch: pa.RecordBatch, file: str) -> pa.RecordBatch:
         """Return the CONVERSATIONS batch of a source batch, transformed but not rendered; raises as `convert` does."""

@@ -306,4 +306,4 @@ def _merge(
     text = rendered.text if valid.all() else pc.if_else(pa.array(valid), rendered.text, None)
     order = np.argsort(np.concatenate([known, np.array([*masked], np.int64)]))
     column = pa.concat_arrays([spans, _to_column([*masked.values()])]).take(integers(order))
-    return Rendered(text, column, rendered.all_printed)
+    return replace(rendered, text=text, spans=column)

@@ -24,9 +24,9 @@ from ...schema import REASONING_FIELDS, TRAIN_KEYS
 from ..options import SPANS
 from ..trace.batch import Replayed, lists_of
 from ..trace.kernels import Int64Array, TextSlices, apply, distinct
-from ..trace.program import Program, Question, leaves_of
+from ..trace.program import Program
 from ..trace.shapes import TextColumn
-from ..trace.slots import TEXT_FIELDS, slot_of
+from ..trace.slots import TEXT_FIELDS, is_markable, slot_of
 from ..trace.tables import KNOWN, Ragged, ends_of
 from ..types import Span
 
@@ -42,17 +42,6 @@ SAMPLES = 2
 """Rows per group that are masked by markers, and must agree."""
 _SPLIT_BY_MARKERS = (b"<think", b"</think", b"\xf3", b"\xf4")
 """Bytes of texts that markers treat piece by piece: reasoning tags, and private-use characters (`markers.PLANES`)."""
-_NEGATIVE_ANSWERS = {
-    "has": False,
-    "startswith": False,
-    "endswith": False,
-    "is": False,
-    "count": 0,
-    "parts": 1,
-    "rparts": 1,
-    "find": -1,
-}
-"""Answers that markers around a text do not change: what is not in a text is not in it with markers either."""
 
 
 class _GroupRecord(Struct):
@@ -181,29 +170,6 @@ class SpanGroups:
         if slot and not slot.right and ends[number + 1] - offset <= len(after):
             return number + 1, offset - int(ends[number + 1])
         return None
-
-
-def is_markable(program: Program) -> bool:
-    """Return whether markers around texts would be printed at the program's slots and change nothing else."""
-    if program.refusal:
-        return False
-    slots = [slot_of(piece) for piece in program.pieces if not isinstance(piece, str)]
-    return all(slot and slot.field in TEXT_FIELDS for slot in slots) and all(
-        _unaffected_by_markers(*guard) for guard in program.guards
-    )
-
-
-def _unaffected_by_markers(question: Question, answer: object) -> bool:
-    """Return whether a question with this answer has the same answer for a text with markers."""
-    name, subject, *constants = question
-    if next(leaves_of(subject))[-1] not in TEXT_FIELDS:
-        return True
-    if not slot_of(subject):
-        return False
-    if name == "true" or (name, *constants) == ("length>", 0):
-        return True
-    negative = name in _NEGATIVE_ANSWERS and answer == _NEGATIVE_ANSWERS[name]
-    return negative and len(constants) > 0 and constants[0] not in ("", None)
 
 
 def _text_fields(replayed: Replayed, messages: pa.ListArray, flags: bool) -> dict[str, npt.NDArray[np.bool_]] | None:

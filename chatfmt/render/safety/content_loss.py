@@ -78,7 +78,7 @@ class Loss(Struct, frozen=True):
     by_design: bool = False
     """Whether it is the reasoning of an earlier answer, and the template prints that of the last answer."""
     row: int | None = None
-    """The index of the row in its batch."""
+    """The index of the row in its batch, if it is known."""
     part: str = ""
     """The type of the part of content that is lost."""
     refused: bool = False
@@ -244,37 +244,51 @@ class LossGuard:
         `all_printed` says which rows are known to print every text (`Rendered.all_printed`); they are skipped.
         """
         self._note_trimmed(chats)
-        return next(self._find(chats, self._rows_to_check(chats, all_printed)), None)
+        rows = self._rows_to_check(chats, _unknown_rows(chats, all_printed))
+        return next((replace(loss, row=row) for row, loss in self._find(chats, rows) if loss is not None), None)
 
-    def check_rows(self, chats: ConversationBatch, all_printed: npt.NDArray[np.bool_] | None = None) -> list[Loss]:
-        """Return the first loss that is not allowed of each row that has one; see `check`.
+    def check_rows(
+        self,
+        chats: ConversationBatch,
+        all_printed: npt.NDArray[np.bool_] | None = None,
+        groups: npt.NDArray[np.int64] | None = None,
+    ) -> dict[Loss, list[int]]:
+        """Return the first loss that is not allowed of each row that has one, with these rows; see `check`.
 
-        All rows with a message of a shape that has lost something are checked.
+        All rows with a message of a shape that has lost something are checked, one of those that must lose the same,
+        by `Rendered.groups`.
         """
         self._note_trimmed(chats)
-        found, checked = dict[int, Loss](), set[int]()
-        waiting = self._rows_to_check(chats, all_printed)
-        if not waiting:
-            return []
+        unknown = _unknown_rows(chats, all_printed)
+        wanted = np.array(self._rows_to_check(chats, unknown), np.int64)
+        if not len(unknown) or not (len(wanted) or self._lossy):
+            return {}
         rows, shapes = message_shapes(chats.messages, (chats.tools, chats.documents))
-        while waiting:
-            for loss in self._find(chats, waiting):
-                assert loss.row is not None
-                found[loss.row] = loss
-                own = shapes[rows == loss.row]
-                self._lossy.update(own.tolist() if loss.message is None else [int(own[loss.message])])
-            checked.update(waiting)
-            alike = rows[np.isin(shapes, np.fromiter(self._lossy, np.uint64, len(self._lossy)))]
-            waiting = sorted({*alike.tolist()} - checked)
-        return [found[row] for row in sorted(found)]
+        kinds = _kinds(chats.messages, rows, shapes, groups)
+        found = dict[int, Loss | None]()
+        while True:
+            lossy = rows[np.isin(shapes, np.fromiter(self._lossy, np.uint64, len(self._lossy)))]
+            wanted = np.union1d(wanted, np.intersect1d(lossy, unknown))
+            waiting = wanted[~np.isin(kinds[wanted], np.fromiter(found, np.uint64, len(found)))]
+            if not len(waiting):
+                break
+            _, first = np.unique(kinds[waiting], return_index=True)
+            for row, loss in self._find(chats, np.sort(waiting[first]).tolist()):
+                found[int(kinds[row])] = loss
+                if loss is not None:
+                    own = shapes[rows == row]
+                    self._lossy.update(own.tolist() if loss.message is None else [int(own[loss.message])])
+        losses = dict[Loss, list[int]]()
+        for row, kind in zip(wanted.tolist(), kinds[wanted].tolist(), strict=True):
+            if (loss := found[kind]) is not None:
+                losses.setdefault(loss, []).append(row)
+        return losses
 
-    def _find(self, chats: ConversationBatch, rows: Sequence[int]) -> Iterator[Loss]:
-        """Yield the first loss of each of these rows that has one."""
+    def _find(self, chats: ConversationBatch, rows: Sequence[int]) -> Iterator[tuple[int, Loss | None]]:
+        """Yield each of these rows with its first loss."""
         some = to_chats(chats.take(pa.array(rows, pa.int64()))) if rows else []
         for row, chat in zip(rows, some, strict=True):
-            loss = None if chat is None else self._first_loss(chat)
-            if loss is not None:
-                yield replace(loss, row=row)
+            yield row, None if chat is None else self._first_loss(chat)
 
     def _note_trimmed(self, chats: ConversationBatch) -> None:
         """Count the roles whose texts the template trims; nothing is skipped, since replayed rows are trimmed too."""
@@ -297,13 +311,10 @@ class LossGuard:
         self._schemas.add(key)
         self.accepted.update(self._finder.lost_of_schemas(chat))
 
-    def _rows_to_check(self, chats: ConversationBatch, all_printed: npt.NDArray[np.bool_] | None) -> list[int]:
-        """Return the rows to check: those among the first rows, and the first row of each new shape."""
+    def _rows_to_check(self, chats: ConversationBatch, unknown: npt.NDArray[np.int64]) -> list[int]:
+        """Return the rows to check: of the `unknown` ones, those among the first rows, and the first of each shape."""
         count = min(self._rows_left, len(chats))
         self._rows_left -= count
-        unknown = (
-            np.arange(len(chats)) if all_printed is None else np.flatnonzero(~all_printed | has_media(chats.messages))
-        )
         if not len(unknown):
             return []
         if len(unknown) < len(chats):
@@ -330,6 +341,34 @@ class LossGuard:
                 self._longest[role] = int(lengths[turn])
                 found.append(int(rows[turn]))
         return found
+
+
+def _unknown_rows(chats: ConversationBatch, all_printed: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.int64]:
+    """Return the rows that are not known to print every text, or that have media."""
+    if all_printed is None:
+        return np.arange(len(chats))
+    return np.flatnonzero(~all_printed | has_media(chats.messages))
+
+
+def _kinds(
+    messages: pa.ListArray,
+    rows: npt.NDArray[np.int64],
+    shapes: npt.NDArray[np.uint64],
+    groups: npt.NDArray[np.int64] | None,
+) -> npt.NDArray[np.uint64]:
+    """Return a number for each row, the same for rows that lose the same: of one group, with the same blank texts."""
+    kinds = np.arange(len(messages)).astype(np.uint64)
+    if groups is None or not len(rows):
+        return kinds
+    turns = messages.flatten()
+    texts = [column for column in turns.flatten() if column.type == TEXT]
+    blank = [pc.utf8_is_space(text).fill_null(False).to_numpy(zero_copy_only=False) for text in texts]
+    begins = np.flatnonzero(np.diff(rows, prepend=-1))
+    places = np.arange(len(rows)) - np.repeat(begins, np.diff(begins, append=len(rows)))
+    sums = np.add.reduceat(_mix(shapes, [places, *blank]), begins)
+    some = rows[begins]
+    kinds[some] = np.where(groups[some] < 0, kinds[some], _mix(sums, [groups[some]]))
+    return kinds
 
 
 def has_media(messages: pa.ListArray) -> npt.NDArray[np.bool_]:

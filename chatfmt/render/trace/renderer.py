@@ -295,8 +295,8 @@ class TracedRenderer:
             rendered = merged(rendered, known, no_program, batch.request.spans)
         if failures is not None:
             rendered = self._without_refused(rendered, programs, failures)
-        if has_only_text(batch.chats):
-            rendered = replace(rendered, all_printed=tables.all_printed(programs))
+        printed = tables.all_printed(programs) if has_only_text(batch.chats) else None
+        rendered = replace(rendered, all_printed=printed, groups=tables.groups(programs))
         return Replayed(rendered, programs, pieces, batch.turns, tables.programs)
 
     def _without_refused(self, rendered: Rendered, programs: Int64Array, failures: list[RenderError]) -> Rendered:

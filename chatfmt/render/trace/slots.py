@@ -11,10 +11,22 @@ from msgspec import Struct
 from ... import json_columns, schema
 from ...rendering import ConversationBatch
 from ...schema import REASONING_FIELDS
-from .program import Expression, Program, leaves_of
+from .program import Expression, Program, Question, leaves_of
 
 TEXT_FIELDS = frozenset(("content", *REASONING_FIELDS))
 """The fields of a message that hold its text."""
+
+_NEGATIVE_ANSWERS = {
+    "has": False,
+    "startswith": False,
+    "endswith": False,
+    "is": False,
+    "count": 0,
+    "parts": 1,
+    "rparts": 1,
+    "find": -1,
+}
+"""Answers that markers around a text do not change: what is not in a text is not in it with markers either."""
 
 
 class Slot(Struct, frozen=True):
@@ -45,6 +57,29 @@ def prints_all(program: Program) -> bool:
     pieces = [piece for piece in program.pieces if not isinstance(piece, str)]
     printed = {next(leaves_of(piece)) for piece in pieces if slot_of(piece)}
     return printed.issuperset(path for path in program.paths if path[-1] in TEXT_FIELDS)
+
+
+def is_markable(program: Program) -> bool:
+    """Return whether markers around texts would be printed at the program's slots and change nothing else."""
+    if program.refusal:
+        return False
+    slots = [slot_of(piece) for piece in program.pieces if not isinstance(piece, str)]
+    return all(slot and slot.field in TEXT_FIELDS for slot in slots) and all(
+        _unaffected_by_markers(*guard) for guard in program.guards
+    )
+
+
+def _unaffected_by_markers(question: Question, answer: object) -> bool:
+    """Return whether a question with this answer has the same answer for a text with markers."""
+    name, subject, *constants = question
+    if next(leaves_of(subject))[-1] not in TEXT_FIELDS:
+        return True
+    if not slot_of(subject):
+        return False
+    if name == "true" or (name, *constants) == ("length>", 0):
+        return True
+    negative = name in _NEGATIVE_ANSWERS and answer == _NEGATIVE_ANSWERS[name]
+    return negative and len(constants) > 0 and constants[0] not in ("", None)
 
 
 def has_only_text(chats: ConversationBatch) -> bool:

@@ -31,7 +31,7 @@ from .kernels import (
 )
 from .program import Expression, Path, Piece, Program, Question, growth, leaves_of
 from .shapes import TurnTable
-from .slots import prints_all
+from .slots import is_markable, prints_all
 
 KNOWN = 0
 """The program of a row whose text is known; its only piece is that text."""
@@ -116,7 +116,7 @@ class Tables:
         self._guards.append([])
         self._pieces.append([(-1, 0)])
         self._spans.append([])
-        self._all_printed, self._refuses = [False], [False]
+        self._all_printed, self._markable, self._refuses = [False], [False], [False]
         self._literal_bytes, self._growth = [0], [1.0]
         self._pool: tuple[TextBuffer, StringViews] | None = None
 
@@ -134,6 +134,7 @@ class Tables:
         self._spans.append(list(program.spans or ()))
         self.programs.append(program)
         self._all_printed.append(prints_all(program))
+        self._markable.append(is_markable(program))
         self._refuses.append(bool(program.refusal))
         self._literal_bytes.append(sum(len(piece) for piece in program.pieces if isinstance(piece, str)))
         self._growth.append(_growth(program))
@@ -199,6 +200,10 @@ class Tables:
     def all_printed(self, programs: Int64Array) -> npt.NDArray[np.bool_]:
         """Return whether the program of each row prints every text of it (see `slots.prints_all`)."""
         return np.array(self._all_printed, np.bool_)[programs]
+
+    def groups(self, programs: Int64Array) -> Int64Array:
+        """Return the number of each program that prints texts whole or not at all, and -1 for others."""
+        return np.where(np.array(self._markable, np.bool_)[programs], programs, -1)
 
     def refuses(self, programs: Int64Array) -> npt.NDArray[np.bool_]:
         """Return whether the template refuses each row."""

@@ -11,6 +11,8 @@ from ..formats.jsonl import TextPosition, without_bom
 from ..model import ByteRange, InputSplit, Source, whole_file
 from .index import LineRun, line_runs, positions_from, record_positions
 
+_NO_RUN = LineRun(0, 0, 0)
+
 
 class LineFinder:
     """The lines of the records of an input split; the file is read once more, up to the last record asked for.
@@ -31,9 +33,11 @@ class LineFinder:
 
     def line(self, row: int) -> int | None:
         """Return the line of a record, by its number in the file; None if it has none."""
-        if self._run is None or not 0 <= row - self._run.row < self._run.rows:
+        first, line, rows = self._run or _NO_RUN
+        if not first <= row < first + rows:
             self._seek(row)
-        return self._run.line + row - self._run.row if self._run is not None and self._run.row <= row else None
+            first, line, rows = self._run or _NO_RUN
+        return line + row - first if rows and first <= row else None
 
     def _seek(self, row: int) -> None:
         """Find the run of a record, or that of the next one after it."""

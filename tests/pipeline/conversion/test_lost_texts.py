@@ -41,6 +41,19 @@ def test_rows_that_lose_a_text_are_left_out_like_any_bad_row(tmp_path):
     assert found.returncode == 1 and found.stdout.decode().count('"template.loss"') >= 100
 
 
+def test_rows_of_later_batches_that_lose_a_text_are_left_out_too(tmp_path):
+    plain = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    lossy = [{"role": "system", "content": "s"}, *plain]
+    (tmp_path / "in").mkdir()
+    for file, turns in (("1", [plain, lossy] * 150), ("2", [plain] * 20), ("3", [lossy, plain] * 20)):
+        (tmp_path / f"in/{file}.jsonl").write_text("".join(json.dumps({"messages": each}) + "\n" for each in turns))
+    text = "{% for m in messages if m.role != 'system' %}{{ m.content }};{% endfor %}"
+    done = run_cli("convert", "in", "-t", text, "-o", "o.jsonl", "--on-error", "skip", "--max-bad", "50%", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "o.jsonl").read_text() == '{"text":"q;a;"}\n' * 190
+    assert (tmp_path / "o.rejects.jsonl").read_text().count('"template.loss"') == 170
+
+
 @pytest.mark.parametrize(
     "printed", ["c", "c | string", "c | tojson", "c | tojson(ensure_ascii=True)", "c | tojson | upper"]
 )

@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from chatfmt.errors import Location, TemplateError
 from chatfmt.json_columns import encode_conversations, json_array
 from chatfmt.render.safety.content_loss import Loss, LossFinder, LossGuard, message_shapes
 from chatfmt.render.single import Chat
 from chatfmt.rendering import ConversationBatch
+from tests.render.engines import traced
 from tests.render.templates import (
     CALLED,
     CHATML,
@@ -166,6 +169,44 @@ def test_rows_known_to_print_everything_are_skipped() -> None:
         0, "system", "content", row=2
     )
     assert guard.checked == 1
+
+
+PRINTED = [
+    "{{ m.content }}",
+    "{{ m.content.split('</think>')[-1] | trim }}",
+    "{{ m.content[:2] }}",
+    "{{ m.content if m.role != 'system' }}",
+    "{{ m.content if 'b' not in m.content }}",
+    "{{ m.reasoning_content or m.content }}",
+    "{{ m.content if loop.first or not m.reasoning_content }}",
+    "{{ m.content if m.content.startswith('a') else m.reasoning_content }}",
+]
+TEXT = st.sampled_from(["", " \n", "\u2003", "a", "ab", "b ", "<think>a</think>b", "\n<think>\n</think>", "</think>"])
+TURN = st.fixed_dictionaries(
+    {"role": st.sampled_from(["system", "user", "assistant"]), "content": TEXT}, optional={"reasoning_content": TEXT}
+)
+
+
+ROWS = st.lists(st.lists(TURN, min_size=1, max_size=2), min_size=1, max_size=6)
+
+
+@given(st.sampled_from(PRINTED), ROWS, st.booleans())
+def test_rows_that_must_lose_the_same_are_checked_once(printed: str, rows: list[Any], tools: bool) -> None:
+    text = "{% for m in messages %}" + printed + ";{% endfor %}"
+    both = json_array([[WEATHER] if row % 2 else [] for row in range(len(rows) * 4)]) if tools else None
+    chats = ConversationBatch(encode_conversations(rows * 4), both)
+    rendered, single = traced(text)(chats), template_renderer(text)
+    wanted = LossGuard(single).check_rows(chats, rendered.all_printed)
+    found = LossGuard(single).check_rows(chats, rendered.all_printed, rendered.groups)
+    assert list(found.items()) == list(wanted.items())
+
+
+def test_one_row_of_many_that_must_lose_the_same_is_checked() -> None:
+    chats = ConversationBatch(encode_conversations([WITH_SYSTEM, PLAIN] * 50))
+    rendered, guard = traced(NO_SYSTEM)(chats), LossGuard(template_renderer(NO_SYSTEM))
+    lost = {Loss(0, "system", "content"): [*range(0, 100, 2)]}
+    assert guard.check_rows(chats, rendered.all_printed, rendered.groups) == lost and guard.checked == 1
+    assert guard.check_rows(chats, rendered.all_printed, rendered.groups) == lost and guard.checked == 2
 
 
 def test_data_in_place_of_text_is_lost_where_a_template_prints_text_alone() -> None:

@@ -83,12 +83,12 @@ def test_few_changed_texts_are_examined_unless_one_is_cut(monkeypatch: pytest.Mo
     monkeypatch.setattr(cut_texts, "CHANGED_TEXTS", 4)
     chats = ConversationBatch(encode_conversations([[say("user", f"Hello, number {n}"), ANSWERED] for n in range(20)]))
     cutting = LossGuard(template_renderer(printing("m.content[:9]")))
-    assert [loss.row for loss in cutting.check_rows(chats)] == [*range(20)]
+    assert cutting.check_rows(chats) == {Loss(0, "user", "content", cut=True): [*range(20)]}
     renderer = template_renderer(printing("m.content | upper"))
     examined = []
     monkeypatch.setattr(cut_texts, "replace_text", lambda marked, *_: examined.append(1) or marked.chat)
     guard = LossGuard(renderer)
-    assert guard.check_rows(chats) == [] and (guard.checked, len(examined)) == (20, 4 * 4)
+    assert guard.check_rows(chats) == {} and (guard.checked, len(examined)) == (20, 4 * 4)
 
 
 def test_the_run_ends_with_the_way_out(tmp_path) -> None:
