@@ -79,8 +79,9 @@ class MaskedRenderer:
         if self.tagged is not None and self._is_every_turn(chats.messages):
             return self._render_tagged(self.tagged, chats, request, failures)
         has_tag = self.masker.renderer.has_generation_tag
-        if isinstance(self.inner, TracedRenderer) and not any(map(has_tag, (None, [{}]))):
-            return self._render_replayed(self.inner, chats, text_only, failures)
+        if isinstance(self.inner, TracedRenderer):
+            with_tags = replace(request, spans=any(map(has_tag, (None, [{}]))))
+            return self._render_replayed(self.inner, chats, with_tags, failures)
         rows = to_chats(chats)
         tagged = any(row is not None and has_tag(row.tools) for row in rows)
         rendered = self.inner(chats, replace(request, spans=tagged), failures)
@@ -107,16 +108,17 @@ class MaskedRenderer:
     def _render_replayed(
         self, inner: TracedRenderer, chats: ConversationBatch, request: RenderRequest, failures: Failures
     ) -> Rendered:
-        """Render with spans from programs; sample rows and rows without a program are masked by markers."""
-        replayed = inner.replay(chats, request, failures)
+        """Render with spans from programs; sample rows and rows without a program are masked singly."""
+        replayed, request = inner.replay(chats, request, failures), replace(request, spans=False)
+        methods = {"markers"} if replayed.rendered.spans is None else {"markers", "generation"}
         groups = self._cache.group_rows(replayed, chats.messages, flags=self.masker.options.flags)
         refused: list[RenderError] = []
         found = self._mask_some(groups.sample_rows(), chats, replayed.rendered, request, [])
         for row, masked in found.items():
-            groups.record(row, masked.spans if masked is not None and masked.method == "markers" else None)
+            groups.record(row, masked.spans if masked is not None and masked.method in methods else None)
         samples = {row: masked for row, masked in found.items() if masked is not None}
         known, spans = groups.spans(samples.keys())
-        self._count("markers", len(known))
+        self._count("markers" if replayed.rendered.spans is None else "generation", len(known))
         others = sorted({*range(len(chats))} - {*known.tolist()} - samples.keys())
         all_masked = samples | self._mask_some(others, chats, replayed.rendered, request, refused)
         _report(refused, failures)
@@ -135,7 +137,7 @@ class MaskedRenderer:
             return {}
         indices, before = integers(np.array(rows, np.int64)), len(failures)
         some = chats.take(indices)
-        masked = self._mask_rows(to_chats(some), Rendered(rendered.text.take(indices)), some, request, failures)
+        masked = self._mask_rows(to_chats(some), rendered.take(indices), some, request, failures)
         for failure in failures[before:]:
             failure.locate(rows=rows)
         return dict(zip(rows, masked, strict=True))

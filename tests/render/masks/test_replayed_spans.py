@@ -49,6 +49,13 @@ def varied(chat: Chat, chance: random.Random) -> Chat:
     return chat.with_messages([{k: other(v) if k in said else v for k, v in turn.items()} for turn in chat.messages])
 
 
+def flagged(chat: Chat, chance: random.Random) -> Chat:
+    """Return the conversation with flags that train some messages and not others, or without any."""
+    if chance.random() < 0.5:
+        return chat
+    return chat.with_messages([{**turn, "weight": chance.choice([0, 1])} for turn in chat.messages])
+
+
 def columns(chats: list[Chat]) -> ConversationBatch:
     messages = encode_conversations([chat.messages for chat in chats])
     others = zip(*((c.tools, c.documents, dict(c.variables) or None) for c in chats), strict=True)
@@ -73,13 +80,15 @@ def outcome(renderer: MaskedRenderer, given: ConversationBatch) -> tuple[Any, ..
     return found.text.to_pylist(), found.spans.to_pylist(), sorted(errors, key=lambda error: error[0] or 0)
 
 
-def test_spans_equal_those_of_markers_on_all_templates() -> None:
+def test_spans_equal_those_of_markers_or_tags_on_all_templates() -> None:
     chance, templates = random.Random(5), known_templates()[::3]
     chats = [*CONVERSATIONS.values(), *(chat for _, chat in oracle_conversations())]
     looked_up = 0
     for number, (name, text) in enumerate(templates):
-        source, mask = ChatTemplate(name, untagged(text), TOKENS), MASKS[number % len(MASKS)]
-        rows = [varied(chat, chance) for chat in chance.sample(chats, 2) for _ in range(30)]
+        source = ChatTemplate(name, text if number % 3 else untagged(text), TOKENS)
+        mask = MASKS[number % len(MASKS)]
+        sample = [flagged(chat, chance) for chat in chance.sample(chats, 2)]
+        rows = [varied(chat, chance) for chat in sample for _ in range(30)]
         given = {"generation_prompt": number % 3 == 0, "bos": "strip" if number % 2 else "keep"}
         replayed, plain = (masked(source, mask, traced=traced, **given) for traced in (True, False))
         for part in (rows[:45], rows[45:]):
