@@ -95,7 +95,7 @@ INNER = {
         {"__init__"},
     ],
     "executors": [
-        {"base", "position", "messages", "watchdog", "worker_died"},
+        {"base", "position", "messages", "watchdog", "versions", "worker_died"},
         {"worker_main"},
         {"fork_server"},
         {"worker_handle"},

@@ -7,7 +7,6 @@ tasks are in flight as the cluster can run; a node that is lost has its tasks ru
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 import signal
@@ -15,22 +14,33 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from functools import cache, partial
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from .. import __version__
-from ..errors import MissingExtra, OutputError
+from ..errors import ChatfmtError, MissingExtra, OutputError
+from ..python_command import python_command
 from .base import TASKS_AHEAD, OnPosition, R, T, cores, ignore_position, task_name
+from .versions import difference
 from .worker_died import WorkerDied, lost_twice
 
-CONNECT_SECONDS, HEALTH_SECONDS, CLIENT_SECONDS = 10, 18, 6
-"""Timeouts for reaching the address of a cluster, for its answer, and for each of three tries to connect to `ray://`.
+CONNECT_SECONDS, ANSWER_SECONDS = 8, 15
+"""Timeouts for reaching the address of a cluster, and for its answer; Ray itself tries for minutes.
 
-Ray itself tries for minutes.
+On a busy machine the answer may take five times as long as importing Ray.
 """
+CONNECT = """
+import ray, sys
+print(flush=True)
+try:
+    ray.init(sys.argv[1], log_to_driver=False, logging_level="CRITICAL")
+except Exception as error:
+    sys.exit(print(error) or 1)
+"""
+"""The program that tries to connect to an address."""
 PREFLIGHT_SECONDS = 60
 """Timeout for the answers of all nodes, of which a busy one may have none."""
 
@@ -55,8 +65,8 @@ def ray(
         for index, task in enumerate(tasks):
             ahead = workers or TASKS_AHEAD * max(1, int(engine.cluster_resources().get("CPU", 1)))  # those it has now
             for number in range(index + len(refs), min(index + ahead, len(tasks))):
-                refs[number] = remote.remote(fn, tasks[number])
-            again = partial(run_here, engine, remote, fn, task)
+                refs[number] = remote.remote(partial(on_node, fn), tasks[number])
+            again = partial(run_here, engine, remote, partial(on_node, fn), task)
             yield _result(engine, refs.pop(index), again, task_name(index, task))
     finally:
         for ref in refs.values():  # tasks whose results will not be read must not write any more
@@ -69,7 +79,6 @@ def connected(workers: int) -> Any:
 
     Raises MissingExtra, OutputError.
     """
-    os.environ.setdefault("RAY_CLIENT_MAX_CONNECTION_TIMEOUT_S", str(CLIENT_SECONDS))
     try:
         with stdout_to_stderr():
             import ray as engine
@@ -79,57 +88,79 @@ def connected(workers: int) -> Any:
         sys.stdout = OfOneThread(sys.stdout)
     if engine.is_initialized():
         return engine
-    address = os.environ.get("RAY_ADDRESS")
-    if address:
+    given = os.environ.get("RAY_ADDRESS")
+    address = given or local_cluster() or "local"
+    try:
         check_address(address)
+    except OutputError:
+        if given:
+            raise
+        address = "local"  # the cluster on this machine does not answer, or has lost its node
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    own = {"num_cpus": workers or cores(), "include_dashboard": False} if address == "local" else {}
     on_term = signal.getsignal(signal.SIGTERM) if threading.current_thread() is threading.main_thread() else None
     try:
         with stdout_to_stderr(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if address:
-                engine.init(address=address, **quiet)
-            else:
-                try:
-                    engine.init(address="auto", **quiet)
-                except ConnectionError:  # no cluster runs on this machine, or one that lost its node
-                    engine.init(address="local", num_cpus=workers or cores(), include_dashboard=False, **quiet)
+            engine.init(address=address, **own, **quiet)
     except Exception as error:
-        raise unreachable(address or "this machine", str(error)) from None
+        raise unreachable(address, str(error)) from None
     finally:
         if on_term is not None:  # Ray sets its own
             signal.signal(signal.SIGTERM, on_term)
     return engine
 
 
+def local_cluster() -> str | None:
+    """Return the address of a cluster that runs on this machine; None if there is none."""
+    from ray._private.services import canonicalize_bootstrap_address
+
+    try:
+        return str(canonicalize_bootstrap_address("auto"))
+    except ConnectionError:
+        return None
+
+
 def check_address(address: str) -> None:
-    """Raise OutputError unless something answers at the address, `HOST:PORT` or `ray://HOST:PORT`."""
+    """Raise OutputError unless a cluster answers at the address, `HOST:PORT`, `ray://HOST:PORT` or `auto`."""
     host, _, port = address.rpartition("//")[2].rpartition(":")
-    if not port.isdigit():  # `auto`, `local`, or the address of a managed service
+    if not port.isdigit() and address != "auto":  # `local`, or the address of a managed service
         return
     try:
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
-        if "//" not in address:  # Ray itself would end this process after minutes
-            command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
-            busy = os.getloadavg()[0] / cores()  # where a healthy cluster answers late
-            subprocess.run(command, check=True, capture_output=True, timeout=HEALTH_SECONDS * max(1, min(busy, 8)))
+        if port.isdigit():
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
     except OSError as error:
         raise unreachable(address, error.strerror or str(error)) from None
-    except subprocess.SubprocessError:
-        raise unreachable(address, "what listens there is no Ray cluster, or not a healthy one") from None
+    started, command = time.monotonic(), python_command(CONNECT, address)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as tries:
+        assert tries.stdout is not None
+        tries.stdout.readline()
+        seconds = max(ANSWER_SECONDS, 5 * (time.monotonic() - started))
+        try:
+            why, log = tries.communicate(timeout=seconds)
+            why = why.strip() or "what listens there is none, or not a healthy one"
+        except subprocess.TimeoutExpired:
+            tries.kill()
+            why, log = f"not within {seconds:.0f} seconds", tries.communicate()[1]
+    if tries.returncode:
+        raise unreachable(address, why if "InvalidAuthToken" not in log else "InvalidAuthToken")
 
 
 def unreachable(address: str, why: str) -> OutputError:
+    """Return the error for an address where Ray finds no cluster that it can use."""
+    hint = "check RAY_ADDRESS (HOST:6379 or ray://HOST:10001), or unset it to run on this machine"
     reason = next((line.strip() for line in why.splitlines() if line.strip()), "no answer")
+    what = "cannot be used"
     if reason.startswith("Version mismatch"):  # of Ray or Python; both versions are in the lines that follow
-        return OutputError(
-            f"the Ray cluster at `{address}` does not fit: {' '.join(why.split())}",
-            hint="use the same Ray and Python here and there", code="worker.address",
-        )  # fmt: skip
-    return OutputError(
-        f"no Ray cluster answers at `{address}`: {reason}",
-        hint="check RAY_ADDRESS, or unset it to run on this machine", code="worker.address",
-    )  # fmt: skip
+        hint, reason = "use the same Ray and Python here and there", " ".join(why.split())
+    elif "InvalidAuthToken" in why:
+        hint, reason = (
+            "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to its token",
+            "it wants another token, or one at all",
+        )
+    else:
+        what = "does not answer"
+    return OutputError(f"the Ray cluster at `{address}` {what}: {reason}", hint=hint, code="worker.address")
 
 
 def check_nodes(engine: Any, tasks: Sequence[Any]) -> None:
@@ -143,16 +174,18 @@ def check_nodes(engine: Any, tasks: Sequence[Any]) -> None:
         if node["Alive"] and node["Resources"].get("CPU")
     }
 
-    def look(paths: list[str]) -> tuple[str, list[str]]:  # nested, so that its code travels to nodes without chatfmt
+    def look(
+        paths: list[str],
+    ) -> tuple[dict[str, str], list[str]]:  # nested, so that its code travels to nodes without chatfmt
         import importlib
         import os
         import sys
 
         try:
-            version = importlib.import_module("chatfmt.executors.ray").code_version()
+            found = importlib.import_module("chatfmt.executors.versions").versions()
         except (ImportError, AttributeError):  # none, or one of another version
-            version = getattr(sys.modules.get("chatfmt"), "__version__", "")
-        return version, [path for path in paths if not os.path.exists(path)]  # noqa: PTH110
+            found = {"chatfmt": getattr(sys.modules.get("chatfmt"), "__version__", "")}
+        return found, [path for path in paths if not os.path.exists(path)]  # noqa: PTH110
 
     remote, on = engine.remote(num_cpus=0, max_retries=0)(look), NodeAffinitySchedulingStrategy
     asked = {remote.options(scheduling_strategy=on(id, soft=False)).remote(paths): nodes[id] for id in nodes}
@@ -163,24 +196,30 @@ def check_nodes(engine: Any, tasks: Sequence[Any]) -> None:
                 check_node(asked[ref], *engine.get(ref))
 
 
-def check_node(node: str, version: str, missing: Sequence[str]) -> None:
-    """Raise OutputError for a node with another version of chatfmt, or without some files."""
-    if version != code_version():
-        what = f"has chatfmt {version}, and this machine {code_version()}" if version else "has no chatfmt"
+def check_node(node: str, versions: Mapping[str, str], missing: Sequence[str]) -> None:
+    """Raise OutputError for a node with other versions than this machine, or without some files."""
+    if not versions.get("chatfmt"):
         hint = f'pip install "chatfmt[ray]=={__version__}" there'
-        raise OutputError(f"node {node} {what}", hint=hint, code="worker.node")
+        raise OutputError(f"node {node} has no chatfmt", hint=hint, code="worker.node")
+    if found := difference(versions, there=True):
+        raise OutputError(f"node {node} {found[0]}", hint=found[1], code="worker.node")
     if missing:
         hint = "put it on a disk that all nodes share (XDG_CACHE_HOME for the cache), or on a store: s3://BUCKET/PREFIX"
         raise OutputError(f"node {node} cannot see `{missing[0]}`", hint=hint, code="worker.node")
 
 
-@cache
-def code_version() -> str:
-    """Return the version of chatfmt and a hash of its files: two checkouts may have the same version."""
-    folder, found = Path(__file__).parents[1], hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".jinja")):
-        found.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
-    return f"{__version__}+{found.hexdigest()[:8]}"
+OF_THE_NODE = ("file.changed", "file.missing", "file.unreadable", "file.memory")
+"""The codes of errors of the input that another node may not have."""
+
+
+def on_node(fn: Callable[[T], R], task: T) -> R:
+    """Return `fn(task)`; an error that another node may not have names this one."""
+    try:
+        return fn(task)
+    except ChatfmtError as error:
+        if isinstance(error, OutputError | MissingExtra) or error.code in OF_THE_NODE:
+            error.message += f", on node {socket.gethostname()}"
+        raise
 
 
 def run_here(engine: Any, remote: Any, *arguments: Any) -> Any:

@@ -21,6 +21,7 @@ from msgspec.structs import replace
 
 from .. import sources
 from ..errors import ChatfmtError, InputError, OutputError, RecipeError
+from ..executors.versions import difference, versions
 from ..manifest import fingerprint
 from ..recipe import Recipe, SourceSpec
 from ..render.template.chat_template import ChatTemplate
@@ -60,6 +61,7 @@ class PlanFile(Struct, frozen=True):
 
     version: Literal[1]
     fingerprint: str
+    versions: Mapping[str, str]
     recipe: Mapping[str, Any]
     folder: str
     target: Target
@@ -99,6 +101,7 @@ def to_text(plan: Plan) -> str:
     data = {
         "version": VERSION,
         "fingerprint": plan.fingerprint,
+        "versions": versions(),
         "recipe": plan.recipe.plain(),
         "folder": str(Path.cwd()),
         "target": msgspec.to_builtins(plan.target, enc_hook=str),
@@ -140,6 +143,9 @@ def read_plan(path: Path | str) -> Plan:
     recipe, content = read_plan_file(path)
     target, files = content.target, tuple(file for source in content.sources for file in source.files)
     template = content.template
+    if other := difference(content.versions, there=False):
+        text = f"the machine that wrote `{path}` {other[0]}"
+        raise OutputError(text, hint=f"{other[1]}, or {NEW_PLAN}", code="output.fingerprint")
     check_template(recipe, content, path)
     check_no_more_files(recipe, content, path)
     placed = with_tokenizer_of(recipe, content)
@@ -152,7 +158,7 @@ def read_plan(path: Path | str) -> Plan:
     now = run_fingerprint(placed, [(source.job, source.detection) for source in sources], template, files, target)
     if now != content.fingerprint:
         check_files(content.sources, path)
-        raise changed(path, "the tokenizer, the options or chatfmt")
+        raise changed(path, "the tokenizer or a plug-in")
     plan = Plan(recipe, target, sources, template, now, files, content.notes, content.names)
     if content.schema is not None:
         plan = with_schema(plan, read_schema(content.schema, path))

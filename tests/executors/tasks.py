@@ -87,6 +87,10 @@ def fail(number: int) -> int:
     return number
 
 
+def fail_with(error: Exception) -> None:
+    raise error
+
+
 def fail_with_cause(number: int) -> None:
     try:
         raise jinja2.TemplateError("no such thing")

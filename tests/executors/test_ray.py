@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import pytest
 
 import chatfmt
 from chatfmt import executors
-from chatfmt.errors import OutputError
+from chatfmt.errors import InputError, Location, OutputError, RowError
+from chatfmt.executors import versions
 
 from ..conftest import files
 from . import tasks as work
@@ -105,17 +107,49 @@ def test_a_task_that_kills_its_worker_is_named(tmp_path: Path) -> None:
     assert caught.value.message.startswith("two workers died at task 0 (`deadly`)")
 
 
-def test_a_node_with_another_chatfmt_or_python_is_named() -> None:
+def test_a_node_with_another_chatfmt_python_or_package_is_named() -> None:
     ray = importlib.import_module("chatfmt.executors.ray")
-    mine = ray.code_version()
-    ray.check_node("n (10.0.0.1)", mine, [])
-    for theirs, what in (
-        ("0.0.9", f"chatfmt 0.0.9, and this machine {mine}"), ("", "no chatfmt"),
-        (f"{chatfmt.__version__}+00000000", f"chatfmt {chatfmt.__version__}+00000000, and this machine {mine}"),
-    ):  # fmt: skip
-        with pytest.raises(OutputError, match=re.escape(f"node n (10.0.0.1) has {what}")):
-            ray.check_node("n (10.0.0.1)", theirs, [])
+    mine = versions.versions()
+    ray.check_node("n (10.0.0.1)", {"chatfmt": mine["chatfmt"]}, [])
+    for name, theirs, hint in (
+        ("chatfmt", "0.0.9", f'pip install "chatfmt=={chatfmt.__version__}" there'),
+        ("chatfmt", f"{chatfmt.__version__}+00000000", f'pip install "chatfmt=={chatfmt.__version__}" there'),
+        ("Python", "3.10", f"use Python {mine['Python']} there"),
+        ("pyarrow", "19.0", f'pip install "pyarrow=={mine["pyarrow"]}" there'),
+    ):
+        with pytest.raises(OutputError) as caught:
+            ray.check_node("n (10.0.0.1)", {**mine, name: theirs}, [])
+        wanted = f"node n (10.0.0.1) has {name} {theirs}, and this machine {mine[name]}"
+        assert (caught.value.message, caught.value.hint) == (wanted, hint)
+    with pytest.raises(OutputError, match=re.escape("node n (10.0.0.1) has no chatfmt")):
+        ray.check_node("n (10.0.0.1)", {"chatfmt": ""}, [])
     why = (
         "Version mismatch: The cluster was started with:\n    Ray: 2.60.0\n    Python: 3.12.1\nThis process was: 3.11.7"
     )
-    assert str(ray.unreachable("h:6379", why)) == f"the Ray cluster at `h:6379` does not fit: {' '.join(why.split())}"
+    begin = "the Ray cluster at `h:6379` cannot be used: "
+    assert str(ray.unreachable("h:6379", why)) == begin + " ".join(why.split())
+    assert str(ray.unreachable("h:6379", "InvalidAuthToken: …")) == f"{begin}it wants another token, or one at all"
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_an_address_that_accepts_connections_and_never_answers_is_given_up(
+    scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = importlib.import_module("chatfmt.executors.ray")
+    monkeypatch.setattr(ray, "ANSWER_SECONDS", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"{scheme}127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(OutputError, match=f"the Ray cluster at `{address}` does not answer: not within"):
+            ray.check_address(address)
+
+
+def test_an_error_that_another_node_may_not_have_names_the_node() -> None:
+    here = socket.gethostname()
+    for error, suffix in (
+        (InputError("another file", code="file.changed", at=Location("in.jsonl")), f", on node {here}"),
+        (OutputError("disk full"), f", on node {here}"), (RowError("bad", at=Location("in.jsonl", 1)), ""),
+    ):  # fmt: skip
+        text = f"{error}{suffix}"
+        with pytest.raises(type(error)) as caught:
+            list(executors.executor("ray").run(work.fail_with, [error], 1))
+        assert str(caught.value) == text

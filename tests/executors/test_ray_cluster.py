@@ -208,8 +208,8 @@ def test_a_dead_address_fails_at_once(cluster: Cluster, data: Path, tmp_path: Pa
         done = run_fresh("convert", str(data), "--executor", "ray", *more, stdin=b"", env=env, cwd=tmp_path)
         assert time.monotonic() - started < 30
         assert (done.returncode, done.stdout, done.stderr.decode().splitlines()) == (5, b"", [
-            f"error: no Ray cluster answers at `{env['RAY_ADDRESS']}`: Connection refused",
-            "hint: check RAY_ADDRESS, or unset it to run on this machine",
+            f"error: the Ray cluster at `{env['RAY_ADDRESS']}` does not answer: Connection refused",
+            "hint: check RAY_ADDRESS (HOST:6379 or ray://HOST:10001), or unset it to run on this machine",
         ])  # fmt: skip
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 

@@ -231,6 +231,20 @@ def test_a_plan_of_wrong_types_is_one_line(planned, key, value):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["chatfmt", "Python", "pyarrow"])
+def test_a_plan_of_a_machine_with_other_versions_is_refused(planned, name):
+    data = json.loads(planned.read_bytes())
+    del data["sha256"]
+    mine = data["versions"][name]
+    signed_again(Path("copy.json"), {**data, "versions": {**data["versions"], name: "1.0"}})
+    run = run_cli("run", "copy.json", "--task", "1/2")
+    wanted = "use Python 1.0" if name == "Python" else f'pip install "{name}==1.0"'
+    assert (run.returncode, run.stderr.decode()) == (
+        5, f"error: the machine that wrote `copy.json` has {name} 1.0, and this machine {mine}\n"
+        f"hint: {wanted} here, or make a new plan with `chatfmt plan … --overwrite`\n",
+    )  # fmt: skip
+
+
 def test_a_plan_has_its_template_and_finds_its_tokenizer_from_another_folder(tmp_path, monkeypatch):
     write_jsonl(tmp_path / "in.jsonl", ROWS[:12])
     Path("t.jinja").write_text("{% for m in messages %}{{ m.role }}: {{ m.content }}<|im_end|>\n{% endfor %}")
@@ -247,7 +261,7 @@ def test_a_plan_has_its_template_and_finds_its_tokenizer_from_another_folder(tmp
     data = {name: text for name, text in expected.items() if name.startswith("out/data")}
     assert len(data) == 2 and data.items() <= tree(tmp_path).items()
     write_tokenizer(tmp_path / "tokens.json", user=9)
-    with pytest.raises(OutputError, match="the tokenizer, the options or chatfmt changed since"):
+    with pytest.raises(OutputError, match="the tokenizer or a plug-in changed since"):
         read_plan(Path("../copy.json"))
 
 
