@@ -25,7 +25,6 @@ from .conversion.stages import Conversion, OnRejects, Rejected
 from .conversion.task import arranged
 from .planning.inputs import SAMPLE_ROWS
 from .planning.jobs import check_rendered, check_tokens, to_checked_job
-from .planning.target import target_of
 from .planning.templates import load_template
 
 Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
@@ -102,8 +101,7 @@ class Converter:
         sample = list(source_batches(rows.slice(0, SAMPLE_ROWS)))
         if not sample:
             raise InputError("no rows to decide by", code="file.empty", hint="chatfmt.Converter(recipe, sample)")
-        target = target_of(None, "jsonl", None)
-        job, detection = to_checked_job(self.recipe, sample, self._template, target, nulls=True)
+        job, detection = to_checked_job(self.recipe, sample, self._template, nulls=True)
         if job.whole_file:
             text = f"the dialect `{detection.dialect}` reads all rows of a file together"
             raise UsageError(text, hint="use `chatfmt.convert`")

@@ -22,7 +22,6 @@ from ..conversion.task import output_batches
 from ..planning.jobs import codes_that_fail
 from ..planning.scratch import Scratch
 from ..planning.source_plan import SourcePlan, check_views, plan_source
-from ..planning.target import target_of
 from ..planning.templates import load_template
 from ..running.progress import OnProgress, ignore_progress, run_reading_tasks
 
@@ -88,8 +87,8 @@ def check_rows(
     counts = RowCounts()
     fail_on = codes_that_fail(recipe)
     recipe = dataclasses.replace(recipe, on_error="skip", strict=False)
-    template, target = load_template(recipe), target_of(None, "jsonl", None)
-    sources = [plan_source(recipe, spec, template, target, scratch) for spec in recipe.read_apart]
+    template = load_template(recipe)
+    sources = [plan_source(recipe, spec, template, scratch) for spec in recipe.read_apart]
     sources = [replace(source, job=replace(source.job, fail_on=fail_on)) for source in sources]
     check_views(sources)
     for source in sources:

@@ -25,7 +25,6 @@ from ..conversion.stages import Conversion
 from ..conversion.task import ignore_rejects
 from ..planning.jobs import to_job
 from ..planning.source_plan import SourcePlan
-from ..planning.target import target_of
 from ..planning.templates import load_template
 
 
@@ -139,7 +138,7 @@ def _tried(
     job: Job | None = None
     tried = dataclasses.replace(recipe, template=arguments[1], fit="--fit" in arguments)
     try:
-        job, _ = to_job(tried, sample, load_template(tried), target_of(None, "jsonl", None), nulls=nulls)
+        job, _ = to_job(tried, sample, load_template(tried), nulls=nulls)
         return job, _count_rejected(job, sample) <= rejected
     except ChatfmtError:
         return job, False

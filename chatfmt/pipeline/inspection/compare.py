@@ -20,13 +20,12 @@ from ..conversion.stages import Conversion
 from ..planning.jobs import render_options
 from ..planning.scratch import Scratch
 from ..planning.source_plan import plan_source
-from ..planning.target import target_of
 
 
 def conversations(recipe: Recipe, scratch: Scratch) -> Iterator[Chat]:
     """Yield the conversations of the sources of a recipe, transformed but not rendered, each with its tools."""
     for spec in recipe.read_apart:
-        source = plan_source(recipe, spec, None, target_of(None, "jsonl", None), scratch)
+        source = plan_source(recipe, spec, None, scratch)
         conversion = Conversion(source.job)
         for split in source.inputs:
             for batch in sources.read(split, columns=source.job.read, skip=source.job.skip):

@@ -28,7 +28,6 @@ from ..planning.jobs import has_nulls, to_job
 from ..planning.left_behind import refuse_suspects
 from ..planning.matching import Window
 from ..planning.scratch import Scratch
-from ..planning.target import target_of
 from .columns import describe_columns
 from .command import convert_command, error_arguments, template_arguments, working_arguments
 from .statistics import Spread, count_characters, count_roles, count_turns, to_spread
@@ -131,10 +130,10 @@ def inspect_source(
 ) -> Inspection:
     """Inspect a source by a sample of its rows; `unreadable` are the codes of those that cannot be read."""
     inspection = _describe(source, sample)
-    target, nulls = target_of(None, "jsonl", None), has_nulls(source)
+    nulls = has_nulls(source)
 
     def make_job(asked: Recipe) -> tuple[Job, Detection]:
-        return to_job(unrendered(asked), sample=sample, template=None, target=target, nulls=nulls)
+        return to_job(unrendered(asked), sample, None, nulls=nulls)
 
     try:
         job, detection = make_job(recipe)

@@ -39,7 +39,6 @@ from ..planning.jobs import has_nulls, span_option
 from ..planning.matching import rows_kept
 from ..planning.scratch import Scratch
 from ..planning.source_plan import SourcePlan, plan_source
-from ..planning.target import target_of
 from ..planning.templates import load_template
 from .explain import Origin, explain
 from .figures.finished import control_tokens, unchanged
@@ -170,7 +169,7 @@ def _plan(recipe: Recipe, choice: Choice, scratch: Scratch) -> SourcePlan:
 
     def plan(recipe: Recipe) -> SourcePlan:
         recipe = dataclasses.replace(recipe, mask=recipe.mask or bool(span_option(recipe)))
-        return plan_source(recipe, recipe.source[0], load_template(recipe), target_of(None, "jsonl", None), scratch)
+        return plan_source(recipe, recipe.source[0], load_template(recipe), scratch)
 
     if not choice.rows:
         first = plan(recipe if choice.sample else dataclasses.replace(recipe, limit=choice.count))

@@ -243,11 +243,10 @@ def check_converts(recipe: Recipe, source: Source) -> None:
     from ..conversion.row_counts import RowCounts
     from ..conversion.stages import Conversion
     from .jobs import to_job
-    from .target import target_of
     from .templates import load_template
 
     rows = sources.sample(source, rows=20)
-    job, _ = to_job(recipe, rows, load_template(recipe), target_of(None, "jsonl", None), nulls=False)
+    job, _ = to_job(recipe, rows, load_template(recipe), nulls=False)
     for batch in rows:
         list(Conversion(job).convert(batch, source.shown, RowCounts()))
 

@@ -42,7 +42,7 @@ from ..plugins import load_plugins
 from .fingerprint import job_key
 from .left_behind import account_for_sample, open_ledger, read_sample, refuse_suspects
 from .names import check_dropped_paths, check_keys, check_names, check_train_roles, empty_paths
-from .target import Target
+from .target import LINES, Target
 from .templates import MANY_ROWS, with_generation_tags
 
 
@@ -110,8 +110,9 @@ def check_view(recipe: Recipe, view: str) -> None:
 
 
 def to_checked_job(
-    recipe: Recipe, sample: Sequence[pa.RecordBatch], template: ChatTemplate | None, target: Target, *, nulls: bool
-) -> tuple[Job, Detection]:
+    recipe: Recipe, sample: Sequence[pa.RecordBatch], template: ChatTemplate | None, target: Target = LINES,
+    *, nulls: bool,
+) -> tuple[Job, Detection]:  # fmt: skip
     """Return the job and the detection; raises UsageError if what looks like conversation would be left behind."""
     load_plugins()
     job, detection = to_job(recipe, sample, template, target, nulls=nulls)
@@ -120,8 +121,9 @@ def to_checked_job(
 
 
 def to_job(
-    recipe: Recipe, sample: Sequence[pa.RecordBatch], template: ChatTemplate | None, target: Target, *, nulls: bool
-) -> tuple[Job, Detection]:
+    recipe: Recipe, sample: Sequence[pa.RecordBatch], template: ChatTemplate | None, target: Target = LINES,
+    *, nulls: bool,
+) -> tuple[Job, Detection]:  # fmt: skip
     """Return the job for rows like those of the sample, and the detection of their dialect."""
     check_names(recipe)
     recipe = with_fitting(recipe, template)

@@ -130,7 +130,7 @@ def plan(recipe: Recipe, target: Target, scratch: Scratch, run: Run) -> Plan:
     check_options(recipe, target, run)
     check_accepts(target, run)
     template = load_template(recipe)
-    sources = tuple(plan_source(recipe, spec, template, target, scratch, hashed=True) for spec in recipe.read_apart)
+    sources = tuple(plan_source(recipe, spec, template, scratch, target, hashed=True) for spec in recipe.read_apart)
     check_views(sources)
     check_test_split(recipe, sources)
     check_token_shards(recipe, sources[0].job.view)

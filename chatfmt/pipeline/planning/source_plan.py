@@ -21,7 +21,7 @@ from ..conversion.source_rows import merge_batches
 from .inputs import open_source
 from .jobs import has_nulls, to_checked_job
 from .scratch import Scratch
-from .target import Target
+from .target import LINES, Target
 
 FIRST_ROWS = 50
 """Rows of a source that are kept to find the types of output columns that do not depend on the row."""
@@ -57,8 +57,8 @@ def plan_source(
     recipe: Recipe,
     spec: SourceSpec,
     template: ChatTemplate | None,
-    target: Target,
     scratch: Scratch,
+    target: Target = LINES,
     *,
     hashed: bool = False,
 ) -> SourcePlan:

@@ -48,6 +48,8 @@ class Target(Struct, frozen=True):
 
 
 STDOUT = Path("-")
+LINES = Target("stream", STDOUT, "jsonl", None)
+"""The target of rows that are converted only to be looked at."""
 _UNSUPPORTED = {".csv", ".tsv", ".txt", ".arrow", ".yaml", ".md", ".gz", ".zst", ".bz2", ".xz"}
 
 

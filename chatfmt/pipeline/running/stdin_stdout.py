@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain, starmap
 from typing import BinaryIO
 
 import pyarrow as pa
 
-from ... import sources, writers
+from ... import sources
 from ...errors import UsageError
 from ...manifest import Reject
 from ...recipe import Recipe, Run
 from ...sources.bytes.compression import reading
 from ...sources.discovery.sniff import format_of_content
-from ...writers import Stream
 from ..conversion.job import Job
-from ..conversion.output_columns import renamed
-from ..conversion.output_schema import Types, merge_types, types_of
+from ..conversion.output_schema import Types
 from ..conversion.row_counts import RowCounts
 from ..conversion.stages import Conversion
 from ..conversion.task import RejectBuffer, arranged, convert_batches, to_reject
@@ -32,7 +30,7 @@ from ..planning.templates import load_template
 from .destinations import open_stream
 from .progress import OnProgress, ignore_progress
 from .rejects import check_rejects, open_rejects
-from .stream import reached, summarise_stream
+from .stream import StreamChunk, encode_to_chunks, reached, summarise_stream
 from .summary import Summary, late_notes
 
 OnNote = Callable[[str], None]
@@ -63,63 +61,48 @@ def pipe(
     """Convert stdin to a stream; `on_note` receives each note before the first row is written."""
     check_options(recipe, target, run)
     check_rejects(run.rejects)
-    counts, stream, noted = RowCounts(), open_stream(target), list[str]()
+    counts, stream, noted, types = RowCounts(), open_stream(target), list[str](), Types()
 
     def add_note(note: str) -> None:
         noted.append(note)
         on_note(note)
 
     with open_rejects(run.rejects) as write_rejects:
-        for _ in _convert_stdin(recipe, target, stream, write_rejects, counts, add_note):
+        for chunk in _convert_stdin(recipe, target, counts, add_note):
+            write_rejects(chunk.rejects)
+            stream.write(chunk.data)
+            stream.flush()
+            types = chunk.types
             on_progress(reached(counts))
+    for note in late_notes(types):
+        add_note(note)
     summary = summarise_stream(recipe, run, counts, stream, tuple(noted))
     for note in summary.notes[len(noted) :]:
         on_note(note)
     return summary
 
 
-def _convert_stdin(
-    recipe: Recipe,
-    target: Target,
-    stream: Stream,
-    write_rejects: Callable[[Iterable[Reject]], None],
-    counts: RowCounts,
-    on_note: OnNote,
-) -> Iterator[None]:
-    """Convert stdin to `stream` and yield after each batch; the dialect is detected from the rows that arrive first."""
+def _convert_stdin(recipe: Recipe, target: Target, counts: RowCounts, on_note: OnNote) -> Iterator[StreamChunk]:
+    """Yield stdin, converted, batch by batch; the dialect is detected from the rows that arrive first."""
     if recipe.split not in (None, "train"):
         raise UsageError("stdin has no splits", hint="leave --split out; --limit takes the first rows")
-    on_rejects = (lambda rows: write_rejects(starmap(to_reject, rows))) if recipe.on_error == "skip" else None
-    rejects = RejectBuffer(on_rejects, counts, "-")
+    rejects = list[Reject]()
+    on_rejects = (lambda rows: rejects.extend(starmap(to_reject, rows))) if recipe.on_error == "skip" else None
+    buffer = RejectBuffer(on_rejects, counts, "-")
     rows = sources.read_stream(
-        stdin_bytes(), "-", parse_options(recipe), on_bad=rejects.on_unreadable, spool_limit=recipe.spool_limit
+        stdin_bytes(), "-", parse_options(recipe), on_bad=buffer.on_unreadable, spool_limit=recipe.spool_limit
     )
     batches = _cut(rows, Window(recipe, nulls=False), counts)
     first = next(batches, None)
     if first is None:
-        rejects.flush()
+        buffer.flush()
         if row_slice(recipe) and not counts.rejected and not recipe.allow_empty:
             raise sources.no_records_error("-", f"train{row_slice(recipe)}")
+        yield StreamChunk(b"", counts, rejects)
         return
-    job = _plan(recipe, first, target, on_note)
-    conversion = Conversion(job)
-    converted = convert_batches(chain([first], batches), conversion, "-", counts, rejects)
-    types = yield from _write(arranged(converted, job, counts), stream, job)
-    conversion.report(counts)
-    for note in late_notes(types):
-        on_note(note)
-
-
-def _write(batches: Iterator[pa.RecordBatch], stream: Stream, job: Job) -> Generator[None, None, Types]:
-    """Write batches to the stream as they come, yield after each, and return the types of their columns."""
-    encoder, types = writers.FORMATS[job.format](stream, pa.schema([]), job.compression), Types()
-    for batch in batches:
-        types = merge_types(types, types_of(batch))
-        encoder.write(renamed(batch, job.rename))
-        stream.flush()
-        yield
-    encoder.close()
-    return types
+    conversion = Conversion(_plan(recipe, first, target, on_note))
+    converted = convert_batches(chain([first], batches), conversion, "-", counts, buffer)
+    yield from encode_to_chunks(arranged(converted, conversion.job, counts), conversion, counts, rejects)
 
 
 def _plan(recipe: Recipe, first: pa.RecordBatch, target: Target, on_note: OnNote) -> Job:

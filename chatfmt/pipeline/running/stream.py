@@ -26,6 +26,7 @@ from ..conversion.job import Job, RowRange
 from ..conversion.output_columns import renamed
 from ..conversion.output_schema import Types, merge_types, types_of
 from ..conversion.row_counts import RowCounts
+from ..conversion.stages import Conversion
 from ..conversion.task import get_conversion, output_batches, to_reject
 from ..planning.plan import Plan, split_locator
 from ..schedule import run_tasks
@@ -37,12 +38,10 @@ from .summary import Summary, late_notes, summarise, with_unfound
 
 
 class StreamTask(Struct, frozen=True):
-    """A job, the inputs of each of its shards, and the form of the stream."""
+    """A job, and the inputs of each of its shards."""
 
     job: Job
     shards: tuple[tuple[InputSplit, ...], ...]
-    format: str
-    compression: str | None
     suspect: RowRange | None = None
     """The rows to convert one by one, to find the one that crashes the process."""
 
@@ -90,12 +89,12 @@ def chunks_of_tasks(plan: Plan, run: Run) -> Iterator[Iterable[StreamChunk]]:
     """Yield the chunks of each task: one for each source in a worker, or one for each shard on other machines."""
     if not executors.executor(run.executor).elsewhere:
         for source in plan.sources:
-            task = StreamTask(source.job, source.shards, plan.target.format, plan.target.compression)
+            task = StreamTask(source.job, source.shards)
             with closing(executors.in_worker(convert_to_chunks, task)) as chunks:
                 yield chunks
         return
     tasks = [
-        StreamTask(source.job, (tuple(map(locate, shard)),), plan.target.format, plan.target.compression)
+        StreamTask(source.job, (tuple(map(locate, shard)),))
         for source in plan.sources
         for locate in [split_locator(source)]
         for shard in source.shards
@@ -124,11 +123,26 @@ def reached(*parts: RowCounts) -> Reached:
 
 
 def convert_to_chunks(task: StreamTask) -> Iterator[StreamChunk]:
-    """Yield the chunks of a stream, in order; what came before an error is yielded before it is raised."""
-    job, sink, counts, rejects, types = task.job, BytesIO(), RowCounts(), list[Reject](), Types()
-    conversion = get_conversion(job)
-    on_rejects = (lambda rows: rejects.extend(starmap(to_reject, rows))) if job.skip_bad else None
-    encoder = writers.FORMATS[task.format](sink, pa.schema([]), task.compression, explicit_nulls=job.nulls)
+    """Yield the chunks of a task, in order; what came before an error is yielded before it is raised."""
+    conversion, counts, rejects = get_conversion(task.job), RowCounts(), list[Reject]()
+    on_rejects = (lambda rows: rejects.extend(starmap(to_reject, rows))) if task.job.skip_bad else None
+    batches = (
+        batch
+        for inputs in task.shards
+        for batch in output_batches(inputs, conversion, counts, on_rejects, task.suspect)
+    )
+    yield from encode_to_chunks(batches, conversion, counts, rejects)
+
+
+def encode_to_chunks(
+    batches: Iterable[pa.RecordBatch], conversion: Conversion, counts: RowCounts, rejects: list[Reject]
+) -> Iterator[StreamChunk]:
+    """Yield a chunk for each output batch, with the counts and rejects so far, and one for the end or before an error.
+
+    Converting the batches fills `counts` and `rejects`.
+    """
+    job, sink, types = conversion.job, BytesIO(), Types()
+    encoder = writers.FORMATS[job.format](sink, pa.schema([]), job.compression, explicit_nulls=job.nulls)
 
     def next_chunk() -> StreamChunk:
         chunk = StreamChunk(sink.getvalue(), counts, rejects.copy(), types)
@@ -138,11 +152,10 @@ def convert_to_chunks(task: StreamTask) -> Iterator[StreamChunk]:
         return chunk
 
     try:
-        for inputs in task.shards:
-            for batch in output_batches(inputs, conversion, counts, on_rejects, task.suspect):
-                encoder.write(renamed(batch, job.rename))
-                types = merge_types(types, types_of(batch, typed=job.nulls))
-                yield next_chunk()
+        for batch in batches:
+            encoder.write(renamed(batch, job.rename))
+            types = merge_types(types, types_of(batch, typed=job.nulls))
+            yield next_chunk()
     except ChatfmtError:
         yield next_chunk()
         raise

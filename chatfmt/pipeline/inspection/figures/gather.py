@@ -29,7 +29,6 @@ from ...conversion.task import converted_batches, ignore_rejects
 from ...planning.jobs import check_rendered, check_tokens, span_option
 from ...planning.scratch import Scratch
 from ...planning.source_plan import FIRST_ROWS, SourcePlan, plan_source
-from ...planning.target import target_of
 from ...planning.templates import load_template, with_generation_tags
 from ...running.progress import OnProgress, ignore_progress, run_reading_tasks
 from ..preview import PreviewRow, preview_file, preview_row, with_lines
@@ -105,7 +104,7 @@ def _gather_source(recipe: Recipe, spec: SourceSpec, scratch: Scratch, asked: As
 
 
 def _gather_rows(recipe: Recipe, spec: SourceSpec, scratch: Scratch, asked: Asked) -> Gathered:
-    plan = plan_source(recipe, spec, load_template(recipe), target_of(None, "jsonl", None), scratch)
+    plan = plan_source(recipe, spec, load_template(recipe), scratch)
     plan = replace(plan, job=measured(recipe, plan))
     if asked.by is not None and plan.first_rows is not None:
         check_column(asked.by, plan.first_rows.schema.names)
