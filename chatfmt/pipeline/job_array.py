@@ -24,7 +24,6 @@ from ..recipe import Run
 from ..stores import Store, has_credentials, is_remote, read_url, url_of, without_credentials
 from .conversion.job import Task
 from .plan_file import NEW_PLAN, check_files, read_plan, read_plan_file, to_text, with_new_uris
-from .planning.inputs import original_files
 from .planning.plan import Plan
 from .planning.scratch import Scratch
 from .planning.target import Target
@@ -162,7 +161,7 @@ def keep_unversioned(plan: Plan, scratch: Scratch) -> Plan:
 
     So the rows that a part converts are those that it compared with the plan.
     """
-    files = [file for source in plan.sources for file in original_files(source.source) if file.identity is None]
+    files = [file for source in plan.sources for file in source.source.files_as_found if file.identity is None]
     uris = {file.uri for file in files if is_remote(file.uri)}
     return with_new_uris(plan, lambda uri: sources.kept(uri, scratch.folder) if uri in uris else uri) if uris else plan
 

@@ -29,7 +29,7 @@ from ..sources import InputSplit, Source, SourceFile
 from ..stores import read_url, without_credentials
 from .conversion.job import Task
 from .planning.fingerprint import run_fingerprint
-from .planning.inputs import open_source, original_files, source_files
+from .planning.inputs import open_source
 from .planning.jobs import has_nulls, to_job
 from .planning.plan import Plan, with_schema
 from .planning.scratch import Scratch
@@ -212,7 +212,7 @@ def check_no_more_files(recipe: Recipe, content: PlanFile, path: Path | str) -> 
                     spec.source, Path(content.folder),
                     name=spec.name or recipe.name, data_files=recipe.data_files, data_dir=recipe.data_dir,
                 )  # fmt: skip
-        known = {file.uri for file in original_files(source)}
+        known = {file.uri for file in source.files_as_found}
         used = {split.split for shard in planned.shards for split in shard}
         for uri in (uri for split in found.keys() & used for uri in found[split] if uri not in known):
             text = f"`{without_credentials(uri)}` was added to `{source.shown}` after `{path}` was written"
@@ -226,7 +226,7 @@ def check_files(
     used = None if tasks is None else {split.shown for task in tasks for split in task.inputs}
     for source in planned:
         contents = {file["file"]: file["xxh3_128"] for file in source.files}
-        for file in () if source.source.originals else source_files(source.source):  # whose rows are kept with the plan
+        for file in () if source.source.originals else source.source.files:  # whose rows are kept with the plan
             is_used = used is None or file.shown in used
             if is_used and not sources.has_content(file.uri, contents.get(file.shown, ""), file.identity):
                 raise changed(path, f"`{file.shown}`")

@@ -92,6 +92,16 @@ class Source(Struct, frozen=True):
     originals: tuple[SourceFile, ...] = ()
     """The files that those of `splits` were made of, if they were made for this run."""
 
+    @property
+    def files(self) -> tuple[SourceFile, ...]:
+        """The files of all splits."""
+        return tuple(file for files in self.splits.values() for file in files)
+
+    @property
+    def files_as_found(self) -> tuple[SourceFile, ...]:
+        """The files of all splits as the user has them."""
+        return self.originals or self.files
+
 
 class RowGroups(Struct, frozen=True, tag=True):
     """Row groups [first, stop) of a Parquet file: `take` of their rows after the first `skip`."""

@@ -52,26 +52,20 @@ def read_stream(
         yield from _read_columnar(text, split, batch_rows, spool_limit)
         return
     chunks = to_utf8(text, options.encoding, shown)
-    bad = BadRecordCounter(on_bad)
-    reading = ReadOptions(None, bad if on_bad else None, batch_rows, max_row_bytes=options.max_row_bytes)
+    bad: list[RowError] = []
+
+    def report(error: RowError, raw: bytes) -> None:
+        bad[:] = [error]
+        if on_bad is not None:
+            on_bad(error, raw)
+
+    reading = ReadOptions(None, report if on_bad else None, batch_rows, max_row_bytes=options.max_row_bytes)
     with located(shown):
         some = None
         for some in parse(chunks, TextPosition(), split, reading):
             yield some
-        if some is None and not bad.count and not options.allow_empty:
+        if some is None and not bad and not options.allow_empty:
             raise no_records_error(shown)
-
-
-class BadRecordCounter:
-    """Calls `on_bad` and counts the bad records."""
-
-    def __init__(self, on_bad: OnBad | None) -> None:
-        self._on_bad, self.count = on_bad, 0
-
-    def __call__(self, error: RowError, raw: bytes) -> None:
-        self.count += 1
-        if self._on_bad is not None:
-            self._on_bad(error, raw)
 
 
 def _peek(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:

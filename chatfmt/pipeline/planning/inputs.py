@@ -19,7 +19,7 @@ from ... import executors, mapping, sources
 from ...errors import ChatfmtError, InputError, RowError, UsageError, located
 from ...field_path import top_level
 from ...recipe import Recipe, SourceSpec
-from ...sources import InputSplit, ParseOptions, Source, SourceFile
+from ...sources import InputSplit, ParseOptions, Source
 from ...sources.discovery.split_slices import default_split, select_slices
 from .jobs import has_nulls
 from .matching import matching_rows
@@ -144,7 +144,8 @@ def _read_source(request: SourceRequest) -> Iterator[SourceResult]:
         yield SampledRows([*sample, *late], [error.code for error in bad])
     executors.report_position(f"the structure of `{source.shown}`")
     yield PlannedShards(cut_into_shards(recipe, source, split, scratch))
-    yield HashedFiles(tuple(hash_files(original_files(source))))
+    hashed = sources.fingerprint(source.files_as_found)
+    yield HashedFiles(tuple({"file": shown, "bytes": size, "xxh3_128": digest} for shown, size, digest in hashed))
 
 
 def unsampled_columns(recipe: Recipe, sample: Sequence[pa.RecordBatch]) -> set[str]:
@@ -178,7 +179,7 @@ def cut_into_shards(
 
 def check_shard_size(recipe: Recipe, source: Source, shards: int) -> None:
     """Raise UsageError if the shards are far larger than `--shard-size`, because the input is not cut any finer."""
-    size = sum(file.size for file in source_files(source))
+    size = sum(file.size for file in source.files)
     if recipe.shard_size and shards and size // shards > _COARSE * recipe.shard_size:
         raise UsageError(
             f"`--shard-size {recipe.shard_size}` is smaller than the pieces in which `{source.shown}` can be read, "
@@ -198,7 +199,7 @@ def find_source(recipe: Recipe, spec: SourceSpec, scratch: Scratch) -> Source:
         path = write_stdin(source, scratch, recipe.spool_limit)
         source = find_records(recipe, source.options, partial(from_stdin, source, path))
     if recipe.from_rejects:
-        return replace(source, splits={split_of_rejects(recipe, spec): tuple(source_files(source))})
+        return replace(source, splits={split_of_rejects(recipe, spec): source.files})
     return source
 
 
@@ -316,18 +317,3 @@ def row_slice(recipe: Recipe) -> str:
         return ""
     stop = "" if recipe.limit is None else recipe.skip + recipe.limit
     return f"[{recipe.skip or ''}:{stop}]"
-
-
-def source_files(source: Source) -> list[SourceFile]:
-    """Return the files of all splits of a source."""
-    return [file for files in source.splits.values() for file in files]
-
-
-def original_files(source: Source) -> list[SourceFile]:
-    """Return the files of all splits as the user has them."""
-    return list(source.originals) or source_files(source)
-
-
-def hash_files(files: Sequence[SourceFile]) -> list[dict[str, Any]]:
-    """Return name, size and hash of each file."""
-    return [{"file": shown, "bytes": size, "xxh3_128": digest} for shown, size, digest in sources.fingerprint(files)]

@@ -477,4 +477,4 @@ def mask_options(recipe: Recipe, view: str) -> MaskOptions | None:
 
 def has_nulls(source: Source) -> bool:
     """Return whether a null in the source is a value, as in columnar files, and not an absent key."""
-    return any(file.format in ("parquet", "arrow") for files in source.splits.values() for file in files)
+    return any(file.format in ("parquet", "arrow") for file in source.files)

@@ -23,7 +23,6 @@ from ..conversion.fitting import template_error
 from ..conversion.job import Job, Task
 from ..plugins import load_plugins
 from .fingerprint import run_fingerprint
-from .inputs import original_files
 from .jobs import check_rendered, check_tokens
 from .notes import (
     job_notes,
@@ -108,7 +107,7 @@ def with_tokenizer(job: Job) -> Job:
 def split_locator(source: SourcePlan) -> Callable[[InputSplit], InputSplit]:
     """Return a function that gives an input split the absolute path and the content of its file."""
     hashes = {file["file"]: file["xxh3_128"] for file in source.files}
-    planned = {file.uri: (hashes.get(file.shown), file.identity) for file in original_files(source.source)}
+    planned = {file.uri: (hashes.get(file.shown), file.identity) for file in source.source.files_as_found}
 
     def locate(split: InputSplit) -> InputSplit:
         content, identity = planned.get(split.uri, (None, None))

@@ -65,5 +65,4 @@ def from_stdin(source: Source, path: Path, options: ParseOptions) -> Source:
 def read_more_than_once(source: Source, shards: Sequence[Sequence[InputSplit]]) -> bool:
     """Return whether several input splits read a file that can only be read from its start."""
     readers = Counter(split.uri for shard in shards for split in shard)
-    files = [file for group in source.splits.values() for file in group]
-    return any(readers[file.uri] > 1 and sources.needs_unpacking(file, source.options) for file in files)
+    return any(readers[file.uri] > 1 and sources.needs_unpacking(file, source.options) for file in source.files)

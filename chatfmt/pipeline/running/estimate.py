@@ -99,7 +99,7 @@ def rows_by_size(sources: tuple[SourcePlan, ...]) -> int | None:
     """Return about how many rows the sources have, by the size of the first ones as JSON; None without any size."""
     rows = 0
     for source in sources:
-        files = [file for files in source.source.splits.values() for file in files]
+        files = source.source.files
         if source.first_rows is None or any(file.size is None or file.compression for file in files):
             return None
         lengths = [len(text) for text in to_json(source.first_rows) if text is not None]

@@ -17,7 +17,6 @@ from ...sources import url_of_kept
 from ...stores import shown
 from ..conversion.job import Task
 from ..conversion.task import forget_conversions, run_task
-from ..planning.inputs import original_files
 from ..planning.plan import Plan, plan
 from ..planning.scratch import scratch_for
 from ..planning.target import target_of
@@ -128,7 +127,7 @@ def publish(plan: Plan, run: Run, destination: Destination, shards: Sequence[Sha
 def check_output(plan: Plan, rejects: Path | None) -> None:
     """Raise UsageError if the output or the rejects file is one of the inputs, also through links."""
     check_rejects(rejects)
-    inputs = {Path(file.uri).resolve() for source in plan.sources for file in original_files(source.source)}
+    inputs = {Path(file.uri).resolve() for source in plan.sources for file in source.source.files_as_found}
     rejects_read = {Path(spec.source).resolve() for spec in plan.recipe.source if plan.recipe.from_rejects}
     if rejects is not None and rejects.resolve() in inputs | rejects_read:
         raise UsageError(f"`{shown(rejects)}` is an input", hint="choose another file for --rejects")
@@ -146,7 +145,7 @@ def check_output(plan: Plan, rejects: Path | None) -> None:
 def check_store_output(plan: Plan) -> None:
     """Raise UsageError if an output on a store is one of the inputs."""
     inside = {"store": f"{plan.target}/{DATA}/", "store-file": str(plan.target)}.get(plan.target.kind)
-    files = [url_of_kept(file.uri) for source in plan.sources for file in original_files(source.source)]
+    files = [url_of_kept(file.uri) for source in plan.sources for file in source.source.files_as_found]
     if inside is not None and any(file == inside or file.startswith(f"{inside.rstrip('/')}/") for file in files):
         raise UsageError(f"the output `{plan.target}` is its own input", hint="choose another OUT")
 

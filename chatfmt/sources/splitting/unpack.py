@@ -24,7 +24,7 @@ def unpack_file(file: SourceFile, folder: Path, options: ParseOptions) -> Source
     """Write the records to a plain file in `folder`, which keeps the `shown` name and row numbers.
 
     Compressed or recoded text becomes UTF-8 text of the same format, byte for byte; the records of a JSON document
-    (`--field`) become JSON Lines, so errors count the lines of these. Read the file with `unpacked_options`.
+    (`--field`) become JSON Lines, so errors count the lines of these.
     """
     target = folder / xxhash.xxh3_128_hexdigest(os.fsencode(file.uri))
     chunks = content(file, options)
@@ -36,15 +36,9 @@ def unpack_file(file: SourceFile, folder: Path, options: ParseOptions) -> Source
     return SourceFile(str(target), file.shown, format, None, target.stat().st_size)
 
 
-def unpacked_options(options: ParseOptions) -> ParseOptions:
-    """The options that read what `unpack_file` wrote."""
-    return replace(options, field=None, encoding=None)
-
-
 def unpack_source(source: Source, folder: Path) -> Source:
     """The source with its files unpacked to `folder` where needed; the source itself if no file needs it."""
-    files = [file for split in source.splits.values() for file in split]
-    if not any(needs_unpacking(file, source.options) for file in files):
+    if not any(needs_unpacking(file, source.options) for file in source.files):
         return source
     plain = {
         name: tuple(
@@ -53,4 +47,4 @@ def unpack_source(source: Source, folder: Path) -> Source:
         )
         for name, split in source.splits.items()
     }
-    return replace(source, splits=plain, options=unpacked_options(source.options))
+    return replace(source, splits=plain, options=replace(source.options, field=None, encoding=None))
