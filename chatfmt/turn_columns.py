@@ -55,6 +55,18 @@ def offsets_of(lengths: IntArray) -> IntArray:
     return offsets
 
 
+def marked_so_far(column: pa.ListArray, turns: BoolArray) -> IntArray:
+    """Return how many marked turns a conversation has up to each of its turns, this one included."""
+    total, lengths = offsets_of(np.asarray(turns, np.int64)), lengths_of(column)
+    return total[1:] - np.repeat(total[offsets_of(lengths)[:-1]], lengths)
+
+
+def marked_after(column: pa.ListArray, turns: BoolArray) -> IntArray:
+    """Return how many marked turns a conversation has after each of its turns."""
+    total, lengths = offsets_of(np.asarray(turns, np.int64)), lengths_of(column)
+    return np.repeat(total[offsets_of(lengths)[1:]], lengths) - total[1:]
+
+
 def rows_of_turns(column: pa.ListArray) -> IntArray:
     """The row of each turn."""
     return np.repeat(np.arange(len(column)), lengths_of(column))

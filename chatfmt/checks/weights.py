@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from ..json_columns import ABSENT, decode_values, dumps
 from ..schema import TRAIN_DETAILS, IgnoredWeights
-from ..turn_columns import BoolArray, field, offsets_of, role_is, train_flags
+from ..turn_columns import field, marked_after, role_is, train_flags
 from .column_view import ColumnView, Finding, Limits
 
 
@@ -28,7 +28,7 @@ def ignored_weights(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     found = [*unread_weights(view.turns, limits.ignored_weights)]
     concerned = role_is(view.turns, "assistant") if found else np.zeros(0, np.bool_)
     if limits.ignored_weights == "last" and found:
-        concerned = _last(view, concerned)
+        concerned &= marked_after(view.column, concerned) == 0
     for turn, name, value in found:
         if concerned[turn]:
             says = "names the parts to train" if name in TRAIN_DETAILS else f"is {dumps(value)}"
@@ -62,10 +62,3 @@ def _hint(view: ColumnView, limits: Limits, name: str, value: Any) -> str:
 
 LOSS_MASK = "loss_mask"
 """A key of turns that no trainer reads."""
-
-
-def _last(view: ColumnView, turns: BoolArray) -> BoolArray:
-    """Mark the last of the marked turns of each conversation."""
-    rest = offsets_of(np.asarray(turns, np.int64))
-    ends = np.repeat(rest[offsets_of(view.lengths)[1:]], view.lengths)
-    return np.asarray(turns & (rest[1:] == ends), np.bool_)

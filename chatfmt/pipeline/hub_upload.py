@@ -19,7 +19,8 @@ from msgspec.structs import replace
 from .. import __version__
 from ..errors import ChatfmtError, InputError, OutputError, UsageError
 from ..manifest import CARD, DATA, MANIFEST, REJECTS, Manifest, check_folder
-from ..sources.discovery.hub_errors import first_line, is_transient
+from ..sources.discovery.hub_errors import is_transient
+from ..stores import reason_of
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -232,7 +233,7 @@ def _status(error: BaseException | None) -> int | None:
 
 def _without_token(error: Exception) -> str:
     """Return the first line of an error, with any token in it blotted out."""
-    text = re.sub(r"(?i)bearer [^\s'\"]+|\bhf_\w+", "…", first_line(error))
+    text = re.sub(r"(?i)bearer [^\s'\"]+|\bhf_\w+", "…", reason_of(error))
     return text.replace(str(_token()), "…") if _token() else text
 
 

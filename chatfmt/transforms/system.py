@@ -18,6 +18,7 @@ from ..turn_columns import (
     encode_like,
     field,
     lengths_of,
+    marked_so_far,
     offsets_of,
     pick_turns,
     prepend,
@@ -102,9 +103,7 @@ def _begins_with_only(column: pa.ListArray, text: str) -> BoolArray:
 
 def _leading(column: pa.ListArray) -> BoolArray:
     """Mark the system and developer turns that only such turns precede."""
-    lengths = lengths_of(column)
-    others = offsets_of(np.asarray(~role_is(column.flatten(), *SYSTEM), np.int64))
-    return np.asarray(others[1:] == np.repeat(others[offsets_of(lengths)[:-1]], lengths), np.bool_)
+    return np.asarray(marked_so_far(column, ~role_is(column.flatten(), *SYSTEM)) == 0, np.bool_)
 
 
 def _with_first(column: pa.ListArray, rows: BoolArray, text: str) -> pa.ListArray:

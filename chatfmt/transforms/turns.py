@@ -17,6 +17,8 @@ from ..turn_columns import (
     contains,
     field,
     lengths_of,
+    marked_after,
+    marked_so_far,
     offsets_of,
     ranges,
     role_is,
@@ -125,15 +127,8 @@ def drop_leading_assistant(batch: pa.RecordBatch, value: str) -> Changed:
 def _before_user(column: pa.ListArray) -> BoolArray:
     turns = column.flatten()
     user = role_is(turns, "user")
-    early = ~_from_first(column, user) & role_is(turns, "assistant", "tool")
-    return early & any_turn(column, user)[rows_of_turns(column)]
-
-
-def _from_first(column: pa.ListArray, turns: BoolArray) -> BoolArray:
-    """Mark the first marked turn of each conversation and all turns after it."""
-    lengths = lengths_of(column)
-    total = offsets_of(np.asarray(turns, np.int64))
-    return np.asarray(total[1:] > np.repeat(total[offsets_of(lengths)[:-1]], lengths), np.bool_)
+    early = (marked_so_far(column, user) == 0) & role_is(turns, "assistant", "tool")
+    return np.asarray(early & any_turn(column, user)[rows_of_turns(column)], np.bool_)
 
 
 def drop_trailing_user(batch: pa.RecordBatch, value: str) -> Changed:
@@ -146,16 +141,10 @@ def drop_trailing_user(batch: pa.RecordBatch, value: str) -> Changed:
 
 def _after_answers(column: pa.ListArray) -> BoolArray:
     turns = column.flatten()
-    late = _after_last(column, role_is(turns, "assistant", "tool"))
+    answers = role_is(turns, "assistant", "tool")
+    late = (marked_after(column, answers) == 0) & ~answers
     late &= any_turn(column, role_is(turns, "assistant"))[rows_of_turns(column)] & role_is(turns, "user", *SYSTEM)
-    return late & any_turn(column, late & role_is(turns, "user"))[rows_of_turns(column)]
-
-
-def _after_last(column: pa.ListArray, turns: BoolArray) -> BoolArray:
-    """Mark the turns after the last marked turn of each conversation."""
-    lengths = lengths_of(column)
-    total = offsets_of(np.asarray(turns, np.int64))
-    return np.asarray(total[1:] == np.repeat(total[offsets_of(lengths)[1:]], lengths), np.bool_) & ~turns
+    return np.asarray(late & any_turn(column, late & role_is(turns, "user"))[rows_of_turns(column)], np.bool_)
 
 
 def drop_empty_turns(batch: pa.RecordBatch, value: str) -> Changed:

@@ -16,8 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec.structs import replace
 
+from ...checks.media import paths_of
 from ...errors import Location, RowError, raise_first
-from ...json_columns import JSON, MEDIUM, TEXT, with_column
+from ...json_columns import JSON, MEDIUM, with_column
 from ...schema import MEDIA
 from ...sources import InputSplit
 from ...turn_columns import lengths_of, rows_of_turns, to_lists
@@ -52,7 +53,7 @@ def find_files(batch: pa.RecordBatch, folder: str | None) -> pa.RecordBatch:
                 f"the column `{name}` holds lists of frames", code="media.file", at=Location(row=0),
                 hint="--no-embed-media keeps their paths",
             )  # fmt: skip
-        found = column.flatten().to_pylist() if column.type == pa.list_(TEXT) else _paths(column)
+        found = paths_of(column).to_pylist()
         media = []
         for row, path in zip(rows_of_turns(column).tolist(), found, strict=True):
             try:
@@ -67,14 +68,6 @@ def find_files(batch: pa.RecordBatch, folder: str | None) -> pa.RecordBatch:
             batch = with_column(batch, name, to_lists(items, lengths_of(column)))
     raise_first([*errors.values()])
     return batch
-
-
-def _paths(column: pa.ListArray) -> list[str | None]:
-    """Return the paths of media without bytes; None for those with bytes."""
-    items = column.flatten()
-    data, paths = (pc.struct_field(items, name) for name in ("bytes", "path"))
-    found: list[str | None] = pc.if_else(data.is_null(), paths, pa.scalar(None, TEXT)).to_pylist()
-    return found
 
 
 def _medium(path: str, folder: str | None) -> dict[str, bytes | str | None]:
@@ -130,7 +123,7 @@ def with_bytes(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     sizes = [0] * len(batch)
     for name in names:
         column = batch.column(name)
-        for row, path in zip(rows_of_turns(column).tolist(), _paths(column), strict=True):
+        for row, path in zip(rows_of_turns(column).tolist(), paths_of(column).to_pylist(), strict=True):
             sizes[row] += Path(path).stat().st_size if path is not None else 0
     start = total = 0
     for row, size in enumerate(sizes):
@@ -146,7 +139,7 @@ def _filled(batch: pa.RecordBatch, names: Sequence[str]) -> pa.RecordBatch:
         column = batch.column(name)
         read = [
             None if path is None else {"bytes": read_whole(Path(path), MOST_BYTES), "path": Path(path).name}
-            for path in _paths(column)
+            for path in paths_of(column).to_pylist()
         ]
         items = pc.coalesce(pa.array(read, MEDIUM), column.flatten())
         batch = with_column(batch, name, to_lists(items, lengths_of(column)))

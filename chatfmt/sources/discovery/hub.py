@@ -20,9 +20,10 @@ from msgspec import Struct, field
 from msgspec.structs import asdict
 
 from ...errors import InputError, Location
+from ...stores import reason_of
 from ..model import ParseOptions, Source
 from .data_files import languages_of, licence_of, parse_data_files
-from .hub_errors import HubRequest, Unreachable, first_line, is_transient, like_a_recipe, translate_hub_errors
+from .hub_errors import HubRequest, Unreachable, is_transient, like_a_recipe, translate_hub_errors
 from .local import local_file
 from .split_slices import select_slices
 
@@ -152,7 +153,7 @@ def _download(resolved: ResolvedDataset, path: str, *, offline: bool) -> Path:
 
 
 def _download_error(resolved: ResolvedDataset, path: str, error: Exception) -> InputError:
-    why = first_line(error)
+    why = reason_of(error)
     if type(error).__name__ in ("LocalEntryNotFoundError", "OfflineModeIsEnabled"):
         why = "the Hub does not answer, and the file is not in the cache"
     return InputError(

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from msgspec import Struct
 
 from ...errors import ChatfmtError, InputError, UsageError, nearest
+from ...stores import reason_of
 from .split_slices import unknown
 
 
@@ -62,12 +63,7 @@ def _translate(error: Exception, request: HubRequest, id: str) -> Exception:
         return _no_subset(request, id, known)
     if is_transient(error):
         return Unreachable("the Hub does not answer")
-    return InputError(f"the Hub returned an error for `{id}`: {first_line(error)}", code="hub.error")
-
-
-def first_line(error: Exception) -> str:
-    """The first non-blank line of an error message."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return InputError(f"the Hub returned an error for `{id}`: {reason_of(error)}", code="hub.error")
 
 
 def is_transient(error: BaseException | None) -> bool:
