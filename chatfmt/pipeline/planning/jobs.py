@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from functools import cache, partial
 
 import pyarrow as pa
 from msgspec.structs import replace
@@ -40,7 +41,7 @@ from ..conversion.train_keys import has_fractions
 from ..ledger.ledger import Ledger
 from ..plugins import load_plugins
 from .fingerprint import job_key
-from .left_behind import account_for_sample, open_ledger, read_sample, refuse_suspects
+from .left_behind import Conversations, account_for_sample, open_ledger, read_sample, refuse_suspects
 from .names import check_dropped_paths, check_keys, check_names, check_train_roles, empty_paths
 from .target import LINES, Target
 from .templates import MANY_ROWS, with_generation_tags
@@ -150,7 +151,8 @@ def to_job(
     )
     job = with_target(with_rendering(with_row_options(job, recipe), recipe, template, sample), recipe, target)
     job = with_parts(job) if template is None and has_other_parts(job, sample) else job
-    job = with_weights(job, sample)
+    conversations: Conversations = cache(partial(list, read_sample(job, sample)))  # read when they are first looked at
+    job = with_weights(job, conversations)
     ledger = account_for_sample(open_ledger(recipe, detection, job), job, sample)
     read, skip = needed_columns(detection, fields, key_columns(recipe, sample), ledger, nulls=nulls)
     if recipe.on_error == "skip":  # a reject is a whole record
@@ -158,8 +160,8 @@ def to_job(
     key = f"{job.key}-{fingerprint({'ledger': ledger.plain(), 'read': read})}"
     job = replace(job, key=key, ledger=ledger, read=read, skip=frozenset(skip))
     check_renames(recipe, job, sample)
-    check_dropped_paths(recipe, job, sample)
-    check_train_roles(recipe, job, sample)
+    check_dropped_paths(recipe, job, sample, conversations)
+    check_train_roles(recipe, conversations)
     return job, mark_overwritten_columns(job, detection, sample)
 
 
@@ -248,10 +250,10 @@ def with_target(job: Job, recipe: Recipe, target: Target) -> Job:
     )
 
 
-def with_weights(job: Job, sample: Sequence[pa.RecordBatch]) -> Job:
+def with_weights(job: Job, conversations: Conversations) -> Job:
     """Return the job that writes the weights of spans, if it writes spans and some in the sample are not 0 or 1."""
     has_spans = job.mask is not None and views.VIEWS[str(job.view)].takes_mask
-    is_weighted = has_spans and any(map(has_fractions, read_sample(job, sample)))
+    is_weighted = has_spans and any(map(has_fractions, conversations()))
     return replace(job, weighted=True, key=f"{job.key}-weights") if is_weighted else job
 
 

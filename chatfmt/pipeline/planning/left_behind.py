@@ -110,6 +110,10 @@ def account_for_sample(ledger: Ledger, job: Job, sample: Sequence[pa.RecordBatch
     return ledger
 
 
+Conversations = Callable[[], Sequence[pa.RecordBatch]]
+"""Returns the conversations of the sample, which are read at the first call."""
+
+
 def read_sample(job: Job, sample: Sequence[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Yield the conversations of the sample as its dialect reads them, without rows that it cannot read."""
     conversion = _reader(job)

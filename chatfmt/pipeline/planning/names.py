@@ -23,7 +23,7 @@ from ...turn_columns import field
 from ..conversion.job import Job
 from ..conversion.output_columns import columns_of_turns, is_kept
 from ..ledger.ledger import PRINTED, turn_keys
-from .left_behind import read_sample
+from .left_behind import Conversations
 
 LOSSES = (*ROLES, "content", "reasoning", "tool_calls", "tools", "documents", *MEDIA, "all")
 """The values of `--allow-loss`; a part of content may also be named by its type."""
@@ -79,7 +79,9 @@ def check_aliases(recipe: Recipe) -> None:
             )
 
 
-def check_dropped_paths(recipe: Recipe, job: Job, sample: Sequence[pa.RecordBatch]) -> None:
+def check_dropped_paths(
+    recipe: Recipe, job: Job, sample: Sequence[pa.RecordBatch], conversations: Conversations
+) -> None:
     """Raise UsageError for a path of `--drop` inside a column that is written whole, or that no sampled row has."""
     columns = dict.fromkeys(name for batch in sample for name in batch.schema.names if not name.startswith("#"))
     for path in () if recipe.groups_rows else recipe.drop:
@@ -90,7 +92,7 @@ def check_dropped_paths(recipe: Recipe, job: Job, sample: Sequence[pa.RecordBatc
         if column in job.columns.keep or (job.columns.keep == "all" and column in {*columns} - job.ledger.used):
             _refuse_inside_kept(job, path, column)
         elif column in columns_of_turns(job):
-            _check_turn_keys(job, path, column, keys, sample)
+            _check_turn_keys(job, path, column, keys, conversations)
         else:
             _check_inner_keys([record.get(column) for batch in sample for record in records_of(batch)], path, keys)
 
@@ -103,11 +105,11 @@ def _refuse_inside_kept(job: Job, path: str, column: str) -> None:
     )
 
 
-def _check_turn_keys(job: Job, path: str, column: str, keys: Sequence[str], sample: Sequence[pa.RecordBatch]) -> None:
+def _check_turn_keys(job: Job, path: str, column: str, keys: Sequence[str], conversations: Conversations) -> None:
     """Raise UsageError for a path inside a key that is written whole with its turn."""
     if len(keys) < 2 or keys[0] in {*PRINTED, *TRAIN_KEYS} or job.ledger.printed is not None:
         return
-    if any(keys[0] in turn_keys(conversations) for conversations in read_sample(job, sample)):
+    if any(keys[0] in turn_keys(batch) for batch in conversations()):
         raise UsageError(
             f"`--drop {path}` is inside the key `{keys[0]}`, which is written whole with its turn",
             hint=f"--drop {column}.{keys[0]} leaves all of it behind",
@@ -127,11 +129,11 @@ def _check_inner_keys(values: Sequence[Any], path: str, keys: Sequence[str]) -> 
         values = [value[key] for value in values if isinstance(value, Mapping) and key in value]
 
 
-def check_train_roles(recipe: Recipe, job: Job, sample: Sequence[pa.RecordBatch]) -> None:
+def check_train_roles(recipe: Recipe, conversations: Conversations) -> None:
     """Raise UsageError for a role of `--train-roles` that no sampled row has; rows that cannot be read do not count."""
     if recipe.train_roles == ("assistant",):
         return
-    found = dict.fromkeys(role for conversations in read_sample(job, sample) for role in _roles(conversations))
+    found = dict.fromkeys(role for batch in conversations() for role in _roles(batch))
     for role in recipe.train_roles if found else ():
         if role not in found:
             raise UsageError(

@@ -25,7 +25,7 @@ from ..jinja.errors import NotReproducible, render_error, syntax_error
 from ..jinja.inputs import plain_data
 from ..options import SPANS, RenderOptions
 from ..template.chat_template import ChatTemplate
-from ..trace.program import OPERATIONS, QUESTIONS, Program, Untraceable
+from ..trace.program import QUESTIONS, Program, Untraceable, growth
 from ..trace.tracer import Inputs
 from .limits import FOR_ROWS, SandboxLimits
 from .process import SandboxDied, SandboxProcess, is_error, take_process
@@ -310,23 +310,9 @@ def _checked(program: Program) -> Program | Untraceable:
     questions = [question for question, _ in program.guards]
     try:
         known = all(question[0] in QUESTIONS for question in questions)
-        growth = [_growth(item) for item in (*expressions, *(question[1] for question in questions))]
+        longest = max(map(growth, (*expressions, *(question[1] for question in questions))), default=0)
     except (IndexError, TypeError, KeyError, ValueError, AttributeError):
-        known, growth = False, []
-    if not known or max(growth, default=0) > GROWTH:
+        known, longest = False, 0
+    if not known or longest > GROWTH:
         return Untraceable("an operation on a text could make it very long")
     return program
-
-
-def _growth(expression: Sequence[Any]) -> int:
-    """Return how many times longer than the texts of the conversation the value of an expression may be."""
-    operation, *rest = expression
-    if operation == "leaf":
-        return 1
-    if operation == "cat":
-        return sum(1 + len(part) // 1000 if isinstance(part, str) else _growth(part) for part in rest[0])
-    OPERATIONS[operation]
-    constants = rest[1:]
-    sizes = [len(item) if isinstance(item, str) else abs(item) for item in constants if isinstance(item, (str, int))]
-    grows = operation in ("replace", "indent")
-    return _growth(rest[0]) * (max(1, *sizes) if grows and sizes else 1)

@@ -134,18 +134,25 @@ def _tuples(value: Any) -> Any:
 
 
 def growth(expression: Piece) -> float:
-    """Return how many times longer than the text it reads an expression may be."""
-    if isinstance(expression, str) or expression[0] == "leaf":
-        return 1
+    """Return how many times longer than the text it reads an expression may be; 1 for each 1000 characters of its own.
+
+    Raises KeyError, TypeError, ValueError, IndexError or AttributeError for what is no expression.
+    """
+    if isinstance(expression, str):
+        return 1 + len(expression) // 1000
     name, below, *constants = expression
+    if name == "leaf":
+        return 1
     if name == "cat":
-        return sum(1 if isinstance(part, str) else growth(part) for part in below)
+        return sum(map(growth, below))
+    OPERATIONS[name]
+    times: float = 1
     if name == "replace":
         old, new, *_ = constants
-        return growth(below) * max(1, len(new) / len(old) if old else 1 + len(new))
+        times = len(new) / len(old) if old else 1 + len(new)
     if name == "indent" and constants:
-        return growth(below) * (1 + (constants[0] if isinstance(constants[0], int) else len(str(constants[0]))))
-    return growth(below)
+        times = 1 + (constants[0] if isinstance(constants[0], int) else len(str(constants[0])))
+    return growth(below) * max(1, times)
 
 
 def same(answer: Any, expected: Any) -> bool:
