@@ -58,15 +58,15 @@ def write_plan(plan: Plan, scratch: Scratch, run: Run, copy: Path | None = None)
     with open_output(plan, run) as output:
         if getattr(output, "complete", None):
             raise complete_error(plan)
-        spool = writers.spool_folder(output.state)
+        spool = output.state / writers.SPOOL
         move_files(scratch, spool)
         kept = with_files_at(plan, scratch, str(spool.absolute()))
         kept = replace(kept, target=replace(plan.target, path=plan.target.path.absolute()))
         first_tasks(kept, output.state)
         text = to_text(kept).encode()
-        for path in (writers.plan_path(output.state), *([copy] if copy else [])):
+        for path in (output.state / writers.PLAN, *([copy] if copy else [])):
             writers.write_atomic(path, text)
-    return writers.plan_path(output.state)
+    return output.state / writers.PLAN
 
 
 def write_plan_to_store(plan: Plan, scratch: Scratch, run: Run, copy: Path | None) -> str:
@@ -148,7 +148,7 @@ def find_plan(given: Path | str) -> Path | str:
             return url
         raise OutputError(f"there is no plan in `{url}`", hint=hint, code="output.plan")
     path = Path(given)
-    for plan in (writers.plan_path(path / STATE), writers.plan_path(writers.staging_folder(path.resolve()))):
+    for plan in (path / STATE / writers.PLAN, writers.staging_folder(path.resolve()) / writers.PLAN):
         if plan.is_file():
             return plan
     if path.is_file():
@@ -226,7 +226,7 @@ def published(given: str) -> Summary | None:
         out = read_plan_file(Path(given))[1].target if is_plan else replace(out, kind="file")
     if out.kind == "store":
         return published_on_store(str(out))
-    if writers.plan_path(state_folder(out)).is_file():
+    if (state_folder(out) / writers.PLAN).is_file():
         return None
     if out.kind == "file":
         return Summary(out=str(out), already_complete=True) if out.path.is_file() else None
@@ -251,7 +251,7 @@ def commit(given: Path | str, run: Run, on_progress: OnProgress = ignore_progres
     if url := url_of(given):
         if (done := published_on_store(url)) is not None:
             return done
-    elif (out / MANIFEST).is_file() and not writers.plan_path(out / STATE).is_file():
+    elif (out / MANIFEST).is_file() and not (out / STATE / writers.PLAN).is_file():
         return summarise_published(out)
     path = find_plan(given)
     plan = read_plan(path)

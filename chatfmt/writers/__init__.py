@@ -9,19 +9,19 @@ from .parts import TAG, TAG_TYPE, PartFile, tag_bytes, token_counts, with_tags, 
 from .shard import AtomicFile, RejectWriter, ShardWriter, remove_abandoned_parts
 from .single_file import SingleFile, staging_folder
 from .staging import (
+    ASKED,
+    PARTS,
+    PLAN,
+    SPOOL,
     Lock,
-    asked_path,
     count_finished,
     finished_shards,
     is_worth_resuming,
-    parts_folder,
-    plan_path,
     prepare_state,
     read_receipt,
     receipt_path,
     rejects_path,
     run_fingerprint,
-    spool_folder,
     staged_path,
     write_receipt,
 )

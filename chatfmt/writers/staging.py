@@ -31,6 +31,7 @@ from ..scratch_folder import SpareDescriptors
 from . import durable
 
 PARTS, SPOOL, PLAN, ASKED = "parts", "spool", "plan.json", "asked.json"
+"""Names in a state folder, see above; PARTS is one itself."""
 NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
 """Errors of `flock` on file systems without locks, where the user has to avoid two runs at once."""
 
@@ -52,21 +53,6 @@ def receipt_path(state: Path, name: str) -> Path:
 
 def _flat(name: str) -> str:
     return name.replace("%", "%25").replace("/", "%2F")
-
-
-def parts_folder(state: Path) -> Path:
-    """Return the folder of the part files; it has the layout of a state folder itself."""
-    return state / PARTS
-
-
-def plan_path(state: Path) -> Path:
-    """Return the path of the plan of a job array."""
-    return state / PLAN
-
-
-def spool_folder(state: Path) -> Path:
-    """Return the folder for input of a job array that came through a pipe."""
-    return state / SPOOL
 
 
 def write_receipt(state: Path, shard: Shard, fingerprint: str) -> None:
@@ -145,13 +131,8 @@ def is_worth_resuming(state: Path, error: BaseException | None) -> bool:
     code = error.code if isinstance(error, ChatfmtError) else ""
     same = isinstance(error, (RowError, TemplateError, UsageError))
     again = code == ALL_REJECTED or (same and code != "media.file")
-    kept = (state / "commit.json").exists() or plan_path(state).exists()
+    kept = (state / "commit.json").exists() or (state / PLAN).exists()
     return kept or (count_finished(state) > 0 and not again)
-
-
-def asked_path(state: Path) -> Path:
-    """Return the path of the record of what a run was asked for."""
-    return state / ASKED
 
 
 def count_finished(state: Path) -> int:

@@ -72,7 +72,7 @@ def first_tasks(plan: Plan, state: Path) -> tuple[list[Task], Path]:
     """Return the tasks that read the input, and the folder they write to: shards, or part files to reorder."""
     if not plan.recipe.reorders_rows:
         return plan.tasks(state), state
-    parts = writers.parts_folder(state)
+    parts = state / writers.PARTS
     if writers.run_fingerprint(parts) != plan.fingerprint:
         writers.prepare_state(parts, plan.fingerprint)
     return [to_part_task(task) for task in plan.tasks(parts)], parts
@@ -121,7 +121,7 @@ def gather_tasks(plan: Plan, state: Path, parts: Sequence[Shard]) -> list[Gather
     """Return the tasks that write shards from part files, in order; none without part files."""
     if not parts:
         return []
-    folder = writers.parts_folder(state)
+    folder = state / writers.PARTS
     splits, selection, tokens = select_rows(plan, folder, parts)
     shards = divide_into_shards(plan, parts, splits, selection.rows, tokens)
     paths = tuple(writers.staged_path(folder, part.name) for part in parts)

@@ -54,7 +54,7 @@ def is_resumable(plan: Plan, error: BaseException) -> bool:
 
 def record_asked(state: Path, manifest: Manifest) -> None:
     """Record what a run was asked for, unless an earlier part of the run has."""
-    path = writers.asked_path(state)
+    path = state / writers.ASKED
     if not path.exists():
         writers.write_atomic(path, json.dumps(asked_for(manifest)).encode())
 
@@ -75,7 +75,7 @@ def _asked_before(target: Target) -> Mapping[str, Any]:
         store = Store(str(target))
         run = json.loads(store.read(writers.RUN_ON_STORE) or b"{}")
         return run.get("asked") or json.loads(store.read(MANIFEST) or b"")  # type: ignore[no-any-return]
-    asked = writers.asked_path(state_folder(target))
+    asked = state_folder(target) / writers.ASKED
     path = asked if asked.exists() else target.path / MANIFEST
     return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
 
