@@ -23,7 +23,7 @@ from ..json_columns import (
 )
 from ..schema import MEDIA
 from ..turn_columns import BoolArray, IntArray, lengths_of, offsets_of, struct_of, to_lists
-from .parts import PART_OF, kind_of_key
+from .parts import KIND_OF, PART_OF
 
 
 class ColumnIndex(int):
@@ -148,7 +148,7 @@ def _kinds(column: pa.Array) -> Iterator[str]:
         if field.type == JSON:
             yield from _kinds_of_lists(items.field(index))
         elif is_turns(field.type):
-            yield from (kind for key in field.type.value_type if (kind := kind_of_key(key.name)))
+            yield from (kind for key in field.type.value_type if (kind := KIND_OF.get(key.name)))
 
 
 def _kinds_of_lists(texts: pa.Array) -> Iterator[str]:

@@ -9,17 +9,18 @@ from typing import Any
 from msgspec import Struct
 
 KINDS = ("image", "video", "audio")
-_TYPES = {name: kind for kind in KINDS for name in (kind, f"{kind}_url", f"input_{kind}")}
+KIND_OF = {name: kind for kind in KINDS for name in (kind, f"{kind}_url", f"input_{kind}")}
+"""The kind of medium that a key of a part holds, and its type names."""
 _INLINE = ("inline_data", "inlineData")
 _PLACEHOLDER = re.compile(f"<({'|'.join(KINDS)})>")
-PART = rf'"(type":"({"|".join(_TYPES)})"|({"|".join((*KINDS, *_INLINE))})":)'
+PART = rf'"(type":"({"|".join(KIND_OF)})"|({"|".join((*KINDS, *_INLINE))})":)'
 """Finds JSON content that may have parts of media."""
 
 MEDIUM_KEYS = frozenset(("url", "path", "base64", "data", "source", "format", "media_type", "mime_type", "mimeType"))
-MEDIUM_KEYS |= {*_TYPES, *_INLINE}
+MEDIUM_KEYS |= {*KIND_OF, *_INLINE}
 """Keys of parts, and of objects inside them, whose values go to the columns of media."""
 PART_OF = {
-    kind: rf"""(?s)^\[.*(["']type["']: ?["']({"|".join(name for name in _TYPES if _TYPES[name] == kind)})["']|"""
+    kind: rf"""(?s)^\[.*(["']type["']: ?["']({"|".join(name for name in KIND_OF if KIND_OF[name] == kind)})["']|"""
     rf"""[\[,] ?\{{["']{kind}["']:)"""
     for kind in KINDS
 }
@@ -34,11 +35,6 @@ class MediaPart(Struct, frozen=True):
     rest: Mapping[str, Any]
 
 
-def kind_of_key(key: str) -> str | None:
-    """Return the kind of medium that a key of a part holds, such as `image_url`; None for other keys."""
-    return _TYPES.get(key)
-
-
 def read_part(part: Any) -> MediaPart | None:
     """Return what a content part stands for; None if it is not a medium, or one known to a provider only (`file_id`).
 
@@ -50,7 +46,7 @@ def read_part(part: Any) -> MediaPart | None:
     inline = next((part[name] for name in _INLINE if isinstance(part.get(name), Mapping)), None)
     if inline is not None:
         part = {"type": str(_mime_type(inline)).partition("/")[0], "data": inline}
-    kind = _TYPES.get(part["type"]) if "type" in part else next((kind for kind in KINDS if kind in part), None)
+    kind = KIND_OF.get(part["type"]) if "type" in part else next((kind for kind in KINDS if kind in part), None)
     if kind is None:
         return None
     keys = (kind, f"{kind}_url", f"input_{kind}", "url", "path", "base64", "data", "source")

@@ -443,7 +443,7 @@ def render_options(recipe: Recipe, template: ChatTemplate | None) -> render.Rend
     )
     if template is None or (recipe.bos, recipe.end) == ("keep", "keep"):
         return options
-    from ...render.inspection.probe import bos_opens_turns
+    from ...render.inspection.probe import Probe
     from ...render.masks.turn_boundaries import TurnBoundaries
 
     kept = replace(options, bos="keep")
@@ -453,7 +453,7 @@ def render_options(recipe: Recipe, template: ChatTemplate | None) -> render.Rend
             f"the template `{template.name}` names no EOS token for `--end eos` to add",
             hint="--var eos_token=TOKEN, or --end keep",
         )
-    return kept if recipe.bos == "strip" and bos_opens_turns(single) else options
+    return kept if recipe.bos == "strip" and Probe(single).bos_opens_turns() else options
 
 
 def choose_view(recipe: Recipe, data_type: str, carried: Sequence[str]) -> str:

@@ -263,8 +263,8 @@ def default_system(job: Job) -> str:
     if job.template is None:
         return ""
     from ...render import template_renderer
-    from ...render.inspection.probe import stand_in_system
+    from ...render.inspection.probe import Probe
 
     single = template_renderer(job.template, job.options, job.isolation)
-    system = " ".join(stand_in_system(single).split())
+    system = " ".join(Probe(single).stand_in_system().split())
     return system if len(system) <= SHOWN else f"{system[:SHOWN]}…"

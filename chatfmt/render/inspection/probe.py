@@ -65,13 +65,13 @@ def probe(
 
     A template that fails gets a card too (`works` is False).
     """
-    return _Probe(TemplateRenderer(template, RenderOptions(variables=variables or {}), sessions)).card()
+    return Probe(TemplateRenderer(template, RenderOptions(variables=variables or {}), sessions)).card()
 
 
 def prints_token(renderer: TemplateRenderer, name: str) -> bool:
     """Return whether the template prints the special token of that name in an exchange, if it has a value."""
     options = replace(renderer.options, variables={**renderer.options.variables, name: "qztoken"})
-    given = _Probe(replace(renderer, options=options))
+    given = Probe(replace(renderer, options=options))
     return "qztoken" in given._plain
 
 
@@ -80,7 +80,7 @@ _BLANKS = re.compile(r"(?:\A|\n)(?: {2,}|[ \t]*\t)")
 
 def indented_line(renderer: TemplateRenderer) -> int | None:
     """Return the number of the first line whose indentation is part of the text of an exchange; None without one."""
-    if not re.search(r" {2,}|\t", _Probe(renderer)._plain):
+    if not re.search(r" {2,}|\t", Probe(renderer)._plain):
         return None
     for source in renderer.template.texts:
         lines = source.split("\n")
@@ -92,32 +92,18 @@ def indented_line(renderer: TemplateRenderer) -> int | None:
     return None
 
 
-def stand_in_system(renderer: TemplateRenderer) -> str:
-    """Return the system message that the template adds to a conversation without one; empty if it adds none."""
-    return _Probe(renderer).stand_in_system()
-
-
 def text_ends(renderer: TemplateRenderer) -> tuple[str, str]:
     """Return the BOS token that texts begin with and a tokenizer may add again, and what follows the last answer."""
-    found = _Probe(renderer)
+    found = Probe(renderer)
     return "" if found.bos_opens_turns() else found.bos(), found.ends_with()
-
-
-def bos_opens_turns(renderer: TemplateRenderer) -> bool:
-    """Return whether the template uses its BOS token within an exchange too, to open or to end turns.
-
-    SmolLM2's `<|im_start|>` and OLMo 2's `<|endoftext|>` are such tokens, and the tokenizers of these models add none.
-    The `<s>` of Llama 2, which opens each exchange, is not.
-    """
-    return _Probe(renderer).bos_opens_turns()
 
 
 def encodes_twice(renderer: TemplateRenderer) -> bool:
     """Return whether the template prints tool call arguments given as text as a JSON string, with escaped quotes."""
-    return _Probe(renderer).double_encodes()
+    return Probe(renderer).double_encodes()
 
 
-class _Probe:
+class Probe:
     """One template under test. Each public method finds the value of the card's field of its name."""
 
     def __init__(self, renderer: TemplateRenderer) -> None:
@@ -331,7 +317,7 @@ class _Probe:
         for name in THINKING:
             if name not in options.variables and any(name in text for text in texts):
                 variables = {**options.variables, name: True}
-                given = _Probe(replace(self._renderer, options=replace(options, variables=variables)))
+                given = Probe(replace(self._renderer, options=replace(options, variables=variables)))
                 if given._handling("qzthought", USER, REASONING) == "kept":
                     return name
         return ""
@@ -348,6 +334,11 @@ class _Probe:
         return bos if bos and self._plain.startswith(bos) else ""
 
     def bos_opens_turns(self) -> bool:
+        """Return whether the template uses its BOS token within an exchange too, to open or to end turns.
+
+        SmolLM2's `<|im_start|>` and OLMo 2's `<|endoftext|>` are such tokens, and the tokenizers of these models add
+        none. The `<s>` of Llama 2, which opens each exchange, is not.
+        """
         bos = self._renderer.special_tokens.get("bos_token", "")
         return bool(bos) and bos in self._plain.partition("qzuser")[2]
 
@@ -362,7 +353,7 @@ class _Probe:
         return preamble if len(words(preamble, self._tokens)) > 1 else ""
 
     def stand_in_system(self) -> str:
-        """Return the part of the default system text that a system message replaces."""
+        """Return the part of the default system text that a system message replaces; empty if there is none."""
         if not _has_both(self._plain):
             return ""
         default = self.default_system()

@@ -173,15 +173,11 @@ class Scanner:
             for first in dict.fromkeys(token[:1] for token in self.tokens)
         )
 
-    def _find_tokens(self, column: pa.Array) -> npt.NDArray[np.int64]:
-        """Return the indices of the values of a text or JSON column that hold a token."""
-        return _find_patterns(column, self._patterns)
-
     def findings(self, batch: pa.RecordBatch) -> list[TokenFinding]:
         """Return every value with a token in the conversations, tools and documents of a batch, by column."""
         found = []
         for texts in _text_fields(batch):
-            for index in self._find_tokens(texts.values).tolist():
+            for index in _find_patterns(texts.values, self._patterns).tolist():
                 if tokens := self._exact.findall(texts.values[index].as_py()):
                     found.append(TokenFinding(*texts.locate(index), texts.field, tuple(tokens)))
             if texts.values.type == TEXT:
