@@ -154,9 +154,7 @@ def to_job(
     conversations: Conversations = cache(partial(list, read_sample(job, sample)))  # read when they are first looked at
     job = with_weights(job, conversations)
     ledger = account_for_sample(open_ledger(recipe, detection, job), job, sample)
-    read, skip = needed_columns(detection, fields, key_columns(recipe, sample), ledger, nulls=nulls)
-    if recipe.on_error == "skip":  # a reject is a whole record
-        read, skip = None, ()
+    read, skip = needed_columns(detection, fields, key_columns(recipe, sample), job, ledger)
     key = f"{job.key}-{fingerprint({'ledger': ledger.plain(), 'read': read})}"
     job = replace(job, key=key, ledger=ledger, read=read, skip=frozenset(skip))
     check_renames(recipe, job, sample)
@@ -375,20 +373,21 @@ def with_source_columns(detection: Detection, fields: mapping.FieldMapping, name
 
 
 def needed_columns(
-    detection: Detection, fields: mapping.FieldMapping, keys: Sequence[str], ledger: Ledger, *, nulls: bool
+    detection: Detection, fields: mapping.FieldMapping, keys: Sequence[str], job: Job, ledger: Ledger
 ) -> tuple[tuple[str, ...] | None, Collection[str]]:
     """Return the source columns to read, None for all, and those to skip of the formats whose rows differ in columns.
 
-    An expression may use any column, and a column that is empty in the sample may be filled later.
+    An expression may use any column, a reject is a whole record, and a column that is empty in the sample may be filled
+    later.
     """
     has_expression = (
         fields.explode or fields.where or any(isinstance(part, mapping.TextTemplate) for _, part in fields.fields)
     )
     used = dialects.used_columns(detection)
-    if has_expression or not used:
+    if has_expression or job.skip_bad or not used:
         return None, ()
     needed = tuple(dict.fromkeys((*fields.roots, *used, *keys)))
-    if not nulls:
+    if not job.nulls:
         return None, ledger.seen.difference(needed)
     return (*needed, *(name for name in detection.unused if name not in ledger.seen)), ()
 
