@@ -7,7 +7,6 @@ rows (a normalizer changed the text, a token absorbed blanks around it) need the
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -47,13 +46,13 @@ class TokenBytes:
         self._table = table
 
     @classmethod
-    def of(cls, tokenizer: Any) -> TokenBytes | None:
-        """The bytes of the tokens of a `tokenizers.Tokenizer`; None if its tokens are not bytes of text."""
-        spelling = _spelling(tokenizer.decoder)
+    def of(cls, decoder: dict[str, Any] | None, vocabulary: dict[str, int], added: dict[int, str]) -> TokenBytes | None:
+        """The bytes of the tokens that `Encoder.vocabulary` returns; None if they are not bytes of text."""
+        spelling = _spelling(decoder)
         if spelling is None:
             return None
-        spelled = {id: spelling(token) for token, id in tokenizer.get_vocab(with_added_tokens=False).items()}
-        spelled |= {id: token.content.encode() for id, token in tokenizer.get_added_tokens_decoder().items()}
+        spelled = {id: spelling(token) for token, id in vocabulary.items()}
+        spelled |= {id: token.encode() for id, token in added.items()}
         return cls(pa.array([spelled.get(id) for id in range(max(spelled, default=-1) + 1)], pa.large_binary()))
 
     def places(self, text: bytes, row_bytes: IntArray, ids: Int32Array, row_tokens: IntArray) -> TokenPlaces:
@@ -97,7 +96,7 @@ class TokenPlaces(Struct, frozen=True):
         return self._marked(first, after)
 
     def mask_as_transformers(self, spans: Spans) -> MaskArray:
-        """Return the mask of `tokens.mask_as_transformers` for the exact texts."""
+        """Return the mask of `tokenizer_worker.mask_as_transformers` for the exact texts."""
         begun = np.append(self._byte_starts(), len(self.text))
         first_char = np.searchsorted(begun, self.row_bytes)
         inside = spans.start < np.diff(first_char)[spans.row]  # those that are not are the last ones of their text
@@ -126,9 +125,9 @@ class TokenPlaces(Struct, frozen=True):
         return (np.cumsum(steps[:-1]) > 0).astype(np.int8)
 
 
-def _spelling(decoder: Any) -> Callable[[str], bytes | None] | None:
+def _spelling(decoder: dict[str, Any] | None) -> Callable[[str], bytes | None] | None:
     """Return what turns a token into the bytes that it stands for, None if the decoder is of another kind."""
-    found = _parts(json.loads(decoder.__getstate__())) if decoder is not None else {}
+    found = _parts(decoder) if decoder is not None else {}
     if "ByteLevel" in found:
         return _spell_byte_level
     if "ByteFallback" in found and "\u2581" in str(found.get("Replace", "")):

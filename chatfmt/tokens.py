@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache, partial
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -18,10 +19,11 @@ import pyarrow.compute as pc
 from msgspec import Struct
 from numpy.typing import ArrayLike
 
-from .errors import CheckError, InputError, Location, MissingExtra
+from .errors import NOWHERE, CheckError, InputError, Location, MissingExtra
 from .hub_models import MODEL_ID, download
 from .schema import Turns
 from .token_spans import Int32Array, MaskArray, Spans, TokenBytes
+from .tokenizer_process import TokenizerError, TokenizerProcess, tokenizer_process
 from .turn_columns import IntArray, offsets_of, to_lists
 from .whole_files import check_whole
 
@@ -37,45 +39,55 @@ PIECE = 1 << 20
 _SYSTEM = ("system", "developer")
 
 
-class Encoding(Protocol):
-    """The encoding of one text, a `tokenizers.Encoding`."""
-
-    @property
-    def ids(self) -> list[int]: ...
-
-    @property
-    def offsets(self) -> list[tuple[int, int]]: ...
-
-    def char_to_token(self, char_pos: int, sequence_index: int = 0) -> int | None: ...
-
-    def __len__(self) -> int: ...
-
-
 class Tokenizer:
-    """A tokenizer loaded from a `tokenizer.json`; see `load`."""
+    """A tokenizer loaded from a `tokenizer.json`, in a process of its own; see `load`.
 
-    def __init__(self, inner: Any, name: str) -> None:
-        self._inner, self.name = inner, name
-        self._vocabulary = cache(partial(TokenBytes.of, inner))
+    Its methods raise InputError with the row of a text that cannot be encoded: the tokenizer lacks its unknown token,
+    its regex gives up, or it takes more memory or time than it may.
+    """
 
-    def encode(self, texts: Sequence[str], *, offsets: bool = True) -> list[Encoding]:
-        """Encode each text without adding special tokens; it is faster without `offsets`, which are zeros then.
+    def __init__(self, process: TokenizerProcess, name: str) -> None:
+        self._process, self.name = process, name
+        self._vocabulary = cache(self._read_vocabulary)
 
-        Raises InputError if a text cannot be encoded: the tokenizer lacks its unknown token, or its regex gives up.
-        """
-        encode = self._inner.encode_batch if offsets else self._inner.encode_batch_fast
-        try:
-            return list(encode(list(texts), add_special_tokens=False))
-        except BaseException as error:  # the library raises plain Exception, and a panic is no Exception at all
-            if type(error) is not Exception and type(error).__name__ != "PanicException":
-                raise
-            message = f"the tokenizer `{self.name}` cannot encode a text: {error}"
-            raise InputError(message, hint="use the tokenizer of the model", code="file.not_data") from None
+    def _read_vocabulary(self) -> TokenBytes | None:
+        return TokenBytes.of(*self._process.ask("vocabulary"))
 
     def count(self, texts: pa.Array) -> pa.Int32Array:
         """Count the tokens of each text; null for null."""
-        counts = [len(found) for piece in _pieces(texts) for found in self.encode(piece.to_pylist(), offsets=False)]
-        return pa.array(_in_place(counts, texts), pa.int32(), mask=np.asarray(texts.is_null()))
+        counts = self._encode(texts, lambda piece, start: (self._ids(piece.to_pylist())[1],))
+        return pa.array(_in_place(counts[0], texts), pa.int32(), mask=np.asarray(texts.is_null()))
+
+    def _ids(self, texts: Sequence[str]) -> tuple[Int32Array, Int32Array]:
+        found = self._process.ask("ids", texts) if texts else (b"", b"")
+        ids, counts = (np.frombuffer(each, np.int32) for each in found)
+        return ids, counts
+
+    def _encode(self, texts: pa.Array, encode: Callable[[pa.Array, int], Sequence[Numbers]]) -> list[Numbers]:
+        """Return the arrays that `encode` makes of the texts that are not null, joined.
+
+        It gets some texts at a time and the number of texts before them. Where this fails, it gets fewer, down to the
+        one that cannot be encoded.
+        """
+        waiting = [*_pieces(texts)][::-1]
+        done, encoded = 0, [encode(pa.array([], texts.type), 0)]
+        while waiting:
+            piece = waiting.pop()
+            try:
+                encoded.append(encode(piece, done))
+            except TokenizerError as error:
+                if len(piece) > 1:
+                    half = len(piece) // 2
+                    waiting += [piece.slice(half), piece.slice(0, half)]
+                    continue
+                row = int(np.flatnonzero(np.asarray(texts.is_valid()))[done])
+                raise self._error(error, Location(row=row)) from None
+            done += len(piece)
+        return [np.concatenate(arrays) for arrays in zip(*encoded, strict=True)]
+
+    def _error(self, error: TokenizerError, at: Location = NOWHERE) -> InputError:
+        message = f"the tokenizer `{self.name}` cannot encode a text: {error}"
+        return InputError(message, hint="use the tokenizer of the model", at=at, code="file.not_data")
 
     def columns(self, texts: pa.Array, spans: pa.Array, *, as_transformers: bool = False) -> dict[str, pa.Array]:
         """Return `input_ids`, `attention_mask`, `labels` and `assistant_masks` of each text; null for null.
@@ -84,13 +96,10 @@ class Tokenizer:
         With `as_transformers` the masks equal `return_assistant_tokens_mask`, even if the last character of a span is
         in no token (the span then runs to the end of the row) or in several (only the first is trained on).
         """
-        if not as_transformers:
-            self._inner.post_processor = None  # it adds no tokens here, but would trim blanks from the offsets
-        spans, done, encoded = spans.filter(texts.is_valid()), 0, [_NO_TOKENS]
-        for piece in _pieces(texts):
-            encoded.append(self._encode_piece(piece, spans.slice(done, len(piece)), as_transformers))
-            done += len(piece)
-        ids, mask, counts = (np.concatenate(arrays) for arrays in zip(*encoded, strict=True))
+        spans = spans.filter(texts.is_valid())
+        ids, mask, counts = self._encode(
+            texts, lambda piece, start: self._encode_piece(piece, spans.slice(start, len(piece)), as_transformers)
+        )
         flat = {
             "input_ids": ids,
             "attention_mask": np.ones(len(ids), np.int8),
@@ -101,28 +110,36 @@ class Tokenizer:
         return {name: to_lists(pa.array(values), lengths, texts.is_null()) for name, values in flat.items()}
 
     def _encode_piece(self, texts: pa.Array, spans: pa.Array, as_transformers: bool) -> _Tokens:
-        """Encode texts, none of them null, and mask the tokens in their spans."""
-        values, find = texts.to_pylist(), mask_as_transformers if as_transformers else token_mask
-        vocabulary = None if as_transformers and _trims(self._inner.post_processor) else self._vocabulary()
-        encodings = self.encode(values, offsets=vocabulary is None)
-        ids = np.concatenate([np.array(encoding.ids, np.int32) for encoding in encodings])
-        counts = np.array([len(encoding) for encoding in encodings], np.int64)
-        starts = offsets_of(counts)
+        """Encode texts, none of them null, and mask the tokens in their spans; raises TokenizerError."""
+        if not len(texts):
+            return _NO_TOKENS
+        values = texts.to_pylist()
+        vocabulary = None if as_transformers and self._process.trims else self._vocabulary()
         if vocabulary is None:
-            masks = [find(encoding, row.as_py() or []) for encoding, row in zip(encodings, spans, strict=True)]
-            return ids, np.concatenate([np.array(mask, np.int8) for mask in masks]), counts
+            return self._masked(values, spans.to_pylist(), as_transformers)
+        ids, counts = self._ids(values)
+        starts = offsets_of(counts.astype(np.int64))
         row_bytes = offsets_of(pc.binary_length(texts).to_numpy().astype(np.int64))
         places = vocabulary.places("".join(values).encode(), row_bytes, ids, starts)
         mask = (places.mask_as_transformers if as_transformers else places.mask)(Spans.of(spans))
         inexact = np.flatnonzero(~places.exact)
-        for row, encoding in zip(inexact, self.encode([values[row] for row in inexact]), strict=True):
-            mask[starts[row] : starts[row + 1]] = find(encoding, spans[row].as_py() or [])
+        if len(inexact):
+            _, masks, _ = self._masked(
+                [values[row] for row in inexact], spans.take(inexact).to_pylist(), as_transformers
+            )
+            mask[np.repeat(~places.exact, counts)] = masks
+        return ids, mask, counts
+
+    def _masked(self, texts: Sequence[str], spans: Sequence[Any], as_transformers: bool) -> _Tokens:
+        found = self._process.ask("masked", texts, [each or [] for each in spans], as_transformers)
+        ids, counts, mask = (np.frombuffer(*each) for each in zip(found, (np.int32, np.int32, np.int8), strict=True))
         return ids, mask, counts
 
 
-_Tokens = tuple[Int32Array, MaskArray, IntArray]
+Numbers = np.ndarray[Any, np.dtype[Any]]
+_Tokens = tuple[Int32Array, MaskArray, Int32Array]
 """The ids and masks of all tokens of several texts, and the number of tokens of each."""
-_NO_TOKENS: _Tokens = (np.empty(0, np.int32), np.empty(0, np.int8), np.empty(0, np.int64))
+_NO_TOKENS: _Tokens = (np.empty(0, np.int32), np.empty(0, np.int8), np.empty(0, np.int32))
 
 
 def _pieces(texts: pa.Array) -> Iterator[pa.Array]:
@@ -141,33 +158,15 @@ def _in_place(values: ArrayLike, texts: pa.Array) -> IntArray:
     return placed
 
 
-def _trims(post_processor: Any) -> bool:
-    return post_processor is not None and b'"trim_offsets":true' in post_processor.__getstate__()
-
-
 def load(reference: str, *, sha256: str | None = None) -> Tokenizer:
     """Load the tokenizer of a `tokenizer.json` file, of a folder with one, or of a Hub model.
 
     Raises MissingExtra if `tokenizers` is not installed, InputError if the file cannot be found or read, or if its
     `content` is not `sha256`.
     """
-    try:
-        import tokenizers
-    except ImportError as error:
-        raise MissingExtra.of("tokenizers", "tokens") from error
-    file = _find(reference)
-    if sha256 not in (None, content(str(file))):
-        raise InputError(
-            "another tokenizer than the one that was planned", code="file.changed", at=Location(str(file)),
-            hint="it has to be the same file during the whole run, and on every machine",
-        )  # fmt: skip
-    try:
-        inner = tokenizers.Tokenizer.from_file(str(file))
-    except Exception as error:  # the library raises plain Exception for a bad file
-        raise InputError(f"`{file}` is not a tokenizer: {error}", code="file.not_data") from error
-    inner.no_truncation()
-    inner.no_padding()
-    return Tokenizer(inner, reference)
+    if find_spec("tokenizers") is None:
+        raise MissingExtra.of("tokenizers", "tokens")
+    return Tokenizer(tokenizer_process(_find(reference), sha256 or content(reference)), reference)
 
 
 class _AddedToken(Struct):
@@ -185,15 +184,18 @@ def split_tokens(reference: str, tokens: Iterable[str]) -> list[str]:
     """
     try:
         added = msgspec.json.decode(_find(reference).read_bytes(), type=_TokenizerFile).added_tokens
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         added = []
     known = {token.content for token in added}
     others = [token for token in tokens if token not in known]
     if not others:
         return []
     tokenizer = load(reference)
-    encoded = zip(others, tokenizer.encode(others, offsets=False), strict=True)
-    return [token for token, found in encoded if [*found.ids] != [tokenizer._inner.token_to_id(token)]]
+    try:
+        are_tokens = tokenizer._process.ask("are_tokens", others)
+    except TokenizerError as error:
+        raise tokenizer._error(error) from None
+    return [token for token, is_one in zip(others, are_tokens, strict=True) if not is_one]
 
 
 def content(reference: str) -> str:
@@ -212,36 +214,6 @@ def _find(reference: str) -> Path:
         return download(reference, "tokenizer.json")
     hint = "--tokenizer needs a tokenizer.json, a folder with one, or the id of a Hub model, OWNER/NAME"
     raise InputError(f"no tokenizer at `{reference}`", hint=hint, code="file.missing")
-
-
-def token_mask(encoding: Encoding, spans: Iterable[Sequence[int]]) -> list[int]:
-    """Return 1 for each token with text inside a span, else 0."""
-    offsets = np.array(encoding.offsets, np.int64).reshape(-1, 2)
-    mask = np.zeros(len(offsets), np.int8)
-    for start, end in spans:
-        if start < end:
-            mask[(offsets[:, 0] < end) & (offsets[:, 1] > start) & (offsets[:, 0] < offsets[:, 1])] = 1
-    found: list[int] = mask.tolist()
-    return found
-
-
-def mask_as_transformers(encoding: Encoding, spans: Iterable[Sequence[int]]) -> list[int]:
-    """Return the mask that transformers 5.23 makes of the spans of generation blocks, including its faults.
-
-    It stops at the first span that starts in no token, and a span that ends in no token runs to the end of the row.
-    """
-    mask = [0] * len(encoding.ids)
-    for start, end in spans:
-        first, last = encoding.char_to_token(start, 0), _last(encoding, end - 1)
-        if first is None:
-            break
-        for token in range(first, last + 1 if last else len(mask)):
-            mask[token] = 1
-    return mask
-
-
-def _last(encoding: Encoding, character: int) -> int | None:
-    return encoding.char_to_token(character, 0) if character >= 0 else None
 
 
 def over_length(counts: pa.Array, limit: int) -> list[CheckError]:

@@ -14,9 +14,12 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "chatfmt"
 LAYERS = [
-    {"errors", "lazy", "plain_yaml", "python_command"},
-    {"arrow_values", "hub_models", "schema", "scratch_folder", "stores", "validation", "whole_files"},
-    {"escaped_texts", "json_columns", "trainers"},
+    {"errors", "framing", "lazy", "plain_yaml", "python_command"},
+    {
+        "arrow_values", "hub_models", "schema", "scratch_folder", "stores", "tokenizer_worker", "validation",
+        "whole_files",
+    },
+    {"escaped_texts", "json_columns", "tokenizer_process", "trainers"},
     {"turn_columns", "features", "recipe", "manifest"},
     {"rendering", "field_path", "token_spans"},
     {

@@ -42,16 +42,26 @@ TOKENIZERS: dict[str, tuple[dict[str, object], str]] = {
     "without its unknown token": ({"model": {"type": "WordLevel", "vocab": {"hi": 0}, "unk_token": "[UNK]"}}, "WordLevel error: Missing [UNK] token"),
     "without a vocabulary": ({"model": {"type": "Unigram", "unk_id": None, "vocab": []}}, UNKNOWN), "of a letter": ({"model": {"type": "Unigram", "unk_id": None, "vocab": [["a", -1.0]]}}, UNKNOWN),
 }  # fmt: skip
+DEEP = '{"type": "Sequence", "normalizers": [' * 2000 + "]}" * 2000
 BOMB = {
     "pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False},
     "model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"},
 }
 
 
+WORDS = {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}
+GROWING = {"normalizer": {"type": "Sequence", "normalizers": [{"type": "ByteLevel"}] * 40}, "model": WORDS}
+REFUSED: dict[str, tuple[dict[str, object], str]] = {
+    "that draws lots": ({"model": {"type": "BPE", "dropout": 0.5, "vocab": {"a": 0}, "merges": []}}, "its `dropout` makes other tokens in every run; set it to null"),
+    "nested deeply": ({"normalizer": {}, "model": WORDS}, "Cannot instantiate Tokenizer from buffer: recursion limit exceeded"),
+    "that crashes the library": ({"normalizer": {"type": "Precompiled", "precompiled_charsmap": "////fw=="}, "model": WORDS}, "the library crashes, or takes too much time or memory"),
+}  # fmt: skip
+
+
 def tokenizer(name: str, file: dict[str, object], expected: Expected) -> Case:
     files = {
         "in.jsonl": content("a" * 100 + "!"),
-        "t.json": json.dumps({"version": "1.0", "added_tokens": [], **file}).encode(),
+        "t.json": json.dumps({"version": "1.0", "added_tokens": [], **file}).replace("{}", DEEP).encode(),
     }
     return Case(
         f"a tokenizer {name}",
@@ -63,7 +73,9 @@ def tokenizer(name: str, file: dict[str, object], expected: Expected) -> Case:
 
 CASES: list[Case] = [
     *(tokenizer(name, file, Error(3, "file.not_data", f"the tokenizer `t.json` cannot encode a text: {says}")) for name, (file, says) in TOKENIZERS.items()),
-    tokenizer("whose regex gives up", BOMB, Told(3, stderr=("error: in.jsonl: the tokenizer `", "t.json` cannot encode a text: Onig: Regex search error: retry-limit-in-match over\n"))),
+    tokenizer("whose regex gives up", BOMB, Told(3, stderr=("error: in.jsonl row 0: the tokenizer `", "t.json` cannot encode a text: Onig: Regex search error: retry-limit-in-match over (line 1)\n"))),
+    *(tokenizer(name, file, Error(3, "file.not_data", f"`t.json` is not a tokenizer: {says}")) for name, (file, says) in REFUSED.items()),
+    tokenizer("whose texts grow", GROWING, Told(3, stderr=("error: in.jsonl row 0: the tokenizer `", "t.json` cannot encode a text: the library crashes, or takes too much time or memory (line 1)\n"))),
     *(convert(name, text, "keep", Rows([{"text": rendered("ok")}, {"text": rendered(text)}])) for name, text in ATTACKS.items()),
     *(convert(name, text, "reject", Error(4, "token.control", "")) for name, text in ATTACKS.items()),
     *(convert(name, text, "drop", Rows([{"text": rendered("ok")}])) for name, text in ATTACKS.items()),

@@ -47,8 +47,8 @@ def text_expression(source: str) -> CompiledExpression:
         template = environment.from_string(source)
     except jinja2.TemplateSyntaxError as error:
         raise _syntax_error(source, error, None) from error
-    except (OverLimit, RecursionError):
-        raise _too_deep(source) from None
+    except (OverLimit, RecursionError) as error:
+        raise _too_much(source, error) from None
     return _guarded(source, environment, lambda row: template.render(dict(row)))
 
 
@@ -122,12 +122,15 @@ def _template_of(environment: LimitedSandbox, source: str) -> jinja2.Template:
         return environment.from_string(cast(nodes.Template, tree))
     except jinja2.TemplateSyntaxError as error:
         raise _syntax_error(source, error, _column(environment, source, parser)) from error
-    except (OverLimit, RecursionError):
-        raise _too_deep(source) from None
+    except (OverLimit, RecursionError) as error:
+        raise _too_much(source, error) from None
 
 
-def _too_deep(source: str) -> UsageError:
-    return UsageError(f"the expression `{source[:40]}…` is nested too deeply", hint="write it with fewer parentheses")
+def _too_much(source: str, error: Exception) -> UsageError:
+    problem, hint = "is nested too deeply", "write it with fewer parentheses"
+    if "number" in str(error):
+        problem, hint = "holds a number that is too long", "write a shorter one"
+    return UsageError(f"the expression `{source[:40]}…` {problem}", hint=hint)
 
 
 def _syntax_error(source: str, error: jinja2.TemplateSyntaxError, column: int | None) -> UsageError:

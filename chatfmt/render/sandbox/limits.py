@@ -21,13 +21,14 @@ from msgspec import Struct
 from msgspec.structs import asdict
 
 from ..jinja.environment import TemplateNamespace, sandbox
-from .sizes import HOLDERS, Sizes
+from .sizes import CHARACTERS_PER_ITEM, HOLDERS, Sizes
 
 
 class SandboxLimits(Struct, frozen=True):
     """The most that a template may use; text sizes are in characters."""
 
-    source: int = 1_000_000
+    source: int = 250_000
+    """Of the template itself: some of what Jinja compiles takes time with the square of its number."""
     depth: int = 100
     """Levels of nested nodes in the syntax tree."""
     steps: int = 1_000_000
@@ -54,7 +55,17 @@ FOR_ROWS, FOR_SAMPLES = SandboxLimits(), SandboxLimits(steps=50_000, characters=
 """The limits for rows, and for the short conversations that chatfmt makes to find out what a template does."""
 _CONTAINERS_PER_STEP = 16
 """The number of containers that are measured in the time of a step."""
-_CHARACTERS_PER_ITEM = 64
+_COPIES_PER_STEP = 256
+"""The number of elements that are copied from one list to another in the time of a step."""
+_MOST_BITS = 1 << 16
+"""Bits of an integer that is read, not computed: those of 19,728 digits."""
+_SLOW = {
+    "urlize": 1024, "wordwrap": 1024, "pprint": 256, "title": 128, "striptags": 128, "urlencode": 64, "indent": 32,
+    "translate": 32, "wordcount": 32, "lower": 16, "upper": 16, "swapcase": 16, "casefold": 16, "capitalize": 16,
+    "strftime_now": 16, "dictsort": 8, "groupby": 8, "join": 8, "max": 8, "min": 8, "replace": 8, "rsplit": 8,
+    "sort": 8, "split": 8, "splitlines": 8, "truncate": 8, "unique": 8,
+}  # fmt: skip
+"""How many times as long as others some filters and methods take to go through a text or a container, measured."""
 
 
 class OverLimit(Exception):
@@ -149,14 +160,16 @@ class LimitedSandbox(ImmutableSandboxedEnvironment):
             self.tick(visited // _CONTAINERS_PER_STEP)
         return value
 
-    def weighed(self, value: Any) -> Any:
+    def weighed(self, value: Any, slowness: int = 1) -> Any:
         """Return `value` after counting the steps of an operation that goes through all of it."""
         if isinstance(value, (str, bytes)):
-            self.tick(len(value) // self.limits.characters)
+            self.tick(len(value) * slowness // self.limits.characters)
         elif type(value) in HOLDERS:
             size, visited = self._sizes.measure(value, self.limits.items)
-            items = self.limits.characters // _CHARACTERS_PER_ITEM
-            self.tick(size // items + visited // _CONTAINERS_PER_STEP)
+            items = self.limits.characters // CHARACTERS_PER_ITEM
+            self.tick(size * slowness // items + visited // _CONTAINERS_PER_STEP)
+        elif isinstance(value, int):
+            self.check_size(value.bit_length(), _MOST_BITS, "bits of a number")
         return value
 
     def tick(self, steps: int = 1) -> None:
@@ -201,6 +214,7 @@ class LimitedSandbox(ImmutableSandboxedEnvironment):
         result = super().call_binop(context, operator, left, right)
         if type(result) not in HOLDERS:
             return self.weighed(result)
+        self.tick(len(result) // _COPIES_PER_STEP)
         if operator == "+":
             self._sizes.add_concatenation(result, self.measured(left), self.measured(right), self.limits.items)
         return self.measured(result)
@@ -250,14 +264,14 @@ class LimitedSandbox(ImmutableSandboxedEnvironment):
         return checked
 
     def call(self, context: Context, function: Any, *arguments: Any, **named: Any) -> Any:
-        self.tick()
+        self.tick(1 + len(arguments) // _CONTAINERS_PER_STEP)
         owner, name = getattr(function, "__self__", None), getattr(function, "__name__", "")
         if isinstance(owner, (str, bytes, int)) and name in _METHODS:
             _METHODS[name](self, owner, *arguments, **named)
+        slowness = _SLOW.get(name, 1)
         for value in (owner, *arguments):
-            self.weighed(value)
-        result = super().call(context, function, *arguments, **named)
-        return self.measured(result) if type(result) in HOLDERS else result
+            self.weighed(value, slowness)
+        return self.measured(self.weighed(super().call(context, function, *arguments, **named)))
 
 
 _NUMBERS = re.compile(r"\d+")
@@ -294,6 +308,12 @@ def _join(env: LimitedSandbox, separator: Any, values: Any = (), *more: Any) -> 
         env.check_size(size + len(values) * len(str(separator)), env.limits.string, "characters")
 
 
+def _search(env: LimitedSandbox, text: Any, sought: Any = "", *more: Any, **named: Any) -> None:
+    """Count the steps of comparing with what is sought at each place, as searching backwards and stripping do."""
+    if isinstance(sought, (str, bytes)):
+        env.tick(len(text) * len(sought) // env.limits.characters)
+
+
 def _translate(env: LimitedSandbox, text: str, table: Any = None, *more: Any) -> None:
     if isinstance(table, Mapping):
         longest = max((len(value) for value in table.values() if isinstance(value, str)), default=1)
@@ -307,8 +327,10 @@ def _format(env: LimitedSandbox, text: Any, *values: Any, **named: Any) -> None:
 _METHODS: dict[str, Callable[..., None]] = {
     "center": _width, "ljust": _width, "rjust": _width, "zfill": _width, "to_bytes": _width,
     "expandtabs": _expandtabs, "replace": _replace, "join": _join, "translate": _translate,
+    "strip": _search, "lstrip": _search, "rstrip": _search,
+    "rfind": _search, "rindex": _search, "rsplit": _search, "rpartition": _search,
 }  # fmt: skip
-"""Methods of str, bytes and int that can return far more than they get, and the check before each."""
+"""Methods of str, bytes and int that can return or take far more than they get, and the check before each."""
 
 
 def _checked_filters(env: LimitedSandbox) -> dict[str, Any]:
@@ -316,8 +338,12 @@ def _checked_filters(env: LimitedSandbox) -> dict[str, Any]:
     checks: dict[str, Callable[..., None]] = {
         "center": _width, "indent": _indent, "wordwrap": _indent, "replace": _filter_replace, "format": _format,
         "batch": _count, "slice": _count, "tojson": _tojson, "round": _round,
+        "trim": _search,
     }  # fmt: skip
-    return {name: _checked_filter(env, checks.get(name, _no_check), filter) for name, filter in env.filters.items()}
+    return {
+        name: _checked_filter(env, checks.get(name, _no_check), filter, _SLOW.get(name, 1))
+        for name, filter in env.filters.items()
+    }
 
 
 def _no_check(env: LimitedSandbox, *arguments: Any, **named: Any) -> None:
@@ -337,17 +363,19 @@ def _weighed_test(env: LimitedSandbox, test: Callable[..., Any]) -> Callable[...
     return weighed
 
 
-def _checked_filter(env: LimitedSandbox, check: Callable[..., None], filter: Callable[..., Any]) -> Callable[..., Any]:
+def _checked_filter(
+    env: LimitedSandbox, check: Callable[..., None], filter: Callable[..., Any], slowness: int
+) -> Callable[..., Any]:
     """Return the filter with a check before it; Jinja passes it the environment as before."""
     passed = getattr(filter, "jinja_pass_arg", None)
 
     def checked(*arguments: Any, **named: Any) -> Any:
         env.tick()
         for value in arguments:
-            env.weighed(value)
+            env.weighed(value, slowness)
         check(env, *(arguments[1:] if passed else arguments), **named)
         result = filter(*arguments, **named)
-        return env.counted(result) if isinstance(result, GeneratorType) else env.measured(result)
+        return env.counted(result) if isinstance(result, GeneratorType) else env.measured(env.weighed(result))
 
     if passed:
         checked.jinja_pass_arg = passed  # type: ignore[attr-defined]
@@ -383,13 +411,16 @@ def _tojson(env: LimitedSandbox, value: Any, *more: Any, **named: Any) -> None:
 
 
 def check_depth(tree: nodes.Node, most: int) -> None:
-    """Raise OverLimit for a syntax tree deeper than `most`. Does not recurse."""
+    """Raise OverLimit for a syntax tree deeper than `most`, or with a very long integer. Does not recurse."""
     level: list[nodes.Node] = [tree]
     depth = 0
     while level:
         depth += 1
         if depth > most:
             raise OverLimit(f"the template is nested deeper than {most} levels")
+        for node in level:
+            if isinstance(node, nodes.Const) and isinstance(node.value, int) and node.value.bit_length() > _MOST_BITS:
+                raise OverLimit(f"the template holds a number of more than {_MOST_BITS:,} bits")
         level = [child for node in level for child in node.iter_child_nodes()]
 
 

@@ -14,8 +14,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, BinaryIO, cast
 
+from ...framing import read_frame, to_frame
 from ...rendering import MOST_TEXT, check_text_size
-from .framing import read_frame, to_frame
 from .interpreters import Interpreter, start_interpreter
 
 IDLE_PROCESSES = 2

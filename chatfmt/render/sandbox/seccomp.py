@@ -31,7 +31,7 @@ ALLOWED = {
 }  # fmt: skip
 """The system calls that an interpreter without files needs, with their numbers, by machine."""
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 22, 38
+PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 22, 38
 SECCOMP_MODE_FILTER = 2
 ALLOW, KILL, REFUSE = 0x7FFF0000, 0x80000000, 0x00050000 | errno.EPERM
 LOAD, EQUAL, ANY_BIT, RETURN = 0x20, 0x15, 0x45, 0x06
@@ -56,12 +56,6 @@ def lock_process(memory: int) -> str:
         if _install_filter():
             return "seccomp+landlock" if landlocked else "seccomp"
     return "rlimits" if limited else "process"
-
-
-def die_with_parent() -> None:
-    """Ask Linux to kill this process when its parent dies."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, 9)
 
 
 def _set_resource_limits(memory: int) -> bool:

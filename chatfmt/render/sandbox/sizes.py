@@ -16,6 +16,10 @@ HOLDERS = frozenset((list, tuple, dict, _GroupTuple, Cycler)) | _VIEWS
 """The types of containers that are measured."""
 _CACHE_SIZE = 256
 """The number of sizes that are cached; the cache keeps their containers alive, so that no `id` is reused."""
+CHARACTERS_PER_ITEM = 64
+"""The characters of a text in a container that count as another element of it."""
+_ELEMENTS = 4
+"""The elements that are looked at in the time that a container takes."""
 _SMALL = 4
 """A container with no more containers in it than this is measured again faster than cached."""
 
@@ -30,7 +34,7 @@ class Sizes:
         self._known.clear()
 
     def measure(self, container: Any, most: int) -> tuple[int, int]:
-        """Return the size of a container, or some size over `most`, and how many containers were visited to find it."""
+        """Return the size of a container, or some size over `most`, and the time to find it, in containers visited."""
         if (known := self._known.get(id(container))) is not None:
             return known[1], 0
         size, visited, waiting = 0, 0, [container]
@@ -40,7 +44,8 @@ class Sizes:
                 size += known[1]
                 continue
             held = _elements(item)
-            size, visited = size + len(held), visited + 1
+            texts = sum([len(element) // CHARACTERS_PER_ITEM for element in held if type(element) is str])
+            size, visited = size + len(held) + texts, visited + 1 + len(held) // _ELEMENTS
             waiting += [element for element in held if type(element) in HOLDERS]
         if visited > _SMALL:
             self._keep(container, size)

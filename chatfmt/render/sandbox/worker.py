@@ -1,6 +1,6 @@
 """The sandbox process: compiles an untrusted template, renders and traces conversations, and can do nothing else.
 
-It reads and writes frames of JSON (see `framing`) over stdin and stdout. First the set-up:
+It reads and writes frames of JSON (see `chatfmt.framing`) over stdin and stdout. First the set-up:
 
     {"texts", "named", "variables", "date", "continue_final", "bos", "limits", "isolation"}
         -> {"level", "errors": [error, …]}
@@ -30,14 +30,15 @@ from typing import Any
 import jinja2
 from msgspec import Struct
 
+from ...framing import read_frame, to_frame
+from ...python_command import die_with_parent
 from ..jinja.inputs import context, normalise_messages
 from ..jinja.row import RowRenderer
 from ..trace.program import Untraceable
 from ..trace.tracer import Inputs, trace
 from ..types import Moment
-from .framing import read_frame, to_frame
 from .limits import FOR_SAMPLES, OverLimit, SandboxLimits, compile_limited, limited
-from .seccomp import die_with_parent, lock_process
+from .seccomp import lock_process
 
 FLUSH_SIZE = 1 << 16
 """Bytes of answers that are collected before they are written."""

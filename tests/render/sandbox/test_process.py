@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from chatfmt.errors import RenderError
+from chatfmt.framing import to_frame
 from chatfmt.render import RenderOptions
 from chatfmt.render.sandbox import process as process_module
-from chatfmt.render.sandbox.framing import to_frame
 from chatfmt.render.sandbox.renderer import SandboxRenderer
 from chatfmt.render.trace.program import Untraceable
 from chatfmt.render.trace.tracer import Inputs

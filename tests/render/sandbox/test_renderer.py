@@ -18,7 +18,7 @@ from chatfmt.render import ChatTemplate, JinjaRenderer, RenderOptions, compile
 from chatfmt.render.sandbox import interpreters
 from chatfmt.render.sandbox import process as process_module
 from chatfmt.render.sandbox import renderer as renderer_module
-from chatfmt.render.sandbox.limits import SandboxLimits
+from chatfmt.render.sandbox.limits import OverLimit, SandboxLimits, compile_limited
 from chatfmt.render.sandbox.renderer import SandboxRenderer
 from chatfmt.render.sandbox.seccomp import ALLOWED, LEVELS
 from chatfmt.render.trace.program import Program, Untraceable
@@ -176,9 +176,31 @@ def test_nothing_is_computed_at_compile_time(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("expression", "steps"),
+    [
+        ("('a ' * 5000)|wordcount", 310), ("('w.a ' * 2500)|urlize", 10_000), ("('a-' * 5000)|title", 1250),
+        ("('a ' * 5000)|pprint", 2500), ("('a\n' * 5000)|indent", 310), ("('<' * 10000)|striptags", 1250),
+        ("('a' * 10000)|wordwrap(1)", 10_000), ("('a' * 10000).strip('b' * 900 ~ 'a')", 8700),
+        ("('a' * 10000).rfind('b' ~ 'a' * 900)", 8700), ("([0] * 9999)|sort", 5000), ("[0] * 99_999", 1900),
+        ("('ß' * 10000)|upper", 150), ("(['a' * 9000] * 99)|unique|list", 6900), ("cycler(*range(9999))", 620),
+    ],
+)  # fmt: skip
+def test_slow_operations_count_as_many_steps(expression: str, steps: int) -> None:
+    compiled = compile_limited(f"{{% set x = {expression} %}}", SandboxLimits())
+    compiled.render()
+    assert steps <= compiled.environment.steps < 3 * steps + 700  # type: ignore[attr-defined]
+
+
+def test_integers_of_any_size_are_not_computed_with() -> None:
+    for text in ("{% set x = 0x" + "f" * 20_000 + " %}", "{% set x = ('f' * 20000)|int(0, 16) %}"):
+        with pytest.raises(OverLimit, match="a number of more than 65,536 bits|more than 65,536 bits of a number"):
+            compile_limited(text, SandboxLimits()).render()
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a" * 1_000_001, "it is longer than 1,000,000 characters"),
+        ("a" * 250_001, "it is longer than 250,000 characters"),
         ("{{ " + "not " * 300 + "1 }}", "it is nested deeper than 100 levels"),
         ("{{ 1" + " + 1" * 20_000 + " }}", ""),
         ("{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}", ""),

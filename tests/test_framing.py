@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatfmt.render.sandbox.framing import read_frame, to_frame
+from chatfmt.framing import read_frame, to_frame
 
 
 @given(st.lists(st.binary(max_size=40), max_size=4), st.integers(1, 7))
@@ -37,8 +37,8 @@ def test_a_frame_is_its_length_in_eight_bytes_then_its_body() -> None:
 def test_framing_imports_no_arrow() -> None:
     code = (
         "import importlib.util, sys\n"
-        "spec = importlib.util.spec_from_file_location('framing', 'chatfmt/render/sandbox/framing.py')\n"
+        "spec = importlib.util.spec_from_file_location('framing', 'chatfmt/framing.py')\n"
         "spec.loader.exec_module(importlib.util.module_from_spec(spec))\n"
         "sys.exit('pyarrow' in sys.modules or 'chatfmt' in sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3], timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], timeout=60).returncode == 0

@@ -1,6 +1,6 @@
-"""Frames: messages with their length in front (8 bytes, little endian), as the sandbox process exchanges them.
+"""Frames: messages with their length in front (8 bytes, little endian), as sandbox and tokenizer processes use them.
 
-Imports nothing beyond the standard library, since the sandbox process imports it.
+Imports nothing beyond the standard library, since these processes import it.
 """
 
 from __future__ import annotations
