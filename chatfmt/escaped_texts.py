@@ -24,8 +24,9 @@ Positions = npt.NDArray[np.int64]
 Assemble = Callable[[bytes], memoryview | None]
 """Return the JSON forms of all texts, each behind the given bytes; None if they are not known."""
 
-_LONG = np.frombuffer(b"".join(b"%04x" % code for code in range(32) if code not in b"\b\t\n\f\r"), np.uint32)
-"""The numbers of the characters that `orjson` escapes with `\\u`, each of four digits."""
+_LONG = np.zeros(1 << 16, np.bool_)
+"""Whether `orjson` escapes a character with `\\u`, by the last two of its four digits; the others are zeros."""
+_LONG[np.frombuffer(b"".join(b"%02x" % code for code in range(32) if code not in b"\b\t\n\f\r"), np.uint16)] = True
 
 
 class EscapedTexts(Struct, frozen=True, dict=True):
@@ -51,8 +52,8 @@ class EscapedTexts(Struct, frozen=True, dict=True):
         same = np.flatnonzero(octets[self.escapes] == ord("u"))
         for place in (1, 2):  # few have a number that begins with two zeros
             same = same[octets[self.escapes[same] + place] == ord("0")]
-        numbers = np.ndarray(max(len(octets) - 3, 0), np.uint32, octets, strides=(1,))[self.escapes[same] + 1]
-        return np.delete(self.escapes, same[np.isin(numbers, _LONG)])
+        numbers = np.ndarray(max(len(octets) - 1, 0), np.uint16, octets, strides=(1,))[self.escapes[same] + 3]
+        return np.delete(self.escapes, same[_LONG[numbers]])
 
     @cached_property
     def _offsets(self) -> npt.NDArray[np.int32]:

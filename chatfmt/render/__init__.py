@@ -17,7 +17,7 @@ if TYPE_CHECKING:
         compile,
         isolation_level,
         needs_sandbox,
-        prestart_sandbox,
+        prestart,
         sandbox_sessions,
         template_renderer,
         tracer_of,
@@ -32,7 +32,7 @@ __getattr__, __all__ = attach(
     __name__,
     {
         ".engine": (
-            "EngineChoice", "choose_engine", "compile", "isolation_level", "needs_sandbox", "prestart_sandbox",
+            "EngineChoice", "choose_engine", "compile", "isolation_level", "needs_sandbox", "prestart",
             "sandbox_sessions", "template_renderer", "tracer_of",
         ),
         ".jinja_renderer": ("JinjaRenderer",),

@@ -33,6 +33,7 @@ from .sandbox.limits import FOR_ROWS, FOR_SAMPLES, SandboxLimits
 from .sandbox.renderer import Isolation, SandboxRenderer
 from .sandbox.sessions import SandboxSessions
 from .single import TemplateRenderer
+from .template import inline
 from .template.chat_template import TRUSTED, ChatTemplate, is_trusted
 from .trace.renderer import TracedRenderer, Tracer
 from .trace.tracer import trace
@@ -126,9 +127,16 @@ def needs_sandbox(template: ChatTemplate, isolation: Isolation) -> bool:
     return isolation != "off" and template.origin not in TRUSTED
 
 
-def prestart_sandbox(reference: str | None, isolation: Isolation) -> None:
-    """Start what forks sandbox processes, if the template of `-t` needs one; workers that are forked later share it."""
-    if isolation != "off" and reference not in (None, "none") and not is_trusted(str(reference)):
+def prestart(reference: str | None, isolation: Isolation) -> None:
+    """Compile the template of `-t`, if it is a built-in one, or start what forks the sandbox processes that it needs.
+
+    Workers that are forked later share it.
+    """
+    if reference is None or reference == "none" or inline.is_form(reference):
+        return
+    if is_trusted(reference):
+        ChatTemplate.load(reference).check()
+    elif isolation != "off":
         interpreters.server()
 
 

@@ -30,14 +30,14 @@ def convert(source: Sources, **given: Any) -> None:
     """
     made = to_recipes(source, given)
     recipe, run, _ = made[0]
-    from ...render import prestart_sandbox
+    from ...render import prestart
 
     sources = [spec.source for spec in recipe.source]
     if run.executor == "processes" and run.workers is None and need_no_worker(sources):
         made = [(recipe, replace(run, executor="serial"), origins) for recipe, run, origins in made]
         run = made[0][1]
     for each, _, _ in made:
-        prestart_sandbox(each.template, each.template_isolation)
+        prestart(each.template, each.template_isolation)
     with worker_processes(run.executor, *large_imports(sources, run.out, recipe.format)):
         carry_out(made)
 

@@ -17,12 +17,12 @@ from .messages import find_messages_parts
 from .turns import CONTENT_KEYS, ROLE_KEYS, find_turn_keys, turns_at
 
 
-def read_plain_turns(record: SourceRow, columns: Columns) -> list[Turn]:
-    """Return the turns of a row with keys and roles renamed to the usual ones.
+def read_plain_turns(record: SourceRow, columns: Columns, most: int | None = None) -> list[Turn]:
+    """Return the turns of a row, or the first ones, with keys and roles renamed to the usual ones.
 
     The content of a turn with a role such as `function_call` becomes `tool_calls`. Raises DialectError `msg.role`.
     """
-    return plain_turns(turns_at(record, columns.path("messages") or "messages") or [], columns)
+    return plain_turns(turns_at(record, columns.path("messages") or "messages") or [], columns, most)
 
 
 def with_preamble(columns: Columns) -> Columns:
@@ -34,17 +34,20 @@ def with_preamble(columns: Columns) -> Columns:
     return replace(columns, fields={**fields, "preamble": path}, late=late)
 
 
-def turns_after_preamble(record: SourceRow, columns: Columns) -> list[Turn]:
-    """Return the turns of a row after a system turn of its `preamble`, if that is text; raises as above."""
+def turns_after_preamble(record: SourceRow, columns: Columns, most: int | None = None) -> list[Turn]:
+    """Return the turns of a row, or the first ones, after a system turn of its `preamble`, if that is text.
+
+    Raises as above.
+    """
     text = value_at(record, columns.path("preamble") or "")
     first: list[Turn] = [{"role": "system", "content": text}] if isinstance(text, str) and text.strip() else []
-    return first + read_plain_turns(record, columns)
+    return first + read_plain_turns(record, columns, most)
 
 
-def plain_turns(turns: Sequence[Mapping[str, Any]], columns: Columns) -> list[Turn]:
-    """Return turns with keys and roles renamed to the usual ones; raises DialectError `msg.role`."""
+def plain_turns(turns: Sequence[Mapping[str, Any]], columns: Columns, most: int | None = None) -> list[Turn]:
+    """Return turns, or the first ones, with keys and roles renamed to the usual ones; raises as above."""
     keys = find_turn_keys(turns, columns) or {}
-    return [_plain_turn(turn, message, keys, columns) for message, turn in enumerate(turns)]
+    return [_plain_turn(turn, message, keys, columns) for message, turn in enumerate(turns[:most])]
 
 
 def _plain_turn(turn: Mapping[str, Any], message: int, keys: Mapping[str, str], columns: Columns) -> Turn:
@@ -99,5 +102,7 @@ def _texts_of_turns(turns: Sequence[Any]) -> Iterator[str]:
     for turn in turns:
         if isinstance(turn, str):
             yield turn
-        elif isinstance(turn, Mapping):
-            yield from (text for text in turn.values() if isinstance(text, str))
+        elif isinstance(turn, dict):
+            for text in turn.values():  # half the time of `yield from`, and of `Mapping`
+                if isinstance(text, str):
+                    yield text

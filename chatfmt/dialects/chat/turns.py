@@ -112,7 +112,9 @@ def _mapped_key(turns: Sequence[Mapping[str, Any]], columns: Columns, key: str) 
 
 def mapped_path(turns: Sequence[Mapping[str, Any]], path: str | None) -> str | None:
     """Return the path to a key of turns that a turn has, without the object that `unwrap` took the turn out of."""
-    envelope, _, inside = (path or "").partition(".")
+    if path is None:
+        return None
+    envelope, _, inside = path.partition(".")
     paths = [path, inside if envelope in _ENVELOPES else None]
     return next((one for one in paths if one and any(value_at(turn, one) is not None for turn in turns)), None)
 

@@ -38,7 +38,9 @@ def read_list_literal(value: Any) -> Any:
     `'[{"role": …}]'` and `['{"role": …}', '{"role": …}']` both are a list of objects.
     """
     found = read_literal(value) if isinstance(value, str) else value
-    if not isinstance(found, list) or not found or not all(isinstance(item, str) for item in found):
+    if not isinstance(found, list) or not found or not isinstance(found[0], str):  # the usual case in detection
+        return found
+    if not all(isinstance(item, str) for item in found):
         return found
     if not all(item.lstrip().startswith("{") for item in found):
         return found

@@ -144,11 +144,12 @@ def find_toolace_parts(record: SourceRow, columns: Columns) -> dict[str, str] | 
     found = find_messages_parts(record, columns) if mentions(record, '"name"') else None
     if found is None:
         return None
+    columns = with_preamble(columns.adding(found))
     try:
-        turns = turns_after_preamble(record, with_preamble(columns.adding(found)))
+        lists_functions = _listed_specs(turns_after_preamble(record, columns, 1))[0]
+        return found if lists_functions and turns_after_preamble(record, columns) else None
     except DialectError:
         return None
-    return found if _listed_specs(turns)[0] else None
 
 
 def has_bracket_calls(record: SourceRow, columns: Columns) -> bool:

@@ -53,9 +53,9 @@ class RowCounts(Struct):
 
     def add(self, other: RowCounts) -> None:
         for name, value in asdict(other).items():
-            if isinstance(value, Counter):
+            if value and isinstance(value, Counter):
                 getattr(self, name).update(value)
-            else:
+            elif value:
                 setattr(self, name, getattr(self, name) + value)
 
     def check_balance(self) -> None:

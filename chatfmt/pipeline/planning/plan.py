@@ -125,7 +125,7 @@ def plan(recipe: Recipe, target: Target, scratch: Scratch, run: Run) -> Plan:
 
     Raises whatever prevents the run: UsageError, InputError, TemplateError, NoDialect.
     """
-    render.prestart_sandbox(recipe.template, recipe.template_isolation)
+    render.prestart(recipe.template, recipe.template_isolation)
     check_options(recipe, target, run)
     check_accepts(target, run)
     template = load_template(recipe)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from chatfmt.cli.app import main
-from chatfmt.render import RenderOptions, prestart_sandbox
+from chatfmt.render import RenderOptions, prestart
 from chatfmt.render.sandbox import interpreters
 from chatfmt.render.sandbox.process import close_idle
 from chatfmt.render.sandbox.renderer import SandboxRenderer
@@ -87,7 +87,7 @@ def test_a_fork_has_what_a_fresh_interpreter_has(monkeypatch: pytest.MonkeyPatch
 
 
 def test_processes_that_are_forked_later_share_it(started: list[list[str]]) -> None:
-    prestart_sandbox("a.jinja", "auto")
+    prestart("a.jinja", "auto")
     assert len(started) == 1
     if not (child := os.fork()):
         found = open_renderer()(ONE).text.to_pylist()
@@ -122,7 +122,7 @@ def test_a_system_without_descriptors_of_processes_needs_none(
                                  ("a.jinja", "off"), ("none", "auto"), (None, "auto")],
 )  # fmt: skip
 def test_trusted_templates_need_none(started: list[list[str]], reference: str | None, isolation: Any) -> None:
-    prestart_sandbox(reference, isolation)
+    prestart(reference, isolation)
     assert started == []
 
 
