@@ -245,9 +245,10 @@ def _wide_space(data: ByteArray, start: Int64Array, stop: Int64Array, *, front: 
     for width in (2, 3):
         indices = beyond[stop[beyond] - start[beyond] >= width]
         first = start[indices] if front else stop[indices] - width
-        bytes_ = [data[first + step].astype(np.int64) for step in range(width)]
-        number = sum(byte << (8 * (width - 1 - step)) for step, byte in enumerate(bytes_))
-        found += indices[np.isin(number, _WIDE)].tolist()
+        number = np.zeros(len(first), np.int64)
+        for step in range(width):
+            number = number << 8 | data[first + step]
+        found += indices[(number[:, None] == _WIDE).any(axis=1)].tolist()  # `np.isin` would import numpy.ma
     return found
 
 
