@@ -29,6 +29,12 @@ _LONG = np.zeros(1 << 16, np.bool_)
 _LONG[np.frombuffer(b"".join(b"%02x" % code for code in range(32) if code not in b"\b\t\n\f\r"), np.uint16)] = True
 
 
+def offsets_of(texts: pa.StringArray) -> npt.NDArray[np.int32]:
+    """Return where each text begins in the memory of a column, and where the last one ends."""
+    offsets = np.frombuffer(texts.buffers()[1] or bytes(4), np.int32)
+    return offsets[texts.offset :][: len(texts) + 1]
+
+
 class EscapedTexts(Struct, frozen=True, dict=True):
     """A column of texts without nulls; each stands between quotes in the source, in its bytes [start, stop).
 
@@ -55,18 +61,13 @@ class EscapedTexts(Struct, frozen=True, dict=True):
         numbers = np.ndarray(max(len(octets) - 1, 0), np.uint16, octets, strides=(1,))[self.escapes[same] + 3]
         return np.delete(self.escapes, same[_LONG[numbers]])
 
-    @cached_property
-    def _offsets(self) -> npt.NDArray[np.int32]:
-        offsets = np.frombuffer(self.texts.buffers()[1] or bytes(4), np.int32)
-        return offsets[self.texts.offset :][: len(self.texts) + 1]
-
     def find(self, starts: Positions, stops: Positions) -> Positions:
         """Return the index of each text from its place in memory.
 
         -1 for a place that does not hold one whole text, and for a text whose bytes in the source are not what `orjson`
         writes.
         """
-        offsets = self._offsets
+        offsets = offsets_of(self.texts)
         index = np.clip(np.searchsorted(offsets, starts, "right") - 1, 0, len(offsets) - 2)
         is_same = (offsets[index] == starts) & (offsets[index + 1] == stops)
         if len(self._other_escapes):
@@ -105,8 +106,8 @@ def known_lines(texts: pa.StringArray, between: bytes) -> memoryview | None:
     if _last.rendered is None or texts.null_count or not len(texts):
         return None
     known, assemble = _last.rendered
-    same = len(known) == len(texts) and known.offset == texts.offset
-    return assemble(between) if same and all(map(_same, known.buffers(), texts.buffers())) else None
+    same = _same(known.buffers()[2], texts.buffers()[2]) and np.array_equal(offsets_of(known), offsets_of(texts))
+    return assemble(between) if same else None
 
 
 def _same(one: pa.Buffer | None, other: pa.Buffer | None) -> bool:

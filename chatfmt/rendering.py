@@ -10,6 +10,8 @@ import pyarrow as pa
 from msgspec import Struct
 
 from .errors import ChatfmtError, RenderError
+from .escaped_texts import offsets_of
+from .json_columns import integers
 from .turn_columns import same_turns
 
 MOST_TEXT = 128 << 20
@@ -42,8 +44,21 @@ class Rendered(Struct, frozen=True):
     """Rows of one number differ only in their texts, and print the same of them whole; no others have -1, or None."""
 
     def take(self, rows: pa.Array) -> Rendered:
-        """Return these rows, in this order."""
-        return Rendered(self.text.take(rows), None if self.spans is None else self.spans.take(rows))
+        """Return these rows, in this order; all rows with a text without copying these."""
+        is_filled = rows.equals(integers(np.flatnonzero(self.text.is_valid())))
+        text = _filled(self.text) if is_filled else self.text.take(rows)
+        return Rendered(text, None if self.spans is None else self.spans.take(rows))
+
+
+def _filled(texts: pa.StringArray) -> pa.StringArray:
+    """Return the texts of a column that are there, in its memory if nothing is between them."""
+    offsets, valid = offsets_of(texts), texts.is_valid().to_numpy(zero_copy_only=False)
+    starts, ends = offsets[:-1][valid], offsets[1:][valid]
+    if not len(starts) or (starts[1:] != ends[:-1]).any():
+        return texts.drop_null()
+    all_valid = pa.array(np.ones(len(starts), np.bool_)).buffers()[1]  # as `take` returns: it counts in `arrow_bytes`
+    bounds = pa.py_buffer(np.append(starts[:1], ends))
+    return pa.Array.from_buffers(pa.string(), len(starts), [all_valid, bounds, texts.buffers()[2]])
 
 
 class ConversationBatch(Struct, frozen=True):

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chatfmt.errors import RenderError
 from chatfmt.escaped_texts import EscapedTexts, Positions, known_lines, known_texts, remember
 from chatfmt.rendering import ConversationBatch
 from chatfmt.sources.json import strings
@@ -163,6 +164,22 @@ def test_other_texts_than_the_last_are_not_known() -> None:
     assert known_lines(kept, b"|") is None
     remember(())
     assert known_lines(found, b"|") is None and known_texts(contents_of(messages).buffers()[2]) is None
+
+
+def test_lines_are_copied_without_those_of_rows_that_the_template_refuses() -> None:
+    odd = "{% if messages | length > 2 %}{{ raise_exception('too long') }}{% endif %}" + TEMPLATES["whole"]
+    rows = [['a "b"', "c"], ["d", "\te", "f"], ['"g"', "h\n"]] * 8
+    failures = list[RenderError]()
+    rendered = traced(odd)(ConversationBatch(read(lines(rows))), failures=failures)
+    (error,) = failures
+    assert (error.message, error.rows) == ("too long", (*range(1, 24, 3),))
+    assert rendered.text.to_pylist()[1::3] == [None] * 8
+    good = rendered.take(pa.array([row for row in range(24) if row % 3 != 1])).text
+    assert good.equals(rendered.text.drop_null()) and known_lines(rendered.text, b"|") is None
+    copied = known_lines(good, b"|")
+    assert copied is not None
+    assert bytes(copied) == b"".join(b"|" + orjson.dumps(text)[1:-1] for text in good.to_pylist())
+    assert rendered.take(pa.array([2, 0])).text.to_pylist() == [good[1].as_py(), good[0].as_py()]
 
 
 @pytest.mark.parametrize("template", ["chatml", "llama-3.1"])

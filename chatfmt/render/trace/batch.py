@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from msgspec import Struct, field
 
 from ...json_columns import integers
 from ...rendering import ConversationBatch, Rendered, RenderRequest
+from ...turn_columns import to_bools
 from ..options import SPANS
 from ..types import Span
 from .kernels import Int64Array
@@ -77,15 +79,18 @@ def together(plain: Rendered | None, left: Int64Array, batch: Batch) -> Rendered
     return Rendered(texts.take(order), spans.take(order) if batch.request.spans else None)
 
 
+def with_nulls(texts: pa.StringArray, absent: npt.NDArray[np.bool_]) -> pa.StringArray:
+    """Return a new column of texts with more nulls, in the same memory."""
+    valid = to_bools(texts.is_valid()) & ~absent
+    return pa.Array.from_buffers(pa.string(), len(texts), [pa.array(valid).buffers()[1], *texts.buffers()[1:]])
+
+
 def merged(rendered: Rendered, plain: Rendered, left: Int64Array, spans: bool) -> Rendered:
     """Return the rendered column, with the nulls and spans of `plain`, which holds the rows `left`."""
     count = len(rendered.text)
     absent = np.zeros(count, np.bool_)
     absent[left[plain.text.is_null().to_numpy(zero_copy_only=False)]] = True
-    text = rendered.text
-    if absent.any():
-        _, offsets, data = text.buffers()
-        text = pa.Array.from_buffers(pa.string(), count, [pa.array(~absent).buffers()[1], offsets, data])
+    text = with_nulls(rendered.text, absent) if absent.any() else rendered.text
     if not spans:
         return Rendered(text)
     indices = np.arange(count)

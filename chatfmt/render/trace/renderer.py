@@ -18,27 +18,25 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from msgspec import Struct, field
 from msgspec.structs import replace
 
 from ... import json_columns
 from ...errors import Location, RenderError, TemplateError
 from ...escaped_texts import remember_lines
-from ...json_columns import integers
 from ...rendering import TEXT_ONLY, ConversationBatch, Failures, Rendered, Renderer, RenderRequest, check_text_size
 from ..jinja.errors import render_error
 from ..options import RenderOptions
 from ..template.chat_template import ChatTemplate
-from .batch import Batch, Replayed, lists_of, merged, spans_of, together
+from .batch import Batch, Replayed, lists_of, merged, spans_of, together, with_nulls
 from .escaped_lines import escaped_lines, is_known
-from .kernels import Int64Array
+from .kernels import Int64Array, distinct
 from .program import Program, Untraceable
 from .program_cache import CONFIRMATIONS, ProgramCache, SearchPause, TraceLimits
 from .row_replay import DIFFERS, RARE, TRIAL, ReplayedText, RowReplay
 from .shapes import MAX_TURNS, NO_SHAPE, NO_TURNS, dense
 from .slots import has_only_text
-from .tables import KNOWN, Pieces, is_columnar
+from .tables import KNOWN, NO_TEXTS, Pieces, is_columnar
 from .tracer import REFUSALS, Inputs, trace
 
 Tracer = Callable[..., Program | Untraceable]
@@ -148,7 +146,7 @@ class TracedRenderer:
         failures: list[RenderError] = []
         wanted = self.fallback(batch.take(rows), batch.request, failures)
         programs = np.full(len(rows), number)
-        pieces = self._cache.tables.assemble(rows, programs, batch.turns, pa.array([], pa.string()))
+        pieces = self._cache.tables.assemble(rows, programs, batch.turns, NO_TEXTS)
         found = self._rendered(batch, programs, pieces)
         alike = wanted.text.equals(found.text) and (found.spans is None or found.spans.equals(wanted.spans))
         if refusal := self._cache.tables.programs[number].refusal:
@@ -286,32 +284,40 @@ class TracedRenderer:
             return Replayed(self._jinja(batch, None, failures), programs, None, batch.turns, tables.programs)
         jinja = self._jinja(batch, left, failures) if len(left) else None
         known = together(jinja, left, batch) if len(no_program) else None
-        texts = pa.array([], pa.string()) if known is None else known.text
-        pieces = tables.assemble(np.arange(len(programs)), programs, batch.turns, texts)
-        rendered = self._rendered(batch, programs, pieces)
+        texts = NO_TEXTS if known is None else known.text
+        rows = np.flatnonzero(~tables.refuses(programs))
+        pieces = tables.assemble(rows, programs[rows], batch.turns, texts)
         if any(is_known(column.source) for column in batch.turns.columns.values()):
-            remember_lines(rendered.text, partial(escaped_lines, pieces, tables.literals))
+            remember_lines(pieces.rows(), partial(escaped_lines, pieces, tables.literals))
+        refused = len(rows) < len(programs)
+        pieces = pieces.spread(rows, len(programs)) if refused else pieces
+        rendered = self._rendered(batch, np.where(tables.refuses(programs), KNOWN, programs), pieces)
         if known is not None:
             rendered = merged(rendered, known, no_program, batch.request.spans)
-        if failures is not None:
-            rendered = self._without_refused(rendered, programs, failures)
+        if refused:
+            assert failures is not None
+            rendered = self._without_refused(batch, rendered, programs, failures)
         printed = tables.all_printed(programs) if has_only_text(batch.chats) else None
         rendered = replace(rendered, all_printed=printed, groups=tables.groups(programs))
         return Replayed(rendered, programs, pieces, batch.turns, tables.programs)
 
-    def _without_refused(self, rendered: Rendered, programs: Int64Array, failures: list[RenderError]) -> Rendered:
+    def _without_refused(
+        self, batch: Batch, rendered: Rendered, programs: Int64Array, failures: list[RenderError]
+    ) -> Rendered:
         """Return the column with nulls for rows that the template refuses, and append their errors to `failures`."""
         refused = self._cache.tables.refuses(programs)
         rows = np.flatnonzero(refused)
-        if not len(rows):
-            return rendered
-        texts, alike = rendered.text.take(integers(rows)).to_pylist(), dict[tuple[str, str], list[int]]()
-        for row, program, text in zip(rows.tolist(), programs[rows].tolist(), texts, strict=True):
-            alike.setdefault((self._cache.tables.programs[program].refusal, text), []).append(row)
-        failures += [self._failure(some[0], *kind).of_rows(some) for kind, some in alike.items()]
+        texts = self._cache.tables.assemble(rows, programs[rows], batch.turns, NO_TEXTS).rows().dictionary_encode()
+        kinds = programs[rows] * len(texts.dictionary) + texts.indices.to_numpy()
+        alike = dict[tuple[str, str], list[int]]()
+        for kind in distinct(kinds):
+            program, text = divmod(kind, len(texts.dictionary))
+            key = self._cache.tables.programs[program].refusal, texts.dictionary[text].as_py()
+            alike.setdefault(key, []).extend(rows[kinds == kind].tolist())
+        failures += [self._failure(min(some), *key).of_rows(sorted(some)) for key, some in alike.items()]
         kept = pa.array(np.arange(len(programs)), mask=refused)
         spans = None if rendered.spans is None else rendered.spans.take(kept)
-        return Rendered(pc.if_else(pa.array(refused), None, rendered.text), spans)
+        return Rendered(with_nulls(rendered.text, refused), spans)
 
     def _failure(self, row: int, refusal: str, message: str) -> RenderError:
         cause = REFUSALS[refusal](message)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import Struct
+from msgspec.structs import replace
 
 from .kernels import (
     Int64Array,
@@ -33,6 +34,7 @@ from .program import Expression, Path, Piece, Program, Question, growth, leaves_
 from .shapes import TurnTable
 from .slots import is_markable, prints_all
 
+NO_TEXTS = pa.nulls(0, pa.string())
 KNOWN = 0
 """The program of a row whose text is known; its only piece is that text."""
 
@@ -46,6 +48,12 @@ class Pieces(Struct, frozen=True):
     """The number of the literal that each piece is, negative for a text."""
     groups: Sequence[tuple[Int64Array, TextSlices]]
     """The texts among the pieces, with the indices of these pieces."""
+
+    def spread(self, rows: Int64Array, count: int) -> Pieces:
+        """Return the pieces of `count` rows, of which those of `rows` are these, and the others have none."""
+        counts = np.zeros(count, np.int64)
+        counts[rows] = np.diff(self.bounds)
+        return replace(self, bounds=np.concatenate([[0], np.cumsum(counts)]))
 
     def rows(self) -> pa.StringArray:
         """Return the pieces of each row as one text, without copying."""
