@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ... import checks, dialects, mapping, media, render, tokens, transforms, writers
-from ...errors import ChatfmtError, CheckError, Location, RowError, TemplateError, located, raise_first
+from ...errors import ChatfmtError, Location, RowError, TemplateError, located, raise_first
 from ...json_columns import integers
 from ...lazy import on_call
 from ...render.safety.control_tokens import Scanner, find_control_tokens, find_token_edges
@@ -35,16 +35,15 @@ from .renderers import GuardedRenderer, MarkedAnswerFinder, to_renderer
 from .row_counts import RowCounts
 from .source_rows import FoundErrors, column_for, error_by_row, find_errors, numbered, to_json
 from .text_parts import join_text_parts
-from .train_keys import SPAN_WEIGHTS, misled_parts, span_weights
+from .train_keys import SPAN_WEIGHTS, misled_parts, span_weights, untrained_rows
 
 Rejected = tuple[RowError, Location, bytes | None]
-Views = Sequence[checks.ColumnView]
 """Why a row is left out, where it was read, and its raw text."""
 OnRejects = Callable[[Sequence[Rejected]], None]
 """Called with some rows that are left out."""
 OnFinding = Callable[[checks.Finding, Location], None]
 """Called with the finding of a check and its location."""
-
+Views = Sequence[checks.ColumnView]
 
 OFFERS = 16
 """How many kinds of errors a conversion tries to remedy with `--fit`."""
@@ -111,9 +110,10 @@ class Conversion:
             self._prepare(job, job.template)
         self._tokenizer = tokens.load(job.tokenizer, sha256=job.tokenizer_sha256) if job.tokenizer is not None else None
         self._reported: Counter[str] = Counter()
-        self._ledger, self._source = job.ledger, pa.RecordBatch.from_pydict({})
-        self._awaited = awaited_truths(job.view, job.ledger)
-        self.converted = self._source
+        self._ledger, self._awaited = job.ledger, awaited_truths(job.view, job.ledger)
+        self.source = pa.RecordBatch.from_pydict({})
+        """The source batch of the last output batch, without the rows that were rejected."""
+        self.converted = self.source
         """The CONVERSATIONS batch of the last output batch, transformed but not rendered."""
         self._dialect = dialects.DIALECTS[job.dialect]
         self._mapper, self._added = _mapper(job), added_columns(job)
@@ -241,11 +241,6 @@ class Conversion:
         """Return the CONVERSATIONS batch of a source batch, transformed but not rendered; raises as `convert` does."""
         return self._run_stages(StagedRows.start(batch), file, self._stages[:5])
 
-    @property
-    def source(self) -> pa.RecordBatch:
-        """The source batch of the last output batch, without the rows that were rejected."""
-        return self._source
-
     def _find_warnings(self, rows: pa.Array) -> Counter[str]:
         """Return in how many conversations of the rows with these numbers each check finds what refuses none.
 
@@ -278,7 +273,7 @@ class Conversion:
 
     def _run_stages(self, staged: StagedRows, file: str, stages: Sequence[Stage]) -> pa.RecordBatch:
         """Return what the stages make of a batch, from the one on that it has come to."""
-        self._file, self._source = file, staged.source
+        self._file, self.source = file, staged.source
         if not staged.done:
             self._checked, self._tokens = None, []
         for stage in stages[staged.done :]:
@@ -318,8 +313,8 @@ class Conversion:
 
     def _to_conversations(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
         conversations = self._read(batch, counts)
-        with located(self._file, self._source.column(ROW)):
-            self._ledger = account_late(self._ledger, self._source, conversations, self._awaited)
+        with located(self._file, self.source.column(ROW)):
+            self._ledger = account_late(self._ledger, self.source, conversations, self._awaited)
         return conversations
 
     def _read(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
@@ -364,7 +359,7 @@ class Conversion:
         """Return the hashes of a column of the source for conversations, None where it has no value."""
         if name is None:
             return [None] * len(batch)
-        return mapping.value_hash(column_for(name, self._source, batch))
+        return mapping.value_hash(column_for(name, self.source, batch))
 
     def _transform(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
         changed, changes = transforms.apply(batch, self.job.transforms)
@@ -416,7 +411,7 @@ class Conversion:
 
     def _follow_media(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
         if self._turns_may_go:
-            kept = {*self._source.schema.names}.difference(self._media, self.job.media)
+            kept = {*self.source.schema.names}.difference(self._media, self.job.media)
             batch, changes = media.follow(batch, [name for name in MEDIA if name not in kept])
             counts.changes.update(changes)
         if self.job.media_tags:
@@ -424,7 +419,7 @@ class Conversion:
         return find_files(batch, self.folder) if self.job.embed_media else batch
 
     def _check_parts(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
-        raise_first(misled_parts(batch, self._source, self.job.mask))
+        raise_first(misled_parts(batch, self.source, self.job.mask))
         return batch
 
     def _to_output(self, batch: pa.RecordBatch, counts: RowCounts) -> pa.RecordBatch:
@@ -461,24 +456,6 @@ class Conversion:
             has_tags = self.job.template is not None and self.job.template.has_generation_tags
             return self._tokenizer.columns(fields["text"], fields["assistant_spans"], as_transformers=has_tags)
         return {**fields, "num_tokens": self._tokenizer.count(fields["text"])}
-
-
-def untrained_rows(fields: Fields, rows: int) -> list[CheckError]:
-    """Return an error for each row without a trained character, which teaches a model nothing."""
-    trained, hint = fields.get("assistant_spans"), "--on-error skip drops such rows"
-    if trained is not None:
-        counts, hint = trained.value_lengths().fill_null(0), f"{hint}; without --mask all text is trained"
-    elif (segments := fields.get("segments")) is not None:
-        ends = np.concatenate([[0], np.cumsum(segments.value_lengths().fill_null(0).to_numpy(zero_copy_only=False))])
-        labels = segments.flatten().field("label").to_numpy(zero_copy_only=False)
-        counts = pa.array(np.diff(np.concatenate([[0], np.cumsum(labels, dtype=np.int64)])[ends]))
-    else:
-        return []
-    empty = np.flatnonzero(pc.equal(counts, 0).to_numpy(zero_copy_only=False))
-    if not len(empty):
-        return []
-    error = CheckError("no text of the row is trained", hint=hint, code="row.untrained")
-    return [error.of_rows((empty * rows // len(counts)).tolist())]
 
 
 _encodes_twice = on_call(__package__, "...render.inspection.probe:encodes_twice")

@@ -1,4 +1,4 @@
-"""Keys of turns that say what is trained: check that their parts still fit, and weigh spans by them.
+"""What rows train: check that the keys of turns that say so still fit, weigh spans by them, refuse rows without any.
 
 `train_detail` names parts of a turn, see `render.masks.train_detail`. Weights other than 0 and 1 become those of spans.
 """
@@ -9,13 +9,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ...errors import CheckError, Location, raise_first
 from ...json_columns import decode_conversations, dumps, loads, message_columns
 from ...render.masks.masker import MaskOptions, trained_turns
 from ...schema import TRAIN_DETAILS, train_flag
 from ...turn_columns import train_flags
+from ...views.batch import Fields
 from .source_rows import to_records
 
 
@@ -122,3 +125,21 @@ def _weight_error(row: int, weights: Sequence[float], spans: Sequence[Any]) -> C
         f"the trained text is in {len(spans)} spans, and {len(weights)} messages with different weights are trained",
         hint="give the messages of the row one weight, or --on-error skip", code="mask.weights", at=Location(row=row),
     )  # fmt: skip
+
+
+def untrained_rows(fields: Fields, rows: int) -> list[CheckError]:
+    """Return an error for each row without a trained character, which teaches a model nothing."""
+    trained, hint = fields.get("assistant_spans"), "--on-error skip drops such rows"
+    if trained is not None:
+        counts, hint = trained.value_lengths().fill_null(0), f"{hint}; without --mask all text is trained"
+    elif (segments := fields.get("segments")) is not None:
+        ends = np.concatenate([[0], np.cumsum(segments.value_lengths().fill_null(0).to_numpy(zero_copy_only=False))])
+        labels = segments.flatten().field("label").to_numpy(zero_copy_only=False)
+        counts = pa.array(np.diff(np.concatenate([[0], np.cumsum(labels, dtype=np.int64)])[ends]))
+    else:
+        return []
+    empty = np.flatnonzero(pc.equal(counts, 0).to_numpy(zero_copy_only=False))
+    if not len(empty):
+        return []
+    error = CheckError("no text of the row is trained", hint=hint, code="row.untrained")
+    return [error.of_rows((empty * rows // len(counts)).tolist())]

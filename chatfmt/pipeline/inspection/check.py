@@ -9,7 +9,7 @@ from contextlib import closing
 from typing import Any
 
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from ... import checks, executors
 from ...errors import Location
@@ -59,11 +59,7 @@ def to_json(problems: Sequence[RowProblem], counts: RowCounts) -> dict[str, Any]
             {
                 "code": problem.code,
                 "kind": problem.kind,
-                "file": problem.at.file,
-                "row": problem.at.row,
-                "message": problem.at.message,
-                "line": problem.at.line,
-                "byte": problem.at.byte,
+                **asdict(problem.at),
                 "detail": problem.detail,
             }
             for problem in problems
