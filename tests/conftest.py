@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import pytest
@@ -189,6 +191,28 @@ def run_fresh(
 def files(folder: Path) -> dict[str, bytes]:
     """The bytes of every file below a folder."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def to_lines(rows: Iterable[Any]) -> str:
+    """The rows as JSON Lines."""
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def from_lines(lines: str | bytes) -> list[Any]:
+    """The rows of JSON Lines, in which only `\\n` ends a line."""
+    text = lines.decode() if isinstance(lines, bytes) else lines
+    return [json.loads(line) for line in text.split("\n") if line]
+
+
+def write_rows(path: Path, rows: Iterable[Any]) -> Path:
+    """Write rows to a file of JSON Lines."""
+    path.write_text(to_lines(rows))
+    return path
+
+
+def read_rows(path: Path) -> list[Any]:
+    """The rows of a file of JSON Lines."""
+    return from_lines(path.read_bytes())
 
 
 def _trl_templates() -> Path | None:

@@ -21,7 +21,7 @@ from chatfmt.sources.json import strings
 from chatfmt.sources.json.uniform_lines import line_ends, uniform_fields
 from chatfmt.writers.json_lines import json_lines
 
-from .conftest import run_cli
+from .conftest import from_lines, run_cli
 from .render.engines import traced
 
 LONG = "".join(map(chr, range(32)))
@@ -195,4 +195,4 @@ def test_sources_that_escape_in_other_ways_give_the_same_bytes(tmp_path: Path, t
         assert run.returncode == 0, run.stderr
     exact, other = ((tmp_path / f"out-{name}.jsonl").read_bytes() for name in ways)
     assert exact == other and exact.count(b"\n") == len(rows)
-    assert [json.loads(line) for line in exact.splitlines()]
+    assert from_lines(exact)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from .conftest import run_cli, run_here
+from .conftest import from_lines, read_rows, run_cli, run_here, write_rows
 from .dialects.batches import without_nulls
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "w", "arguments": {"c": "x", "deep": [1, {"n": 2}]}}}
@@ -94,14 +94,14 @@ FORMATS = ["parquet", "jsonl"]
 def test_an_output_loads_and_converts_again_to_what_went_in(name: str, format: str, tmp_path: Path) -> None:
     rows = CASES[name]
     source = tmp_path / "in.jsonl"
-    source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_rows(source, rows)
     run = run_here("convert", source, "--format", format, "-o", tmp_path / "out", "-q")
     assert run.returncode == 0, run.stderr.decode()
     loaded = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
     assert without_nulls(loaded.to_list()) == rows
     again = run_here("convert", tmp_path / "out", "-q")
     assert again.returncode == 0, again.stderr.decode()
-    assert [json.loads(line) for line in again.stdout.splitlines()] == rows
+    assert from_lines(again.stdout) == rows
 
 
 KEPT = [
@@ -129,7 +129,7 @@ UNEQUAL = [
 @pytest.mark.parametrize("format", FORMATS)
 def test_kept_objects_are_structs_if_they_have_one_shape(format: str, tmp_path: Path) -> None:
     rows = [{"messages": [turn("user", "q")], **kept, **more} for kept, more in zip(KEPT, UNEQUAL, strict=True)]
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(tmp_path / "in.jsonl", rows)
     flags = ["--keep", "all", "--format", format]
     assert run_here("convert", tmp_path / "in.jsonl", *flags, "-o", tmp_path / "out", "-q").returncode == 0
     loaded = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
@@ -150,7 +150,7 @@ def test_text_parts_are_joined_and_counted(tmp_path: Path) -> None:
             ]
         },
     ]
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(tmp_path / "in.jsonl", rows)
     run = run_here("convert", tmp_path / "in.jsonl", "-o", tmp_path / "out.parquet")
     assert run.stderr.decode().splitlines()[1] == "changed: text_parts.join 1"
     assert pq.read_table(tmp_path / "out.parquet").to_pylist() == [
@@ -162,7 +162,7 @@ def test_text_parts_are_joined_and_counted(tmp_path: Path) -> None:
 def test_rows_without_variables_have_empty_ones(tmp_path: Path) -> None:
     """TRL spreads `chat_template_kwargs` of each row; null would stop it."""
     rows = [{"messages": [turn("user", "q")], **more} for more in ({}, {"chat_template_kwargs": {"a": 1}})]
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(tmp_path / "in.jsonl", rows)
     for format in FORMATS:
         assert run_here("convert", tmp_path / "in.jsonl", "--format", format, "-o", tmp_path / format).returncode == 0
         loaded = datasets.load_dataset(str(tmp_path / format), split="train", cache_dir=str(tmp_path / "cache"))
@@ -170,7 +170,7 @@ def test_rows_without_variables_have_empty_ones(tmp_path: Path) -> None:
 
 
 def test_features_survive_a_shuffle(tmp_path: Path) -> None:
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in CASES["variables"]))
+    write_rows(tmp_path / "in.jsonl", CASES["variables"])
     for format in FORMATS:
         out = tmp_path / format
         run = run_here("convert", tmp_path / "in.jsonl", "--shuffle", "--format", format, "-o", out)
@@ -218,12 +218,12 @@ def test_any_conversation_loads_and_converts_again(
     rows: list[dict[str, Any]], format: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("rows")
-    (folder / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_rows(folder / "in.jsonl", rows)
     run = run_here("convert", folder / "in.jsonl", "--format", format, "-o", folder / "out", "-q")
     assert run.returncode == 0, run.stderr.decode()
-    wanted = [json.loads(line) for line in run_here("convert", folder / "in.jsonl", "-q").stdout.splitlines()]
+    wanted = from_lines(run_here("convert", folder / "in.jsonl", "-q").stdout)
     again = run_here("convert", folder / "out", "-q")
-    assert [json.loads(line) for line in again.stdout.splitlines()] == wanted
+    assert from_lines(again.stdout) == wanted
     loaded = datasets.load_dataset(str(folder / "out"), split="train", cache_dir=str(folder / "cache"))
     assert without_nulls(loaded.to_list()) == without_nulls(wanted)
 
@@ -277,7 +277,7 @@ def test_kept_columns_have_the_features_of_their_source(format: str, tmp_path: P
 def test_one_file_of_json_lines_with_text_and_parts_is_noted(tmp_path: Path) -> None:
     """No card can say there that `3` is text."""
     rows = [{"messages": [turn("user", content), turn("assistant", "3")]} for content in ("q", PARTS)]
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(tmp_path / "in.jsonl", rows)
     note = (
         "note: `messages[].content` is text in some turns and not in others: `load_dataset` reads text such as `3` "
         "there as a number; write a folder (-o FOLDER), whose card declares the types"
@@ -289,14 +289,14 @@ def test_one_file_of_json_lines_with_text_and_parts_is_noted(tmp_path: Path) -> 
         run_cli("convert", "-", stdin=source),
     ]
     assert [run.stderr.decode().splitlines()[0] for run in runs] == [note] * 3
-    assert [json.loads(line) for line in out.read_text().splitlines()] == rows
+    assert read_rows(out) == rows
     assert runs[1].stdout == runs[2].stdout == out.read_bytes()
     assert b"note" not in run_here("convert", tmp_path / "in.jsonl", "-o", tmp_path / "out").stderr
 
 
 def test_segments_have_one_type(tmp_path: Path) -> None:
     """What axolotl reads as `type: input_output`."""
-    (tmp_path / "in.jsonl").write_text(json.dumps(CASES["plain"][0]) + "\n")
+    write_rows(tmp_path / "in.jsonl", [CASES["plain"][0]])
     run = run_here("convert", tmp_path / "in.jsonl", "-t", "chatml", "--to", "segments", "-o", tmp_path / "out.parquet")
     assert run.returncode == 0, run.stderr.decode()
     table = pq.read_table(tmp_path / "out.parquet")
@@ -310,7 +310,7 @@ def test_json_lines_that_load_as_other_values_are_noted(tmp_path: Path) -> None:
     rows = [
         {"messages": turns, "day": "2024-05-01", "seen": {"at": "2024-05-01T10"}, "value": value} for value in ("3", 4)
     ]
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(tmp_path / "in.jsonl", rows)
     kept = [word for name in ("day", "seen", "value") for word in ("--keep", name)]
     column = "`value` has text and other values: `load_dataset` reads text such as `3` there as a number"
     notes = [

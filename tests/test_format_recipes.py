@@ -17,7 +17,7 @@ import yaml
 
 from chatfmt import recipe as recipes
 
-from .conftest import ROOT, run_cli
+from .conftest import ROOT, from_lines, run_cli
 
 FOLDER = Path(__file__).parent / "recipes" / "formats"
 GOLDEN = FOLDER / "expected.golden"
@@ -49,7 +49,7 @@ def test_a_command_reads_the_miniature(command: str, tmp_path: Path) -> None:
     del arguments[out : out + 2]
     done = run_cli("convert", name, *sources, *arguments, "--executor", "serial", cwd=FOLDER / name)
     assert done.returncode == 0, done.stderr.decode()
-    found = {"rows": [json.loads(line) for line in done.stdout.splitlines()], "said": done.stderr.decode().splitlines()}
+    found = {"rows": from_lines(done.stdout), "said": done.stderr.decode().splitlines()}
     assert found["rows"]
     if os.environ.get("CHATFMT_UPDATE_GOLDENS"):
         known = json.loads(GOLDEN.read_text(encoding="utf-8")) if GOLDEN.is_file() else {}

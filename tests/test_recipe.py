@@ -15,7 +15,7 @@ import chatfmt
 from chatfmt.errors import RecipeError, UnknownName, UsageError
 from chatfmt.recipe import DEFAULT_DATE, Layer, Recipe, build, load, names, parse_size
 
-from .conftest import EVERYDAY, run_cli
+from .conftest import EVERYDAY, run_cli, write_rows
 
 
 def test_layers_add_up_and_the_last_wins():
@@ -96,7 +96,7 @@ def test_the_recipes_of_configs_are_found():
 
 def test_a_recipe_file_does_the_same_as_flags(tmp_path):
     rows = [{"question": "q", "answer": "1+1=<<1+1=2>>2\n#### 2"}]
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(tmp_path / "in.jsonl", rows)
     lines = ["source: in.jsonl", "system: Be brief", "calculator: remove", "final_answer: remove"]
     (tmp_path / "r.yaml").write_text("\n".join([*lines, "transforms: {trailing_user: drop}"]))
     flags = ["--system", "Be brief", "--calculator", "remove", "--final-answer", "remove"]
@@ -286,7 +286,7 @@ def test_findings_that_a_recipe_refuses_stay_refused_with_a_flag() -> None:
 
 def test_a_key_of_turns_that_a_recipe_drops_is_written_again(tmp_path: Path) -> None:
     turn = {"role": "user", "content": "Hi.", "lang": "en"}
-    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": [turn], "id": 7}) + "\n")
+    write_rows(tmp_path / "in.jsonl", [{"messages": [turn], "id": 7}])
     (tmp_path / "r.yaml").write_text("source: in.jsonl\ndrop: [id, messages.lang]\n")
     run = run_cli("convert", "r.yaml", "--keep", "messages.lang", "--keep", "id", cwd=tmp_path)
     assert json.loads(run.stdout) == {"messages": [turn], "id": 7}

@@ -29,7 +29,7 @@ from chatfmt import recipe as recipes
 from chatfmt.cli import application
 from chatfmt.cli.values import to_values
 
-from .conftest import ROOT, run_cli
+from .conftest import ROOT, from_lines, read_rows, run_cli
 from .silent_losses import lost
 from .stand_in_hub import StandInHub
 
@@ -60,7 +60,7 @@ def write_source(name: str, folder: Path) -> Path:
     """Return the miniature as a file in the format that the Hub has."""
     path = MINIATURES[name]
     if path.name.endswith(".parquet.jsonl"):
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        rows = read_rows(path)
         return write_parquet(pa.Table.from_pylist(rows), folder / f"{name}.parquet")
     if path.suffix == ".py":
         return write_parquet(runpy.run_path(str(path))["TABLE"], folder / f"{name}.parquet")
@@ -184,7 +184,7 @@ def test_a_recipe_converts_its_miniature(name, tmp_path):
 def test_a_conversion_adds_no_text(name):
     """Each text is in the miniature unchanged; if columns are joined or choices listed, each of its lines is."""
     source = list(strings(source_rows(name)))
-    rows = [json.loads(line) for line in (FOLDER / f"{name}.expected.jsonl").read_text("utf-8").splitlines()]
+    rows = read_rows(FOLDER / f"{name}.expected.jsonl")
     foreign = [text for text in contents(rows) if not any(text in own for own in source)]
     assert name in JOINED or not foreign
     lines = [re.sub(r"^[A-Z0-9]\. ", "", line) for text in foreign for line in text.split("\n")]
@@ -205,7 +205,7 @@ def source_rows(name: str) -> Any:
     if path.suffix == ".py":
         return runpy.run_path(str(path))["TABLE"].to_pylist()
     text = path.read_text(encoding="utf-8")
-    return json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in text.splitlines()]
+    return json.loads(text) if path.suffix == ".json" else from_lines(text)
 
 
 def strings(value: Any) -> Iterator[str]:
@@ -236,13 +236,13 @@ def test_a_command_converts_the_miniature(name, command, tmp_path):
     text = command_output(name, command, tmp_path)
     assert text.count("\n") >= 1
     if "template" not in flags_of(command):
-        assert [json.loads(line) for line in text.splitlines()] == golden()[command]
+        assert from_lines(text) == golden()[command]
 
 
 @cache
 def golden() -> dict[str, Any]:
     """Return the rows of each command in the golden file."""
-    lines = map(json.loads, GOLDEN.read_text(encoding="utf-8").splitlines())
+    lines = read_rows(GOLDEN)
     return {line["command"]: line["rows"] for line in lines}
 
 
@@ -304,7 +304,7 @@ def test_smoltalk2_from_the_hub_has_all_parts_of_its_subset(hub, tmp_path):
     assert run(hub, tmp_path, "smoltalk2", "-o", "out/") == ""
     written = sorted((tmp_path / "out" / "data").iterdir())
     assert [path.name.partition("-0")[0] for path in written] == ["OpenThoughts3_1.2M_think", "lamps_no_think"]
-    rows = [json.loads(line) for line in expected("smoltalk2").splitlines()]
+    rows = from_lines(expected("smoltalk2"))
     messages = [[row["messages"] for row in pq.read_table(path).to_pylist()] for path in written]
     assert messages == [[row["messages"] for row in rows]] * 2
 

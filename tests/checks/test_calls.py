@@ -10,7 +10,7 @@ import pytest
 import chatfmt
 from chatfmt.errors import CheckError
 
-from ..conftest import run_cli
+from ..conftest import run_cli, write_rows
 
 PARAMETERS = {
     "type": "object", "required": ["city"],
@@ -28,7 +28,7 @@ def call(arguments, name="rain"):
 
 def found(tmp_path, turns, tools=TOOLS):
     row = {"messages": turns, **({"tools": tools} if tools else {})}
-    (tmp_path / "in.jsonl").write_text(json.dumps(row) + "\n")
+    write_rows(tmp_path / "in.jsonl", [row])
     report = json.loads(run_cli("check", "in.jsonl", "--json", cwd=tmp_path).stdout)
     return [(problem["code"], problem["message"], problem["detail"]) for problem in report["problems"]]
 
@@ -73,7 +73,7 @@ def test_a_row_without_trained_text_is_an_error_if_a_mask_is_asked_for(tmp_path,
     trained = {"messages": [QUESTION, ANSWER]}
     untrained = {"messages": [QUESTION, {**ANSWER, "train": False}]}
     source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-    source.write_text("".join(json.dumps(row) + "\n" for row in (trained, untrained, trained, untrained)))
+    write_rows(source, (trained, untrained, trained, untrained))
     with pytest.raises(CheckError, match="no text of the row is trained") as caught:
         chatfmt.convert(chatfmt.Recipe(source=str(source), template="chatml", **view), out, executor="serial")
     assert (caught.value.at.row, caught.value.code) == (1, "row.untrained")
@@ -85,7 +85,7 @@ def test_a_row_without_trained_text_is_an_error_if_a_mask_is_asked_for(tmp_path,
 
 def test_a_trainer_gets_no_integer_that_it_cannot_read(tmp_path):
     turns = [QUESTION, {"role": "assistant", "content": "", "tool_calls": [call({"city": 10**20})]}, RESULT, ANSWER]
-    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    write_rows(tmp_path / "in.jsonl", [{"messages": turns}])
     plain = run_cli("convert", "in.jsonl", "-o", "out.jsonl", cwd=tmp_path)
     assert (plain.returncode, plain.stderr.decode().splitlines()[-1]) == (0, "warnings: json.integer 1")
     refused = run_cli("convert", "in.jsonl", "--for", "trl-sft", "-o", "out", cwd=tmp_path)
@@ -111,7 +111,7 @@ def test_a_trainer_gets_no_such_integer_beside_the_messages(tmp_path):
         "content": {"messages": results},
     }
     for name, row in rows.items():
-        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
+        write_rows(tmp_path / f"{name}.jsonl", [row])
     as_text = ("--map", 'a n={{ row["a n"] | tojson }}')
     hints = {"kept": f"{shlex.join(as_text)} writes it as text", "tools": SKIPPED, "content": SKIPPED}
     for name, hint in hints.items():

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ..conftest import run_here
+from ..conftest import run_here, write_rows
 
 TURNS = [{"role": "user", "content": "<image>Which?"}, {"role": "assistant", "content": "Red."}]
 PART = [{"role": "user", "content": [{"type": "image", "image": "gone.png"}]}, TURNS[1]]
@@ -17,7 +17,7 @@ PAIR = {"prompt": TURNS[:1], "chosen": TURNS[1:], "rejected": [{"role": "assista
 
 def found(folder: Path, *rows: dict[str, Any], flags: tuple[str, ...] = ()) -> list[tuple[int, str]]:
     """The rows with a missing file, and what `chatfmt check` says of each."""
-    (folder / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(folder / "in.jsonl", rows)
     run = run_here("check", "in.jsonl", "--json", *flags, cwd=folder)
     problems = json.loads(run.stdout)["problems"]
     return [(each["row"], each["detail"]) for each in problems if each["code"] == "media.file"]
@@ -53,7 +53,7 @@ def test_the_folder_is_that_of_the_source_or_media_root(tmp_path: Path) -> None:
 
 def test_a_conversion_counts_the_rows_and_can_refuse_them(tmp_path: Path) -> None:
     row = {"messages": TURNS, "images": ["gone.png"]}
-    (tmp_path / "in.jsonl").write_text(json.dumps(row) + "\n")
+    write_rows(tmp_path / "in.jsonl", [row])
     arguments = ("convert", "in.jsonl", "--for", "trl-sft", "-o", "out")
     assert run_here(*arguments, cwd=tmp_path).stderr.decode().splitlines()[-1] == "warnings: media.file 1"
     run = run_here(*arguments, "--overwrite", "--fail-on", "media.file", cwd=tmp_path)

@@ -13,6 +13,8 @@ from chatfmt.checks import CHECKS, Check, Finding, Limits
 from chatfmt.checks.column_view import ColumnView
 from chatfmt.cli import main
 
+from ..conftest import write_rows
+
 
 def shouting(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     loud = [text is not None and text.isupper() for text in view.content.to_pylist()]
@@ -23,7 +25,7 @@ def shouting(view: ColumnView, limits: Limits) -> Iterator[Finding]:
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setitem(CHECKS, "msg.loud", Check("warning", shouting, "capitals", "--where"))
     turns = [{"role": "user", "content": "HI"}, {"role": "assistant", "content": "hello"}]
-    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    write_rows(tmp_path / "in.jsonl", [{"messages": turns}])
     return tmp_path / "in.jsonl"
 
 

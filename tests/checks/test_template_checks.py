@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ..conftest import run_here
+from ..conftest import run_here, write_rows
 
 TOOLS = [{"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}]
 
@@ -95,7 +95,7 @@ def test_a_hint_says_that_all_of_a_text_would_be_lost(content, tmp_path):
         {"role": role, "content": content},
         {"role": "assistant", "content": "x"},
     ]
-    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    write_rows(tmp_path / "in.jsonl", [{"messages": turns}])
     run = run_here("convert", "in.jsonl", "-t", "qwen3", cwd=tmp_path)
     assert (run.returncode, run.stderr.decode().splitlines()) == (6, [
         f"error: in.jsonl row 0: template `qwen3` loses the text of role `{role}` (message 1, line 1)",
@@ -106,7 +106,7 @@ def test_a_hint_says_that_all_of_a_text_would_be_lost(content, tmp_path):
 def test_a_template_that_expects_content_leads_to_those_that_print_calls(tmp_path):
     call = {"type": "function", "function": {"name": "f", "arguments": {}}}
     turns = [{"role": "user", "content": "q"}, {"role": "assistant", "tool_calls": [call]}]
-    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    write_rows(tmp_path / "in.jsonl", [{"messages": turns}])
     run = run_here("convert", "in.jsonl", "-t", "chatml", "--allow-loss", "tools", cwd=tmp_path)
     assert (run.returncode, run.stderr.decode().splitlines()) == (4, [
         "error: in.jsonl row 0: 'dict object' has no attribute 'content' (line 1)",

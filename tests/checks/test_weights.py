@@ -10,7 +10,7 @@ import pytest
 
 from chatfmt.cli import main
 
-from ..conftest import run_cli
+from ..conftest import run_cli, write_rows
 
 TURNS = [
     {"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "weight": 0.5},
@@ -41,7 +41,7 @@ def test_a_fraction_that_spans_cannot_say_is_named(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("in.jsonl").write_text(json.dumps({"messages": TURNS}) + "\n")
+    write_rows(Path("in.jsonl"), [{"messages": TURNS}])
     assert main(["convert", "in.jsonl", *flags.split(), "--executor", "serial"]) == code
     shown = capsys.readouterr().err
     assert said in shown and ("msg.weight" in shown) is ("msg.weight" in said)
@@ -61,7 +61,7 @@ def chat(*weights: Any, key: str = "weight") -> list[dict[str, Any]]:
 
 def for_trainer(folder: Path, turns: list[dict[str, Any]], flags: str) -> str:
     """What `--for` makes of a conversation: the rows, or the error."""
-    (folder / "in.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    write_rows(folder / "in.jsonl", [{"messages": turns}])
     run = run_cli("convert", "in.jsonl", "--format", "jsonl", "-q", "--for", *flags.split(), cwd=folder)
     return (run.stderr or run.stdout).decode()
 
@@ -129,7 +129,7 @@ def test_the_weight_of_the_answer_alone_counts_where_a_row_has_one(tmp_path: Pat
 def test_a_loader_names_weights_that_the_trainer_does_not_read(given: dict[str, Any], tmp_path: Path) -> None:
     turns = chat(1, 1)
     turns[1] = {**chat(None, None)[1], **given}
-    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    write_rows(tmp_path / "in.jsonl", [{"messages": turns}])
     assert run_cli("convert", "in.jsonl", "-o", "out", "-q", cwd=tmp_path).returncode == 0
     run = run_cli("loader", "out", "--for", "trl-sft", cwd=tmp_path)
     assert (run.returncode, run.stderr.decode()) == (
@@ -170,7 +170,7 @@ def test_a_loss_mask_is_a_key_that_no_trainer_reads(trainer: str, tmp_path: Path
 def test_no_hint_names_a_trainer_that_reads_weights_of_pairs(trainer: str, shown: str, tmp_path: Path) -> None:
     answer = {"role": "assistant", "content": "x", "weight": 0}
     pair = {"prompt": chat(1)[:1], "chosen": [answer], "rejected": [{"role": "assistant", "content": "y"}]}
-    (tmp_path / "in.jsonl").write_text(json.dumps(pair) + "\n")
+    write_rows(tmp_path / "in.jsonl", [pair])
     run = run_cli("convert", "in.jsonl", "--for", trainer, cwd=tmp_path)
     assert run.stderr.decode() == (
         f"error: in.jsonl row 0: `chosen`: {shown}, and the trainer trains the turn in full (message 0, line 1)\n{SKIP}"

@@ -11,7 +11,7 @@ from pathlib import Path
 import datasets
 import pytest
 
-from ..conftest import ROOT, run_cli
+from ..conftest import ROOT, read_rows, run_cli
 from ..hub_data import GSM8K, SMOLTALK, gsm8k, gsm8k_rows, smoltalk, smoltalk_rows
 from ..stand_in_hub import StandInHub
 
@@ -81,7 +81,7 @@ def test_gsm8k(hub, tmp_path):
 
 def test_a_models_own_template(hub, tmp_path):
     convert(hub, tmp_path, f"{SMOLTALK} --name everyday-conversations -t {MODEL} -o out.jsonl")
-    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_bytes().split(b"\n") if line]
+    rows = read_rows(tmp_path / "out.jsonl")
     assert rows == [
         {"text": "".join(f"[{turn['role']}]{turn['content']}<|im_end|>" for turn in row["messages"])}
         for row in smoltalk_rows("everyday-conversations", "train", 0)
@@ -93,7 +93,7 @@ def test_the_recipes_give_the_same_output(hub, tmp_path):
     convert(hub, tmp_path, f"{GSM8K} --name main --split all -t chatml -o id.jsonl")
     assert (tmp_path / "recipe.jsonl").read_bytes() == (tmp_path / "id.jsonl").read_bytes()
     convert(hub, tmp_path, "smoltalk --split test --keep source -t chatml -o smoltalk.jsonl")
-    rows = [json.loads(line) for line in (tmp_path / "smoltalk.jsonl").read_bytes().split(b"\n") if line]
+    rows = read_rows(tmp_path / "smoltalk.jsonl")
     assert [list(row) for row in rows] == [["text", "source"]] * 3
 
 

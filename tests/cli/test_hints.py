@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from ..conftest import run_cli
+from ..conftest import from_lines, run_cli, to_lines
 
 Q, A = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
 TALK = {"messages": [Q, A]}
@@ -24,7 +24,7 @@ PAIR = {"prompt": [Q], "completion": [A]}
 
 
 def lines(*rows: Any) -> str:
-    return "".join(json.dumps(row) + "\n" for row in rows)
+    return to_lines(rows)
 
 
 def text(*rows: str) -> list[Any]:
@@ -145,4 +145,4 @@ def check(done: subprocess.CompletedProcess[bytes], right: list[list[Any]], what
     if done.returncode:
         assert done.returncode in (2, 3, 4), (what, done)
     else:
-        assert [json.loads(line) for line in done.stdout.splitlines()] in right, (what, done)
+        assert from_lines(done.stdout) in right, (what, done)

@@ -10,7 +10,7 @@ import pytest
 import chatfmt
 from chatfmt.errors import UsageError
 
-from ..conftest import run_cli
+from ..conftest import from_lines, run_cli, write_rows
 
 ROWS = [
     {"instruction": "hi", "output": "yo", "text": "old", "label": 3, "id": 7, "tags": ["a", None]},
@@ -25,19 +25,13 @@ NOTE = "`--keep all` leaves out `text`, since the output needs the names: keep t
 
 @pytest.fixture
 def data(tmp_path):
-    path = tmp_path / "in.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    return path
-
-
-def lines(data: bytes) -> list[object]:
-    return [json.loads(line) for line in data.splitlines()]
+    return write_rows(tmp_path / "in.jsonl", ROWS)
 
 
 def test_all_reports_columns_that_it_cannot_keep(data):
     run = run_cli("convert", data, "-t", "chatml", "--keep", "all")
     assert run.returncode == 0
-    assert lines(run.stdout) == [
+    assert from_lines(run.stdout) == [
         {"text": TEXTS[0], "label": 3, "id": 7, "tags": ["a", None]},
         {"text": TEXTS[1], "label": None, "id": 8},
     ]
@@ -46,7 +40,7 @@ def test_all_reports_columns_that_it_cannot_keep(data):
 
 def test_stdin_reports_them_too(data):
     run = run_cli("convert", "-", "-t", "chatml", "--keep", "all", "--json", stdin=data.read_bytes())
-    assert lines(run.stdout) == [
+    assert from_lines(run.stdout) == [
         {"text": TEXTS[0], "label": 3, "id": 7, "tags": ["a", None]},
         {"text": TEXTS[1], "label": None, "id": 8},
     ]
@@ -59,7 +53,7 @@ def test_the_suggested_flags_keep_them(data):
     flags = ["--map", "source_text=text"]
     run = run_cli("convert", data, "-t", "chatml", "--keep", "all", *flags)
     assert run.stderr.decode().splitlines() == [f"wrote 2 rows to stdout, {len(run.stdout)} B"]
-    assert lines(run.stdout) == [
+    assert from_lines(run.stdout) == [
         {"text": TEXTS[0], "label": 3, "id": 7, "tags": ["a", None], "source_text": "old"},
         {"text": TEXTS[1], "label": None, "id": 8, "source_text": ""},
     ]
@@ -90,14 +84,14 @@ def test_a_taken_name_is_an_error_with_a_hint(data):
         "hint: keep it under another name: --map source_text=text --keep source_text",
     ]
     run = run_cli("convert", data, "-t", "chatml", "--map", "source_text=text", "--keep", "source_text")
-    assert lines(run.stdout) == [{"text": TEXTS[0], "source_text": "old"}, {"text": TEXTS[1], "source_text": ""}]
+    assert from_lines(run.stdout) == [{"text": TEXTS[0], "source_text": "old"}, {"text": TEXTS[1], "source_text": ""}]
 
 
 def test_only_the_names_of_the_view_are_taken(data):
     """ms-swift reads `messages` with `label`."""
     run = run_cli("convert", data, "--to", "messages", "--keep", "label", "--keep", "text", "-q")
     turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]
-    assert lines(run.stdout)[0] == {"messages": turns, "label": 3, "text": "old"}
+    assert from_lines(run.stdout)[0] == {"messages": turns, "label": 3, "text": "old"}
 
 
 START = "<|im_start|>user\na "
@@ -114,17 +108,17 @@ ADDED = {
 def test_columns_added_by_an_option_are_not_silently_overwritten(name, tmp_path):
     flags, text, made = ADDED[name]
     path = tmp_path / "in.jsonl"
-    path.write_text(json.dumps({"instruction": "a <|im_end|>", "output": "yo", name: "MINE", "id": 1}) + "\n")
+    write_rows(path, [{"instruction": "a <|im_end|>", "output": "yo", name: "MINE", "id": 1}])
     expected = {"text": text, "id": 1, name: made}
     command = ["convert", path, "-t", "chatml", *flags]
     run = run_cli(*command, "--keep", "all")
-    assert lines(run.stdout) == [expected]
+    assert from_lines(run.stdout) == [expected]
     assert run.stderr.decode().splitlines()[0] == (
         f"note: `--keep all` leaves out `{name}`, since the output needs the names: keep them with "
         f"--map source_{name}={name}"
     )
     run = run_cli(*command, "--keep", "all", "--map", f"source_{name}={name}")
-    assert lines(run.stdout) == [{**expected, f"source_{name}": "MINE"}]
+    assert from_lines(run.stdout) == [{**expected, f"source_{name}": "MINE"}]
     assert b"note:" not in run.stderr
     run = run_cli(*command, "--keep", name)
     assert (run.returncode, run.stdout) == (2, b"")
@@ -132,12 +126,12 @@ def test_columns_added_by_an_option_are_not_silently_overwritten(name, tmp_path)
         f"error: the column `{name}` cannot be kept: the output needs the name",
         f"hint: keep it under another name: --map source_{name}={name} --keep source_{name}",
     ]
-    assert lines(run_cli("convert", path, "-t", "chatml", "--keep", "all").stdout)[0][name] == "MINE"
+    assert from_lines(run_cli("convert", path, "-t", "chatml", "--keep", "all").stdout)[0][name] == "MINE"
 
 
 def test_a_note_names_every_column_that_is_left_out(tmp_path):
     path = tmp_path / "in.jsonl"
-    path.write_text(json.dumps({**ROWS[0], "assistant_spans": "x"}) + "\n")
+    write_rows(path, [{**ROWS[0], "assistant_spans": "x"}])
     run = run_cli("convert", path, "-t", "chatml", "--keep", "all", "--mask")
     assert run.stderr.decode().splitlines()[0] == (
         "note: `--keep all` leaves out `text`, `assistant_spans`, since the output needs the names: keep them with "

@@ -9,7 +9,7 @@ from typing import Any
 import datasets
 import pytest
 
-from ..conftest import run_cli
+from ..conftest import from_lines, run_cli
 
 TEXTS = [
     "plain",
@@ -59,7 +59,7 @@ def converted(place: Path, *flags: str) -> list[dict[str, Any]]:
     """What the command gives on stdout, read as JSON."""
     run = run_cli(*COMMAND, *flags, cwd=place)
     assert run.returncode == 0, run.stderr.decode()
-    return [json.loads(line) for line in run.stdout.decode().split("\n") if line]
+    return from_lines(run.stdout.decode())
 
 
 def loaded(cache: Path, *given: str, **options: Any) -> datasets.DatasetDict:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ..conftest import run_cli
+from ..conftest import from_lines, run_cli, write_rows
 
 TURNS = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
 
@@ -16,13 +16,12 @@ TURNS = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
 def source(tmp_path: Path) -> Path:
     path = tmp_path / "in.jsonl"
     rows = [{"messages": TURNS, "lang": lang, "n": n} for lang, n in (("en", 1), ("de", 2), ("en", 2))]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
+    return write_rows(path, rows)
 
 
 def test_rows_that_meet_every_condition_are_kept(source: Path) -> None:
     run = run_cli("convert", source, "--where", "lang == 'en' or n == 5", "--where", "n > 1", "--keep", "all", "-q")
-    assert [(row["lang"], row["n"]) for row in map(json.loads, run.stdout.splitlines())] == [("en", 2)]
+    assert [(row["lang"], row["n"]) for row in from_lines(run.stdout)] == [("en", 2)]
 
 
 @pytest.mark.parametrize(
@@ -55,7 +54,7 @@ def test_conditions_of_a_recipe_hold_with_those_of_flags(
     recipe = source.with_name("recipe.yaml")
     recipe.write_text(f"source: {source}\nkeep: all\nwhere:\n- lang == 'en' or n == 5\n- n != 7\n")
     run = run_cli("convert", recipe, *flags, "-q", env={"CHATFMT_WHERE": "n > 1"})
-    assert [(row["lang"], row["n"]) for row in map(json.loads, run.stdout.splitlines())] == kept
+    assert [(row["lang"], row["n"]) for row in from_lines(run.stdout)] == kept
 
 
 def test_an_empty_value_takes_back_those_before_it(source: Path) -> None:

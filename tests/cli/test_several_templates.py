@@ -10,6 +10,8 @@ import pytest
 from chatfmt import ChatTemplate
 from chatfmt.cli import main
 
+from ..conftest import from_lines, write_rows
+
 U, A = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
 BOTH = ["-t", "chatml", "-t", "llama-2"]
 Output = pytest.CaptureFixture[str]
@@ -19,7 +21,7 @@ Output = pytest.CaptureFixture[str]
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     rows = [{"messages": [U, A]}, {"messages": [U, U, A]}]
-    Path("in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(Path("in.jsonl"), rows)
 
 
 def convert(*flags: str, source: str = "in.jsonl") -> int:
@@ -65,7 +67,7 @@ def test_nothing_is_published_if_one_of_them_fails(capsys: Output) -> None:
 
 def test_a_dry_run_shows_every_plan(capsys: Output) -> None:
     assert convert(*BOTH, "-o", "{template}.jsonl", "--dry-run", "--json") == 0
-    plans = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    plans = from_lines(capsys.readouterr().out)
     assert [(plan["recipe"]["template"], plan["shards"]) for plan in plans] == [
         ("chatml", ["chatml.jsonl"]), ("llama-2", ["llama-2.jsonl"]),
     ]  # fmt: skip

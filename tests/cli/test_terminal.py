@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pty
 import subprocess
 import sys
 
-from ..conftest import EVERYDAY, ROOT, run_cli
+from ..conftest import EVERYDAY, ROOT, run_cli, write_rows
 
 
 def test_untrusted_text_cannot_reach_the_terminal(tmp_path):
@@ -18,7 +17,7 @@ def test_untrusted_text_cannot_reach_the_terminal(tmp_path):
             {"role": "r\x1b[31m", "content": "x"},
         ]
     }
-    (tmp_path / "in.jsonl").write_text(json.dumps(row) + "\n")
+    write_rows(tmp_path / "in.jsonl", [row])
     for command in (["preview", "-t", "chatml"], ["check"], ["inspect"], ["convert", "-o", str(tmp_path / "o.jsonl")]):
         run = run_cli(command[0], "in.jsonl", *command[1:], cwd=tmp_path)
         assert b"\x1b" not in run.stdout + run.stderr and "\u202e" not in (run.stdout + run.stderr).decode(), command

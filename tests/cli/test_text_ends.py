@@ -12,6 +12,8 @@ import pytest
 from chatfmt import ChatTemplate
 from chatfmt.cli import main
 
+from ..conftest import from_lines, write_rows
+
 USER, ANSWER = {"role": "user", "content": "Hi "}, {"role": "assistant", "content": "Hello"}
 ROWS: list[Any] = [[USER, ANSWER], [USER, ANSWER, USER, {**ANSWER, "content": "a\n\n"}]]
 Convert = Callable[..., list[dict[str, Any]]]
@@ -31,14 +33,14 @@ def convert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     def run(
         template: str, *flags: str, rows: Any = ROWS, engines: Sequence[str] = ("auto", "jinja")
     ) -> list[dict[str, Any]]:
-        Path("in.jsonl").write_text("".join(json.dumps({"messages": turns}) + "\n" for turns in rows))
+        write_rows(Path("in.jsonl"), [{"messages": turns} for turns in rows])
         command = ["convert", "in.jsonl", "-q", "--executor", "serial", "-t", template, "--engine"]
         outputs = []
         for engine in engines:
             assert main([*command, engine, *flags]) == 0
             outputs.append(capsys.readouterr().out)
         assert len(set(outputs)) == 1
-        return [json.loads(line) for line in outputs[0].splitlines()]
+        return from_lines(outputs[0])
 
     return run
 

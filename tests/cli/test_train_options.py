@@ -12,6 +12,8 @@ from chatfmt.render.template import builtin
 from tests.conftest import ROOT, run_cli
 from tests.render.templates import untagged
 
+from ..conftest import read_rows, write_rows
+
 TURNS = [
     {"role": "system", "content": "s"},
     {"role": "user", "content": "q"},
@@ -32,12 +34,12 @@ THOUGHT = f"<think>\nwhy\n</think>\n\nb{END}"
 
 def convert(folder, template, *flags):
     rows = [TURNS, TURNS[1:3]]
-    (folder / "in.jsonl").write_text("".join(json.dumps({"messages": turns}) + "\n" for turns in rows))
+    write_rows(folder / "in.jsonl", [{"messages": turns} for turns in rows])
     text = run_cli("templates", "show", "qwen3").stdout.decode()
     (folder / "own.jinja").write_text(re.sub(r"\{%-? *(end)?generation *-?%\}", "", text))
     run = run_cli("convert", "in.jsonl", "-t", template, *flags, "-o", "out", "--format", "jsonl", cwd=folder)
     assert run.returncode == 0, run.stderr
-    return [json.loads(line) for line in next((folder / "out/data").iterdir()).read_text().splitlines()]
+    return read_rows(next((folder / "out/data").iterdir()))
 
 
 @pytest.mark.parametrize(
@@ -139,7 +141,7 @@ def test_a_file_has_the_spans_of_the_built_in_template(name, turns, tmp_path):
         for role, text in turns
     ]  # fmt: skip
     images = {"images": ["a.png"]} if any(IMAGE in content for _, content in turns if isinstance(content, list)) else {}
-    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": messages, "tools": [TOOL], **images}) + "\n")
+    write_rows(tmp_path / "in.jsonl", [{"messages": messages, "tools": [TOOL], **images}])
     known = builtin.find(name)
     tokens = [f"--var={key}={json.dumps(value)}" for key, value in known.special_tokens.items()]
     (tmp_path / "own.jinja").write_text(untagged(known.text))

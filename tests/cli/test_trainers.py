@@ -17,7 +17,7 @@ from chatfmt.trainers import TRAINERS, Output, Trainer
 from chatfmt.trainers.trainer import UNRENDERED
 from chatfmt.views import VIEWS
 
-from ..conftest import run_cli
+from ..conftest import run_cli, write_rows
 
 USER, ASSISTANT = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}
 CHAT = {"messages": [USER, ASSISTANT]}
@@ -31,7 +31,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     monkeypatch.chdir(tmp_path)
 
     def command(*arguments: str, rows: Any = (CHAT,)) -> tuple[int, str, str]:
-        Path("in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        write_rows(Path("in.jsonl"), rows)
         code = main([*arguments, *(["--executor", "serial"] if arguments[0] == "convert" else [])])
         captured = capsys.readouterr()
         return code, captured.out, captured.err

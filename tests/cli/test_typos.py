@@ -9,7 +9,7 @@ import pytest
 
 from chatfmt.cli import main
 
-from ..conftest import run_cli
+from ..conftest import run_cli, write_rows
 
 TALK = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
 TYPOS = {
@@ -38,7 +38,7 @@ TYPOS = {
 
 @pytest.mark.parametrize("flags", TYPOS)
 def test_a_name_that_means_nothing(flags: str, tmp_path: Path) -> None:
-    (tmp_path / "data.jsonl").write_text(json.dumps(TALK) + "\n")
+    write_rows(tmp_path / "data.jsonl", [TALK])
     message, hint = TYPOS[flags]
     done = run_cli("convert", tmp_path / "data.jsonl", *flags.split(), "-o", tmp_path / "out.jsonl")
     assert done.stderr.decode() == f"error: {tmp_path}/data.jsonl: {message}\nhint: {hint}\n"
@@ -67,7 +67,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("arguments", REFUSED)
 def test_the_hint_names_only_what_is_meant(arguments: str, tmp_path: Path) -> None:
-    (tmp_path / "data.jsonl").write_text(json.dumps(TALK) + "\n")
+    write_rows(tmp_path / "data.jsonl", [TALK])
     message, hint = REFUSED[arguments]
     done = run_cli("convert", *arguments.split(), cwd=tmp_path, stdin=b"")
     assert done.stderr.decode() == f"error: {message}\n" + (f"hint: {hint}\n" if hint else "")
@@ -84,7 +84,7 @@ def test_times_with_and_without_a_zone_have_no_order_and_the_error_says_why(tmp_
     rows = [
         {"c": 1, "role": "user", "content": "a", "t": time} for time in ("2026-01-05T09:00:00Z", "2026-01-05T09:05")
     ]
-    (tmp_path / "g.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(tmp_path / "g.jsonl", rows)
     done = run_cli("convert", "g.jsonl", "--group-by", "c", "--order-by", "t", cwd=tmp_path)
     assert done.stderr.decode().splitlines()[0].endswith("have no order: one has a time zone, the other has none")
 
@@ -106,14 +106,14 @@ TWICE = {
 
 @pytest.mark.parametrize("flags", TWICE)
 def test_a_name_with_two_values(flags: str, tmp_path: Path) -> None:
-    (tmp_path / "data.jsonl").write_text(json.dumps(TALK) + "\n")
+    write_rows(tmp_path / "data.jsonl", [TALK])
     done = run_cli("convert", "data.jsonl", *flags.split(), "-o", "out.jsonl", cwd=tmp_path)
     assert done.stderr.decode() == f"error: {TWICE[flags]}\nhint: leave one of them out\n"
     assert done.returncode == 2 and [path.name for path in tmp_path.iterdir()] == ["data.jsonl"]
 
 
 def test_a_second_template(tmp_path: Path) -> None:
-    (tmp_path / "data.jsonl").write_text(json.dumps(TALK) + "\n")
+    write_rows(tmp_path / "data.jsonl", [TALK])
     done = run_cli("convert", tmp_path / "data.jsonl", "-t", "chatml", "-t", "qwen3")
     assert (done.returncode, done.stdout) == (2, b"")
     assert done.stderr == b"error: 2 templates need 2 places to write to\nhint: -o 'out/{template}/'\n"

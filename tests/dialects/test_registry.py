@@ -17,6 +17,7 @@ from chatfmt.errors import UnknownName
 from chatfmt.pipeline.inspection.inspect import inspect_source
 from chatfmt.sources import resolve
 
+from ..conftest import write_rows
 from .batches import to_batch
 
 ORDER = """
@@ -60,7 +61,7 @@ ROWS = [{"haiku": {"a": "x", "b": "y", "c": "z"}, "poet": {"born": 1644}}] * 2
 
 def test_a_new_entry_works_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = tmp_path / "poems.jsonl"
-    source.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    write_rows(source, ROWS)
     monkeypatch.setitem(DIALECTS, "haiku", HAIKU)
 
     found = detect([to_batch(ROWS)], Columns())

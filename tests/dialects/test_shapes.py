@@ -17,7 +17,7 @@ import pytest
 from chatfmt.dialects import DIALECTS, Columns
 from chatfmt.errors import DialectError, NoDialect
 
-from ..conftest import run_cli
+from ..conftest import run_cli, write_rows
 from .batches import convert, to_batch, to_native, without_nulls
 
 Row = dict[str, Any]
@@ -389,7 +389,7 @@ def test_an_observation_after_an_action_is_a_result() -> None:
 def test_pairs_that_a_policy_leaves_out_are_counted(tmp_path: Path) -> None:
     scores = [[1, 1], [1, 2], [1, 5], [None, 3], [2, 9]]
     rows = [{"prompt": "q", "responses": ["a", "b"], "scores": pair} for pair in scores]
-    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(tmp_path / "data.jsonl", rows)
     done = run_cli("convert", tmp_path / "data.jsonl", "--dialect-option", "margin=2")
     assert len(done.stdout.splitlines()) == 2
     assert done.stderr.decode() == (

@@ -11,7 +11,7 @@ import pytest
 import chatfmt
 from chatfmt.errors import ChatfmtError
 
-from ..conftest import run_cli
+from ..conftest import run_cli, write_rows
 
 CHAT = [
     {"from": "Mia", "text": "Hi"}, {"from": "AI", "text": ["See ", {"type": "link", "text": "a.b", "href": "c"}, "!"]},
@@ -20,7 +20,7 @@ CHAT = [
 
 
 def convert(tmp_path: Path, **keys: Any) -> tuple[list[dict[str, Any]], chatfmt.Summary]:
-    (tmp_path / "chat.jsonl").write_text(json.dumps({"messages": CHAT}) + "\n")
+    write_rows(tmp_path / "chat.jsonl", [{"messages": CHAT}])
     recipe = chatfmt.Recipe(source=str(tmp_path / "chat.jsonl"), **keys)
     summary = chatfmt.convert(recipe, out=tmp_path / "out.jsonl", executor="serial")
     return json.loads((tmp_path / "out.jsonl").read_text())["messages"], summary
@@ -69,7 +69,7 @@ def test_a_speaker_without_a_turn_is_refused(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_roles_beside_texts_as_keys_numbers_and_truth_values(turns: Any, keys: dict[str, Any], tmp_path: Path) -> None:
-    (tmp_path / "chat.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    write_rows(tmp_path / "chat.jsonl", [{"messages": turns}])
     recipe = chatfmt.Recipe(source=str(tmp_path / "chat.jsonl"), drop=["messages.*"], **keys)
     chatfmt.convert(recipe, out=tmp_path / "out.jsonl", executor="serial")
     made = json.loads((tmp_path / "out.jsonl").read_text())["messages"]

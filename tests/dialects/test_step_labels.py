@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,14 @@ import chatfmt
 from chatfmt.errors import ChatfmtError
 from chatfmt.recipe import Layer, build, with_full_keys
 
+from ..conftest import read_rows, write_rows
+
 
 def convert(tmp_path: Path, row: dict[str, Any], **keys: Any) -> list[dict[str, Any]]:
-    (tmp_path / "in.jsonl").write_text(json.dumps(row) + "\n")
+    write_rows(tmp_path / "in.jsonl", [row])
     recipe, _, _ = build([Layer("flag", with_full_keys({"source": str(tmp_path / "in.jsonl"), **keys}))])
     chatfmt.convert(recipe, out=tmp_path / "out.jsonl", overwrite=True, executor="serial")
-    return [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    return read_rows(tmp_path / "out.jsonl")
 
 
 SOFT = {"prompt": "p", "completions": ["s", "t", "u"], "labels": [0.9, 0.5, 0.2]}

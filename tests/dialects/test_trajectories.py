@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ..conftest import run_cli
+from ..conftest import run_cli, write_rows
 
 TOOLS = [{"type": "function", "function": {"name": "bash", "description": "Runs.", "parameters": {"type": "object"}}}]
 IMAGE = {"type": "image"}
@@ -79,7 +79,7 @@ def test_openhands_images_of_a_result_and_tools_that_change(tmp_path: Path) -> N
 )
 def test_media_and_tools_deep_in_turns_stop_the_run(extra: dict[str, Any], message: str, tmp_path: Path) -> None:
     turns = [{"role": "user", "content": "Hi there."}, {"role": "assistant", "content": "A cat.", "extras": extra}]
-    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    write_rows(tmp_path / "in.jsonl", [{"messages": turns}])
     run = run_cli("convert", "in.jsonl", "-t", "chatml", cwd=tmp_path)
     assert run.returncode == 2
     assert run.stderr.decode().startswith(
@@ -91,7 +91,7 @@ def test_orders_to_cache_are_no_content(tmp_path: Path) -> None:
     cached = {"type": "text", "text": "Hi there.", "cache_control": {"type": "ephemeral"}}
     for content in ([cached], [{"type": "text", "text": "Hi "}, {**cached, "text": "there."}]):
         turns = [{"role": "user", "content": content}, {"role": "assistant", "content": "Hello."}]
-        (tmp_path / "in.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+        write_rows(tmp_path / "in.jsonl", [{"messages": turns}])
         run = run_cli("convert", "in.jsonl", cwd=tmp_path)
         assert json.loads(run.stdout)["messages"][0] == {"role": "user", "content": "Hi there."}
         assert b"left behind: messages[].content[].cache_control.type (text)\n" in run.stderr

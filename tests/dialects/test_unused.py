@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ..conftest import run_cli
+from ..conftest import run_cli, write_rows
 
 TREE = [
     {"message_id": "a", "parent_id": None, "text": "q", "role": "prompter"},
@@ -43,7 +43,7 @@ CASES: dict[str, tuple[list[dict[str, Any]], list[str], str]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_what_is_not_used_is_counted(name: str, tmp_path: Path) -> None:
     rows, options, expected = CASES[name]
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(tmp_path / "in.jsonl", rows)
     flags = [flag for option in options for flag in ("--dialect-option", option)]
     run = run_cli("convert", "in.jsonl", "-o", "out.jsonl", "--json", *flags, cwd=tmp_path)
     report = json.loads(run.stdout)
@@ -53,7 +53,7 @@ def test_what_is_not_used_is_counted(name: str, tmp_path: Path) -> None:
 
 
 def test_a_message_that_is_there_twice_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*TREE, TREE[1]]))
+    write_rows(tmp_path / "in.jsonl", [*TREE, TREE[1]])
     run = run_cli("convert", "in.jsonl", cwd=tmp_path)
     assert (run.returncode, run.stderr.decode()) == (
         4,

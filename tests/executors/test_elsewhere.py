@@ -14,6 +14,7 @@ from chatfmt.errors import InputError
 from chatfmt.executors import EXECUTORS, Executor, serial
 from chatfmt.recipe import Recipe
 
+from ..conftest import write_rows
 from ..stand_in_servers import FileServer
 
 TEXT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\nyo<|im_end|>\n"
@@ -21,7 +22,7 @@ TEXT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\nyo<|im_end|>\n"
 
 def write(path: Path, content: str) -> None:
     turns = [{"role": "user", "content": content}, {"role": "assistant", "content": "yo"}]
-    path.write_text(json.dumps({"messages": turns}) + "\n")
+    write_rows(path, [{"messages": turns}])
 
 
 @pytest.fixture

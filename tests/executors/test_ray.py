@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import re
 import socket
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from chatfmt import executors
 from chatfmt.errors import InputError, Location, OutputError, RowError
 from chatfmt.executors import versions
 
-from ..conftest import files
+from ..conftest import files, write_rows
 from . import tasks as work
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed (chatfmt[ray])")
@@ -41,7 +40,7 @@ def test_a_conversion_gives_the_bytes_that_processes_give(tmp_path: Path) -> Non
         for n in range(600)
     ]
     rows[77]["messages"] = [{"role": "robot", "content": "?"}]
-    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(data, rows)
     recipe = chatfmt.Recipe(
         source=str(data), template="chatml", keep="id", rows_per_shard=100, on_error="skip", dedup=True, shuffle=True,
         test_fraction=0.2,

@@ -24,7 +24,7 @@ import chatfmt
 from chatfmt import executors
 from chatfmt.errors import OutputError
 
-from ..conftest import files, run_fresh
+from ..conftest import files, run_fresh, write_rows
 from ..stand_in_servers import free_port
 from ..warm import ROOT
 from . import tasks as work
@@ -132,9 +132,7 @@ def data(tmp_path: Path) -> Path:
         {"messages": [{"role": "user", "content": f"q {n} é"}, {"role": "assistant", "content": "x" * (n % 9)}]}
         for n in range(900)
     ]
-    path = tmp_path / "in.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
+    return write_rows(tmp_path / "in.jsonl", rows)
 
 
 def test_folders_single_shards_and_stdout(cluster: Cluster, data: Path, tmp_path: Path) -> None:

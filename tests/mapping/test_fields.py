@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ..conftest import run_here
+from ..conftest import from_lines, run_here, write_rows
 
 Row = dict[str, Any]
 Q, A = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
@@ -86,7 +86,7 @@ CASES: dict[str, tuple[Row, list[str], Row]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_fields(name: str, tmp_path: Path) -> None:
     row, fields, expected = CASES[name]
-    (tmp_path / "data.jsonl").write_text(json.dumps(row) + "\n")
+    write_rows(tmp_path / "data.jsonl", [row])
     flags = [word for field in fields for word in ("--map", field)]
     markers = ["--marker", "Human:=user", "--marker", "Assistant:=assistant"] if "transcript=t" in fields else []
     done = run_here("convert", tmp_path / "data.jsonl", *flags, *markers)
@@ -95,7 +95,7 @@ def test_fields(name: str, tmp_path: Path) -> None:
 
 
 def test_a_field_that_the_data_has_no_place_for(tmp_path: Path) -> None:
-    (tmp_path / "data.jsonl").write_text(json.dumps({"prompt": "q", "chosen": "a", "rejected": "b", "why": "t"}) + "\n")
+    write_rows(tmp_path / "data.jsonl", [{"prompt": "q", "chosen": "a", "rejected": "b", "why": "t"}])
     done = run_here("convert", tmp_path / "data.jsonl", "--map", "reasoning=why")
     assert done.returncode == 2
     assert b"no dialect fits" in done.stderr
@@ -103,7 +103,7 @@ def test_a_field_that_the_data_has_no_place_for(tmp_path: Path) -> None:
 
 def test_an_error_in_the_sample_has_the_number_of_its_row_in_the_file(tmp_path: Path) -> None:
     rows = [{"q": "q", "n": 1 if number != 267 else "x"} for number in range(300)]
-    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(tmp_path / "data.jsonl", rows)
     flags = ["--map", "user=q", "--map", "assistant={{ n + 1 }}"]
     stopped = run_here("convert", tmp_path / "data.jsonl", *flags)
     assert stopped.returncode == 4
@@ -157,10 +157,10 @@ def test_filters_that_read_a_column_are_accepted(where, tmp_path):
 
 def test_reasoning_that_is_no_text(tmp_path: Path) -> None:
     rows = [{"messages": [Q, {**A, "why": why}]} for why in ("t", 5, None, True)]
-    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(tmp_path / "data.jsonl", rows)
     done = run_here("convert", tmp_path / "data.jsonl", "--map", "messages.reasoning=why", "--on-error", "skip",
                     "--max-bad", "50%", "--rejects", tmp_path / "bad.jsonl", "-q")  # fmt: skip
-    assert [json.loads(line) for line in done.stdout.splitlines()] == [
+    assert from_lines(done.stdout) == [
         {"messages": [Q, THOUGHT]},
         {"messages": [Q, {**A, "reasoning_content": None}]},
     ]

@@ -18,6 +18,8 @@ from chatfmt.render.template import builtin
 from chatfmt.render.template.chat_template import ChatTemplate
 from tests.conftest import run_here
 
+from ..conftest import from_lines, write_rows
+
 IMAGE, VIDEO, AUDIO = ({"type": kind} for kind in ("image", "video", "audio"))
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c63606060600000"
@@ -40,15 +42,15 @@ def sharegpt(question: str, answer: str = "a") -> list[dict[str, str]]:
 
 def converted(tmp_path: Path, rows: list[Any], *flags: str) -> list[dict[str, Any]]:
     source = tmp_path / "in.jsonl"
-    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(source, rows)
     result = run_here("convert", source, *(flags or ("--to", "messages")), "-o", "-", "-q")
     assert result.returncode == 0, result.stderr.decode()
-    return [json.loads(line) for line in result.stdout.splitlines()]
+    return from_lines(result.stdout)
 
 
 def refused(tmp_path: Path, rows: list[Any], *flags: str) -> str:
     source = tmp_path / "in.jsonl"
-    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(source, rows)
     result = run_here("convert", "in.jsonl", *(flags or ("--to", "messages")), "-o", "-", "-q", cwd=tmp_path)
     assert result.returncode in (4, 6)
     assert result.stdout == b""
@@ -226,7 +228,7 @@ def test_images_that_only_a_late_row_has(kind: str, tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [{"messages": turns(f"Say {number}", "3")} for number in range(2600)]
     rows[2500] = {"messages": turns("<image> P", "3"), "images": ["a.png"]}
     source = tmp_path / f"in.{kind}"
-    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(source, rows)
     if kind == "parquet":
         pq.write_table(pa.Table.from_pylist([{"images": [], **row} for row in rows]), source)
     result = run_here("convert", source.name, "-o", "out", cwd=tmp_path)
@@ -256,7 +258,7 @@ def test_rows_of_one_dataset_with_and_without_media(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [1, 100])
 def test_every_row_of_a_parquet_output_has_a_list_of_media(flags: tuple[str, str], size: int, tmp_path: Path) -> None:
     rows = [{"messages": turns("Hi")}] * size + [{"messages": turns([{"type": "image", "image": "a.png"}])}]
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(tmp_path / "in.jsonl", rows)
     result = run_here("convert", "in.jsonl", *flags, "-o", "out.parquet", "-q", cwd=tmp_path)
     assert result.returncode == 0, result.stderr.decode()
     images = pq.read_table(tmp_path / "out.parquet").column("images")
@@ -440,7 +442,7 @@ def test_images_by_value_have_the_type_of_the_feature(column: pa.Array, tmp_path
     ],
 )
 def test_inspect_recommends_a_template_with_a_place(name: str, template: str, characters: int, tmp_path: Path) -> None:
-    (tmp_path / "in.jsonl").write_text(json.dumps(CASES[name][0]) + "\n")
+    write_rows(tmp_path / "in.jsonl", [CASES[name][0]])
     result = run_here("inspect", "in.jsonl", "--json", cwd=tmp_path)
     found = json.loads(result.stdout)
     found = found[0] if isinstance(found, list) else found
@@ -466,7 +468,7 @@ def test_pictures_inside_parts_of_parquet(tmp_path: Path) -> None:
 def test_sources_with_bytes_and_with_paths(tmp_path: Path) -> None:
     table = pa.table({"image": pa.array([{"bytes": PNG, "path": None}], STORED), "question": ["Q"], "answer": ["a"]})
     pq.write_table(table, tmp_path / "in.parquet")
-    (tmp_path / "in.jsonl").write_text(json.dumps({"image": "b.png", "question": "Q", "answer": "a"}) + "\n")
+    write_rows(tmp_path / "in.jsonl", [{"image": "b.png", "question": "Q", "answer": "a"}])
     result = run_here("convert", "in.parquet", "in.jsonl", "-t", "gemma-3", "-o", "out.parquet", "-q", cwd=tmp_path)
     assert result.returncode == 0, result.stderr.decode()
     images = pq.read_table(tmp_path / "out.parquet")["images"].to_pylist()

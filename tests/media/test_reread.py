@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from ..conftest import run_here
+from ..conftest import run_here, write_rows
 
 ROWS: list[dict[str, Any]] = [
     {"messages": [{"role": "user", "content": "<image>Which?"}, {"role": "assistant", "content": "Red."}],
@@ -20,7 +19,7 @@ ROWS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("flags", [("--to", "text"), ("--to", "segments"), ("--to", "text", "--embed-media")])
 def test_an_output_of_text_with_images_is_read_with_them(flags: tuple[str, ...], tmp_path: Path) -> None:
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    write_rows(tmp_path / "in.jsonl", ROWS)
     (tmp_path / "red.png").write_bytes(b"\x89PNG")
     template = ("-t", "qwen2.5-vl", "--system", "Look.")
     first = convert(tmp_path, "in.jsonl", *template, *flags)

@@ -17,6 +17,8 @@ from chatfmt.errors import DataProblem, InputError, NoDialect, OutputError, RowE
 from chatfmt.recipe import Recipe
 from chatfmt.writers import FORMATS
 
+from ..conftest import read_rows, write_rows
+
 ROWS = [
     {
         "id": number,
@@ -31,7 +33,7 @@ ROWS = [
 
 
 def write_jsonl(path: Path, rows: list[dict[str, object]] | None = None) -> str:
-    path.write_text("".join(json.dumps(row) + "\n" for row in (ROWS if rows is None else rows)), encoding="utf-8")
+    write_rows(path, ROWS if rows is None else rows)
     return str(path)
 
 
@@ -49,7 +51,7 @@ def tree(folder: Path) -> dict[str, str]:
 def read(path: Path) -> list[dict[str, object]]:
     if path.suffix == ".parquet":
         return pq.read_table(path).to_pylist()
-    return [json.loads(line) for line in path.read_bytes().split(b"\n") if line]
+    return read_rows(path)
 
 
 def chatml(messages: list[dict[str, str]]) -> str:
@@ -114,7 +116,7 @@ def test_bad_rows_are_left_out_counted_and_kept_with_their_reasons(tmp_path):
     summary = chatfmt.convert(recipe, out=tmp_path / "out")
     assert (summary.rows_in, summary.rows, summary.rejected) == (300, 297, 3)
     assert summary.reasons == {"json.duplicate_key": 1, "json.number": 1, "msg.role": 1}
-    rejects = [json.loads(line) for line in (tmp_path / "out/.chatfmt/rejects.jsonl").read_text().splitlines()]
+    rejects = read_rows(tmp_path / "out/.chatfmt/rejects.jsonl")
     assert [(reject["code"], reject["source"]["row"]) for reject in rejects] == [
         ("json.duplicate_key", 7), ("msg.role", 100), ("json.number", 101),
     ]  # fmt: skip

@@ -17,7 +17,7 @@ import chatfmt
 from chatfmt import Recipe
 from chatfmt.errors import ChatfmtError, InputError, RowError, UsageError
 
-from ..conftest import ROOT
+from ..conftest import ROOT, read_rows
 
 TURNS = [{"role": "user", "content": "Hi!"}, {"role": "assistant", "content": "Hello."}]
 CHATML = "<|im_start|>user\nHi!<|im_end|>\n<|im_start|>assistant\nHello.<|im_end|>\n"
@@ -70,7 +70,7 @@ def test_it_converts_as_the_command_does(tmp_path):
     for recipe in (MESSAGES, replace(TEXT, mask=True, template="qwen3")):
         out = tmp_path / "out.jsonl"
         chatfmt.convert(replace(recipe, source=Recipe(source=str(tmp_path / "in.parquet")).source), out, overwrite=True)
-        wanted = [json.loads(line) for line in out.read_text().splitlines()]
+        wanted = read_rows(out)
         found = chatfmt.Converter(recipe)(rows).to_pylist()
         for row in found:
             for turn in row.get("messages", ()):

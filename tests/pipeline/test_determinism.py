@@ -17,7 +17,7 @@ import pytest
 
 import chatfmt
 
-from ..conftest import ROOT, files, run_process
+from ..conftest import ROOT, files, run_process, write_rows
 
 TEMPLATE = """{{ strftime_now("%d %B %Y %A %H:%M %Z") }}
 {%- for m in messages %}<|im_start|>{{ m.role }}
@@ -202,7 +202,7 @@ def test_a_finished_output_is_independent_of_the_machine(first):
 
 def test_threads_with_the_same_recipe_do_not_share_a_sandbox(tmp_path: Path) -> None:
     turns = [[{"role": "user", "content": f"q{n}"}, {"role": "assistant", "content": f"a{n}"}] for n in range(20)]
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"messages": each}) + "\n" for each in turns))
+    write_rows(tmp_path / "in.jsonl", [{"messages": each} for each in turns])
     (tmp_path / "t.jinja").write_text("{% for m in messages %}({{ m.role|upper }}){{ m.content|reverse }}{% endfor %}")
     recipe = chatfmt.Recipe(source=str(tmp_path / "in.jsonl"), template=str(tmp_path / "t.jinja"))
     interval = sys.getswitchinterval()

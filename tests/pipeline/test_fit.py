@@ -8,6 +8,8 @@ import pytest
 
 from tests.conftest import run_cli
 
+from ..conftest import write_rows
+
 CALL = {"id": "abcdefgh1", "type": "function", "function": {"name": "look", "arguments": {"q": "x"}}}
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
 THINKER = """{% for m in messages %}{% if m.role == 'user' %}U:{{ m.content }}{% elif m.role == 'assistant' %}A:\
@@ -107,7 +109,7 @@ def test_a_system_message_is_no_remedy_for_tools_that_other_rows_call(tmp_path):
     call = {"type": "function", "function": {"name": "f", "arguments": {}}}
     turns = [PLAIN[0], {"role": "assistant", "tool_calls": [call]}]
     rows = [{"messages": PLAIN, "tools": [TOOL]}, {"messages": turns, "tools": [TOOL]}]
-    (tmp_path / "two.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(tmp_path / "two.jsonl", rows)
     run = run_cli("convert", "two.jsonl", "-t", "chatml", cwd=tmp_path)
     assert (run.returncode, run.stderr.decode().splitlines()) == (6, [
         "error: two.jsonl row 0: template `chatml` loses the tools of the row (line 1)",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ..conftest import run_cli
+from ..conftest import run_cli, write_rows
 
 ROWS = [{"ask": f"q{n}", "reply": f"a{n}", "n": n, "prompt": "other", "topic": "t"} for n in range(3)]
 CSV = "q0|a0|x\nq1|a1|y\n"
@@ -21,7 +21,7 @@ def inspected(*arguments: str, cwd: Path) -> dict[str, object]:
 
 
 def test_the_columns_that_a_mapping_reads_are_used(tmp_path: Path) -> None:
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    write_rows(tmp_path / "in.jsonl", ROWS)
     flags = ("--map", "prompt=ask", "--map", "completion={{ reply }}!", "--where", "n > 0")
     found = inspected("in.jsonl", *flags, cwd=tmp_path)["detection"]
     assert isinstance(found, dict)
@@ -37,7 +37,7 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_command_converts_what_was_inspected(name: str, tmp_path: Path) -> None:
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    write_rows(tmp_path / "in.jsonl", ROWS)
     (tmp_path / "in.csv").write_text(CSV)
     printed = inspected(name, *CASES[name], cwd=tmp_path)["command"]
     words = shlex.split(str(printed))
@@ -50,7 +50,7 @@ def test_the_command_converts_what_was_inspected(name: str, tmp_path: Path) -> N
 
 def test_the_dialect_is_that_of_the_rows_that_are_kept(tmp_path: Path) -> None:
     rows = [{"question": "q", "answer": "a"}, *({"question": f"q{n}", "answer": None} for n in range(5))]
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(tmp_path / "in.jsonl", rows)
     run = run_cli("convert", "in.jsonl", "--where", "answer is not none", "-q", cwd=tmp_path)
     turns = b'[{"role":"user","content":"q"},{"role":"assistant","content":"a"}]'
     assert (run.returncode, run.stdout, run.stderr) == (0, b'{"messages":' + turns + b"}\n", b"")
@@ -71,7 +71,7 @@ RENDERED: dict[str, tuple[dict[str, object], list[str]]] = {
 @pytest.mark.parametrize("kind", RENDERED)
 def test_the_command_names_a_template_that_takes_the_data(kind: str, tmp_path: Path) -> None:
     row, flags = RENDERED[kind]
-    (tmp_path / "in.jsonl").write_text(json.dumps(row) + "\n")
+    write_rows(tmp_path / "in.jsonl", [row])
     words = shlex.split(str(inspected("in.jsonl", cwd=tmp_path)["command"]))
     assert words == ["chatfmt", "convert", "in.jsonl", *flags, "-o", f"in-{flags[1] if flags else 'text'}/"]
     run = run_cli(*words[1:], cwd=tmp_path)

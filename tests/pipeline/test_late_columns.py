@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from ..conftest import run_here
+from ..conftest import read_rows, run_here, write_rows
 
 TURNS = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]
 KEY = "späte"
@@ -32,7 +32,7 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def converted(source: str, folder: Path, *arguments: str) -> list[dict[str, object]]:
     run = run_here("convert", source, "-o", "out.jsonl", *arguments, cwd=folder)
     assert run.returncode == 0, run.stderr
-    return [json.loads(line) for line in (folder / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    return read_rows(folder / "out.jsonl")
 
 
 def test_kept_in_json_lines_and_parquet(source: str, tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_mapped_selected_and_dropped(source: str, tmp_path: Path) -> None:
 def test_dedup_split_and_group_by_a_late_column(tmp_path: Path) -> None:
     rows = [{"c": n, "role": "user", "content": "hi"} for n in range(1200)]
     late = [{"c": 2000 + n % 2, "n": -n, "role": "user", "content": f"{n}"} for n in range(4)]
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in (*rows, *late)))
+    write_rows(tmp_path / "in.jsonl", (*rows, *late))
     found = converted(
         "in.jsonl", tmp_path, "--group-by", "c", "--order-by", "n", "--where", "n is defined", "--to", "messages"
     )

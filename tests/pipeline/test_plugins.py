@@ -17,7 +17,7 @@ from chatfmt.pipeline.plugins import REGISTRIES, load_plugins
 from chatfmt.testing import check_dialect, check_view
 from chatfmt.views import VIEWS, View
 
-from ..conftest import run_cli
+from ..conftest import from_lines, run_cli, write_rows
 
 PLUGIN = Path(__file__).parent / "plugin"
 ROWS = [{"haiku": ["old pond", "frog", "plop"]}, {"haiku": ["x"]}]
@@ -29,7 +29,7 @@ Output = pytest.CaptureFixture[str]
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
-    Path("in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    write_rows(Path("in.jsonl"), ROWS)
     before = {group: dict(registry) for group, (registry, _) in REGISTRIES.items()}
     load_plugins.cache_clear()
     yield
@@ -63,7 +63,7 @@ def convert(*flags: str) -> int:
 def test_a_dialect_a_view_a_transform_and_a_check(capsys: Output) -> None:
     assert convert("--to", "counted", "--transform", "calm=true") == 0
     shown = capsys.readouterr()
-    assert [json.loads(line) for line in shown.out.splitlines()] == [{"turns": turns, "count": 2} for turns in TURNS]
+    assert from_lines(shown.out) == [{"turns": turns, "count": 2} for turns in TURNS]
     assert "haiku.short 2" in shown.err and "calm 2" in shown.err
     assert convert("--fail-on", "haiku.short") == 4
     assert capsys.readouterr().err.startswith("error: in.jsonl row 0: a haiku is short")
@@ -75,7 +75,7 @@ def test_the_manifest_and_the_fingerprint_name_the_package() -> None:
     assert convert("-o", "out", "-q") == 0 and main(["verify", "out"]) == 0
     manifest = json.loads(Path("out/.chatfmt/manifest.json").read_text())
     assert (manifest["engine"], manifest["sources"][0]["dialect"]) == ({"plugins": {"chatfmt-haiku": "1.2"}}, "haiku")
-    Path("plain.jsonl").write_text(json.dumps({"messages": TURNS[0]}) + "\n")
+    write_rows(Path("plain.jsonl"), [{"messages": TURNS[0]}])
     assert main(["convert", "plain.jsonl", "-o", "plain", "-q", "--executor", "serial"]) == 0
     assert json.loads(Path("plain/.chatfmt/manifest.json").read_text())["engine"] == {}
 

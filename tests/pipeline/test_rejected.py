@@ -14,7 +14,7 @@ from chatfmt import manifest
 from chatfmt.errors import DataProblem, InputError, RowError, UsageError
 from chatfmt.recipe import Recipe
 
-from ..conftest import run_cli
+from ..conftest import read_rows, run_cli, write_rows
 from .test_convert import ROWS, chatml, read, write_jsonl
 
 GOOD = [json.dumps(row) for row in ROWS[:40]]
@@ -40,7 +40,7 @@ def again(rejects: Path, **keys: object) -> Recipe:
 @pytest.mark.parametrize("out", ["out", "out.jsonl", "out.parquet"])
 def test_rejects_are_kept_where_the_user_wants_them(tmp_path, out):
     rejects = first_run(tmp_path, out)
-    found = [json.loads(line) for line in rejects.read_text().splitlines()]
+    found = read_rows(rejects)
     assert [(line["code"], line["source"]["row"], line["raw"]["data"]) for line in found] == [
         ("msg.role", 5, ROBOT), ("json.duplicate_key", 9, TWICE),
     ]  # fmt: skip
@@ -96,7 +96,7 @@ def test_rows_that_are_still_wrong_are_named_or_left_out_again(tmp_path):
     assert str(caught.value).startswith(f"{rejects} row 1: ")
     recipe = again(rejects, role={"robot": "assistant"}, on_error="skip", max_bad="1")
     chatfmt.convert(recipe, out=tmp_path / "more.jsonl", rejects=tmp_path / "still.jsonl")
-    (left,) = [json.loads(line) for line in (tmp_path / "still.jsonl").read_text().splitlines()]
+    (left,) = read_rows(tmp_path / "still.jsonl")
     assert (left["code"], left["source"]["row"], left["raw"]["data"]) == ("json.duplicate_key", 1, TWICE)
 
 
@@ -223,10 +223,10 @@ def rejects_of(tmp_path: Path, name: str, content: str, *flags: str) -> Path:
 
 def mend(rejects: Path, mended: dict[str, str]) -> None:
     """Write other text into `raw.data` where it is a key of `mended`, as a user does."""
-    lines = [json.loads(line) for line in rejects.read_text(encoding="utf-8").splitlines()]
+    lines = read_rows(rejects)
     for line in lines:
         line["raw"]["data"] = mended.get(line["raw"]["data"], line["raw"]["data"])
-    rejects.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    write_rows(rejects, lines)
 
 
 def said(user: str, assistant: str) -> str:
@@ -236,7 +236,7 @@ def said(user: str, assistant: str) -> str:
 
 def test_rejects_of_delimited_text_record_how_to_read_them(tmp_path):
     rejects = rejects_of(tmp_path, "in.csv", CSV)
-    found = [json.loads(line) for line in rejects.read_text().splitlines()]
+    found = read_rows(rejects)
     assert [(line["code"], line["raw"]["data"]) for line in found if "csv" in line["raw"]] == CSV_TEXTS
     assert [line["raw"]["csv"] for line in found if "csv" in line["raw"]] == [AS_CSV] * 3
     assert [(line["code"], line["raw"]["data"]) for line in found if "csv" not in line["raw"]] == [
@@ -273,7 +273,7 @@ def test_rows_of_delimited_text_that_are_still_wrong_are_left_out_again(tmp_path
     skip = ("--on-error", "skip", "--max-bad", "90%", "-q", "--rejects")
     run = run_cli("convert", rejects, "--from-rejects", *skip, tmp_path / "still.jsonl")
     assert run.stdout.decode() == said("only", "now") + said("", "empty")
-    still = [json.loads(line) for line in (tmp_path / "still.jsonl").read_text().splitlines()]
+    still = read_rows(tmp_path / "still.jsonl")
     assert [(line["source"]["row"], line["code"], line["raw"]["csv"]) for line in still] == [
         (1, "csv.fields", AS_CSV), (3, "csv.quote", AS_CSV)
     ]  # fmt: skip
@@ -334,7 +334,7 @@ def test_rows_that_a_template_refuses_are_left_out_as_if_they_had_never_been_the
         options = ["-o", f"{out}.jsonl", "--on-error", "skip", "--max-bad", "60%", "--rejects", f"{out}.rejects"]
         done = run_cli("convert", source, "-t", tmp_path / "t.jinja", "--template-isolation", isolation, *options)
         assert done.returncode == 0, done.stderr
-        found = [json.loads(line) for line in Path(f"{out}.rejects").read_text().splitlines()]
+        found = read_rows(Path(f"{out}.rejects"))
         assert [(each["source"]["row"], each["code"], each["detail"]) for each in found] == [
             (n, *reason) for n, reason in bad.items()
         ]
@@ -370,7 +370,7 @@ def test_no_hint_names_a_flag_that_is_set(tmp_path, line, keys, said, hint):
 @pytest.mark.parametrize("out", ["out", "out.jsonl", "-"])
 def test_a_run_that_rejects_all_rows_leaves_only_its_rejects_and_names_what_helps(tmp_path, out):
     turns = [{"role": role, "content": "x"} for role in ("system", "user", "assistant")]
-    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    write_rows(tmp_path / "in.jsonl", [{"messages": turns}])
     options = ("-t", "gemma", "--on-error", "skip", "-o", out)
     where = "they are in `out.rejects.jsonl`; " if out == "out.jsonl" else ""
     for again in ((), ("--overwrite",) if where else ()):

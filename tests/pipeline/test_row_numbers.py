@@ -13,6 +13,8 @@ import chatfmt
 from chatfmt.errors import RowError
 from chatfmt.recipe import Recipe
 
+from ..conftest import read_rows
+
 Row = dict[str, Any]
 ROWS = 2100
 BAD = 2077
@@ -81,9 +83,9 @@ def test_rows_keep_their_numbers(name: str, tmp_path: Path) -> None:
     assert (caught.value.code, caught.value.at.file, caught.value.at.row) == (code, paths[1], BAD)
     recipe = Recipe(**{**asked, "on_error": "skip"})
     chatfmt.convert(recipe, out=tmp_path / "b.jsonl", executor="serial", rejects=tmp_path / "bad.jsonl")
-    (reject,) = [json.loads(line) for line in (tmp_path / "bad.jsonl").read_text().splitlines()]
+    (reject,) = read_rows(tmp_path / "bad.jsonl")
     assert (reject["source"]["file"], reject["source"]["row"], reject["code"]) == (paths[1], BAD, code)
-    made = [json.loads(line) for line in (tmp_path / "b.jsonl").read_text().splitlines()]
+    made = read_rows(tmp_path / "b.jsonl")
     numbers = [n for n in range(2 * ROWS) if n != ROWS + BAD for _ in range(each)]
     assert len(made) == len(numbers)
     for row, n in zip(made, numbers, strict=True):

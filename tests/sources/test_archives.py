@@ -15,7 +15,7 @@ import chatfmt
 from chatfmt.errors import ChatfmtError
 from chatfmt.manifest import read_manifest
 
-from ..conftest import run_cli
+from ..conftest import read_rows, run_cli
 
 ROWS = [
     json.dumps({"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": "a"}]}) for q in "pqr"
@@ -174,7 +174,7 @@ def test_a_sheet(tmp_path: Path) -> None:
     summary = chatfmt.convert(
         chatfmt.Recipe(source=str(path), keep="score"), out=tmp_path / "o.jsonl", executor="serial"
     )
-    rows = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+    rows = read_rows(tmp_path / "o.jsonl")
     assert [[turn["content"] for turn in row["messages"]] for row in rows] == [
         ["p\n second line ", "12345678901"], ["q", "true"],
     ]  # fmt: skip

@@ -11,12 +11,13 @@ import pytest
 from chatfmt.errors import RowError
 from chatfmt.sources import ParseOptions
 
+from ..conftest import to_lines
 from .reading import bad_rows, read_all, written
 
 TALKS = [[{"role": "user", "content": f"q{n}\u2028"}, {"role": "assistant", "content": ["a", {"b": None}]}]
          for n in range(5)]  # fmt: skip
 WANT = [{"messages": turns} for turns in TALKS]
-LINES = "".join(json.dumps(turns) + "\n" for turns in TALKS)
+LINES = to_lines(TALKS)
 FILES: dict[str, tuple[str, str]] = {
     "lines": (LINES, "x.jsonl"),
     "lines under another name": (LINES, "x.json"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
-import json
 import socket
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from fsspec.config import conf
 from chatfmt.sources.bytes import remote_cache
 from chatfmt.stores import open_store
 
-from ..conftest import run_here
+from ..conftest import run_here, to_lines
 from ..stand_in_servers import FaultyProxy, FileServer
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("aiohttp") is None, reason="needs aiohttp (chatfmt[http])")
@@ -24,7 +23,7 @@ ROWS = [
     {"messages": [{"role": "user", "content": f"{n} é" * 50}, {"role": "assistant", "content": str(n) * 99}]}
     for n in range(3000)
 ]
-TEXT = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
+TEXT = to_lines(ROWS).encode()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ..conftest import run_here
+from ..conftest import from_lines, run_here, write_rows
 from . import cases
 
 ROLES = {"system", "developer", "user", "assistant", "tool"}
@@ -66,10 +66,10 @@ def check_row(row: dict[str, Any]) -> None:
     ids=["chat", "system", "turns", "tools", "calls", "reasoning", "parts", "weights", "pairs", "preference"],
 )  # fmt: skip
 def test_every_row_keeps_to_the_published_rules(rows: cases.Rows, tmp_path: Path) -> None:
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(tmp_path / "in.jsonl", rows)
     run = run_here("convert", "in.jsonl", "--for", "openai", "-q", cwd=tmp_path)
     assert run.returncode == 0, run.stderr.decode()
-    written = [json.loads(line) for line in run.stdout.splitlines()]
+    written = from_lines(run.stdout)
     assert len(written) == len(rows)
     for row in written:
         check_row(row)

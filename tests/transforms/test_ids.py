@@ -15,7 +15,7 @@ import chatfmt
 from chatfmt import transforms
 from chatfmt.render.inspection.probe import probe
 
-from ..conftest import run_here
+from ..conftest import run_here, write_rows
 from .conversations import to_batch, to_rows
 
 IDS = st.sampled_from([None, "", "call_1", "A1b2C3d4e", "a1b2-3d4e", "called0001", 7])
@@ -115,7 +115,7 @@ def test_kimi_prints_the_id_for_the_name(tmp_path: Path, name: str) -> None:
     for id, flags in (("call_1", ["--fit"]), ("functions.look:0", [])):
         turns = [{"role": "user", "content": "q"}, *told([id], [id])["messages"], {"role": "assistant", "content": "a"}]
         turns[1]["tool_calls"][0]["function"]["name"] = "look"
-        (tmp_path / "in.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+        write_rows(tmp_path / "in.jsonl", [{"messages": turns}])
         run = run_here("convert", "in.jsonl", "-t", name, "--mask", *flags, cwd=tmp_path)
         row = json.loads(run.stdout)
         call = "<|tool_call_begin|>functions.look:0<|tool_call_argument_begin|>{}<|tool_call_end|>"

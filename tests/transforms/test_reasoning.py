@@ -10,13 +10,15 @@ import pytest
 
 from tests.conftest import run_here
 
+from ..conftest import write_rows
+
 FILE = "{% for m in messages %}<{{ m.role }}>{{ m.reasoning_content or '' }}|{{ m.content }}{% endfor %}"
 
 
 def convert(folder: Path, *flags: str, **fields: str) -> tuple[str, dict[str, Any]]:
     """The rendered text of one answer with these fields, and the summary of the run."""
     turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", **fields}]
-    (folder / "in.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    write_rows(folder / "in.jsonl", [{"messages": turns}])
     (folder / "own.jinja").write_text(FILE)
     run = run_here("convert", "in.jsonl", *flags, "--json", "--overwrite", "-o", "out.jsonl", cwd=folder)
     assert run.returncode == 0, run.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,8 @@ from chatfmt.views.batch import RenderableBatch
 from chatfmt.views.boundary import cut_texts
 from chatfmt.views.split import preference
 
+from ..conftest import read_rows, write_rows
+
 U, A = ({"role": role, "content": role[0]} for role in ("user", "assistant"))
 TURNS = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
 GENERATION = TURNS + "{% if add_generation_prompt %}<go>{% endif %}"
@@ -26,11 +27,11 @@ LENGTH = "{{ messages | length }}" + TURNS
 
 def convert(folder: Path, template: str | None, row: dict[str, Any], **recipe: Any) -> list[dict[str, Any]]:
     (folder / "own.jinja").write_text(template or "")
-    (folder / "in.jsonl").write_text(json.dumps(row) + "\n")
+    write_rows(folder / "in.jsonl", [row])
     named = str(folder / "own.jinja") if template else None
     made = Recipe(source=str(folder / "in.jsonl"), template=named, **recipe)
     chatfmt.convert(made, out=folder / "out.jsonl", overwrite=True)
-    return [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
+    return read_rows(folder / "out.jsonl")
 
 
 @pytest.mark.parametrize(("template", "prompt"), [(GENERATION, "[user]u[assistant]"), (LENGTH, "2[user]u[assistant]")])

@@ -13,6 +13,8 @@ import yaml
 
 from chatfmt.cli import main
 
+from ..conftest import write_rows
+
 U, A, S = ({"role": role, "content": f"{role} says"} for role in ("user", "assistant", "system"))
 TOOLS = [{"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}]
 
@@ -42,7 +44,7 @@ def convert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
     def run(rows: list[Any] | None, *flags: str) -> tuple[int, list[Any], str]:
         if rows is not None:
-            Path("in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+            write_rows(Path("in.jsonl"), rows)
         source = "in.jsonl" if rows is not None else "out.jsonl"
         code = main(["convert", source, *flags, "--executor", "serial", "-o", "new.jsonl", "--overwrite", "-q"])
         if code == 0:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,8 @@ import pytest
 from chatfmt.cli import main
 from chatfmt.views import VIEWS, View
 from chatfmt.views.batch import Fields, RenderableBatch, whole_conversations
+
+from ..conftest import read_rows, write_rows
 
 TURNS = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
 ROW = {"messages": TURNS}
@@ -34,10 +35,10 @@ def convert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     def run(view: View, *flags: str, row: dict[str, Any] = ROW) -> tuple[int, list[Any], str]:
         monkeypatch.setitem(VIEWS, "dummy", view)
         source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-        source.write_text(json.dumps(row) + "\n")
+        write_rows(source, [row])
         command = ["convert", str(source), "-o", str(out), "--overwrite", "--executor", "serial", *flags]
         code = main(command)
-        rows = [json.loads(line) for line in out.read_text().splitlines()] if code == 0 else []
+        rows = read_rows(out) if code == 0 else []
         return code, rows, capsys.readouterr().err
 
     return run

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from ..conftest import run_here
+from ..conftest import run_here, write_rows
 
 ASKED = [{"role": "user", "content": "2 + 2?"}]
 GSM8K = {"question": "2 + 2?", "answer": "Two and two.\n#### 4"}
@@ -19,7 +19,7 @@ NEMO = ("--for", "nemo-rl", "--to", "rlvr-text")
 
 def written(folder: Path, row: dict[str, Any], *flags: str) -> Any:
     """The row of the output, or the error."""
-    (folder / "in.jsonl").write_text(json.dumps(row) + "\n")
+    write_rows(folder / "in.jsonl", [row])
     run = run_here("convert", "in.jsonl", *flags, "-q", cwd=folder)
     return json.loads(run.stdout) if run.returncode == 0 else run.stderr.decode()
 
@@ -45,7 +45,7 @@ def test_the_ground_truth_is_a_column_or_the_answer(
 
 
 def test_verl_gets_the_ground_truth_as_a_struct(tmp_path: Path) -> None:
-    (tmp_path / "in.jsonl").write_text(json.dumps(GSM8K) + "\n")
+    write_rows(tmp_path / "in.jsonl", [GSM8K])
     run = run_here(
         "convert", "in.jsonl", "--for", "verl", "--to", "rlvr-prompt", "--transform", "final_answer=column",
         "--map", "data_source={{ 'openai/gsm8k' }}", "-o", "out", "-q", cwd=tmp_path,
@@ -141,7 +141,7 @@ def test_a_filter_may_read_the_ground_truth(tmp_path: Path) -> None:
 @pytest.mark.parametrize("flags", [("--to", "rlvr-text"), NEMO])
 def test_a_ground_truth_after_the_sample_is_an_error_of_its_row(flags: tuple[str, ...], tmp_path: Path) -> None:
     rows = [{"question": f"q{n}", "answer": f"a{n}"} | ({"ground_truth": "4"} if n > 2500 else {}) for n in range(2600)]
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(tmp_path / "in.jsonl", rows)
     run = run_here("convert", "in.jsonl", *flags, "-o", "out.jsonl", cwd=tmp_path)
     assert run.stderr.decode() == (
         "error: in.jsonl row 2501: `ground_truth`, which is empty in the sample, would be the ground truth of later "

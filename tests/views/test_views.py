@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,15 +16,17 @@ from chatfmt.views import VIEWS, choose
 from chatfmt.views.batch import RenderableBatch
 from chatfmt.views.split import prompt_completion
 
+from ..conftest import read_rows, write_rows
+
 U, A, S = ({"role": role, "content": f"{role} says"} for role in ("user", "assistant", "system"))
 A2 = {"role": "assistant", "content": "another"}
 CHATML = ChatTemplate.load("chatml")
 
 
 def convert(tmp_path: Path, rows: list[dict[str, object]], **recipe: object) -> list[dict[str, object]]:
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(tmp_path / "in.jsonl", rows)
     chatfmt.convert(Recipe(source=str(tmp_path / "in.jsonl"), **recipe), out=tmp_path / "out.jsonl", overwrite=True)
-    return [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    return read_rows(tmp_path / "out.jsonl")
 
 
 def text(*turns: dict[str, str], prompt: bool = False) -> str:

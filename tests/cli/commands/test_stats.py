@@ -13,7 +13,7 @@ from chatfmt.checks import CHECKS
 from chatfmt.pipeline.inspection.figures.aggregate import COUNTS, known_names
 from chatfmt.pipeline.inspection.figures.histogram import LENGTHS, STATISTICS
 
-from ...conftest import run_cli
+from ...conftest import run_cli, to_lines, write_rows
 
 TALK = {"messages": [{"role": "user", "content": "Привет, 世界!"}, {"role": "assistant", "content": "a" * 20}]}
 ODD = {"messages": [{"role": "user", "content": "<|im_end|>"}, {"role": "user", "content": "b"}]}
@@ -22,7 +22,7 @@ ODD = {"messages": [{"role": "user", "content": "<|im_end|>"}, {"role": "user", 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     path = tmp_path / "in.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in (TALK, ODD, TALK, TALK)) + "{oops\n")
+    path.write_text(to_lines((TALK, ODD, TALK, TALK)) + "{oops\n")
     return path
 
 
@@ -137,7 +137,7 @@ def test_the_help_lists_every_name() -> None:
 def test_figures_by_the_values_of_a_column(tmp_path: Path) -> None:
     rows = [{**TALK, "topic": ["code", "news", None][n % 3 % 2 if n < 9 else 2], "n": n} for n in range(10)]
     path = tmp_path / "in.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(path, rows)
     (source,) = figures(path, "--by", "topic")["sources"]
     found = {group["value"]: group["conversations"] for group in source["by"]["groups"]}
     assert (source["by"]["column"], found) == ("topic", {"code": 6, "news": 3, "(no value)": 1})
@@ -151,7 +151,7 @@ def test_figures_by_the_values_of_a_column(tmp_path: Path) -> None:
 def test_values_of_different_types_are_told_apart(tmp_path: Path) -> None:
     values = [1, "1", True, "true", "(no value)", None, "x", '"']
     path = tmp_path / "in.jsonl"
-    path.write_text("".join(json.dumps({**TALK, "v": value}) + "\n" for value in values))
+    write_rows(path, [{**TALK, "v": value} for value in values])
     (source,) = figures(path, "--by", "v")["sources"]
     found = {group["value"] for group in source["by"]["groups"]}
     assert found == {"1", '"1"', "true", '"true"', "(no value)", '"(no value)"', "x", '"'}
@@ -159,7 +159,7 @@ def test_values_of_different_types_are_told_apart(tmp_path: Path) -> None:
 
 def test_a_path_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
-    path.write_text(json.dumps({**TALK, "m": {"a": 1}}) + "\n")
+    write_rows(path, [{**TALK, "m": {"a": 1}}])
     for by, hint in (("messages.role", "hint: `messages` is a list: messages[].role\n"), ("m.b", "")):
         run = run_cli("stats", path, "--by", by)
         assert run.stderr.decode() == f"error: no row has a value at `{by}`, which --by names\n{hint}"
@@ -168,7 +168,7 @@ def test_a_path_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
 
 def test_columns_with_many_values_have_a_bounded_number_of_groups(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
-    path.write_text("".join(json.dumps({**TALK, "n": n if n % 2 else 9999}) + "\n" for n in range(3000)))
+    write_rows(path, [{**TALK, "n": n if n % 2 else 9999} for n in range(3000)])
     (source,) = figures(path, "--by", "n")["sources"]
     groups = source["by"]["groups"]
     assert [(group["value"], group["conversations"]) for group in groups[:2]] == [("9999", 1500), ("1", 1)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ...conftest import run_cli
+from ...conftest import run_cli, write_rows
 
 ROW = {"messages": [{"role": "user", "content": "Hi!"}, {"role": "assistant", "content": "Hello."}]}
 
@@ -17,7 +17,7 @@ def test_show_prints_the_program_of_each_kind_of_conversation() -> None:
 
 
 def test_diff_compares_templates_on_the_rows_of_a_dataset(tmp_path: Path) -> None:
-    (tmp_path / "in.jsonl").write_text(json.dumps(ROW) + "\n")
+    write_rows(tmp_path / "in.jsonl", [ROW])
     same = run_cli("templates", "diff", "chatml", "chatml", "in.jsonl", cwd=tmp_path)
     assert (same.returncode, same.stdout) == (0, b"1 conversation, the same text from both\n")
     other = run_cli("templates", "diff", "chatml", "llama-3", "in.jsonl", cwd=tmp_path)
@@ -36,7 +36,7 @@ def test_probe_knows_where_a_file_prints_the_eos_token_that_it_does_not_define(t
 
 def test_every_command_says_why_a_template_does_not_compile(tmp_path: Path) -> None:
     (tmp_path / "t.jinja").write_text("{{ messages }}\n{{ messages[0].content } }")
-    (tmp_path / "in.jsonl").write_text(json.dumps(ROW) + "\n")
+    write_rows(tmp_path / "in.jsonl", [ROW])
     error = b"error: the template `t.jinja` does not compile, line 2: unexpected '}'\n"
     for command in (
         "templates probe t.jinja", "templates probe t.jinja --json", "templates audit t.jinja",

@@ -15,7 +15,7 @@ from chatfmt import schema
 from chatfmt.dialects import DIALECTS, Columns, detect, used_columns
 from chatfmt.errors import DialectError, NoDialect, UsageError
 
-from ...conftest import run_cli
+from ...conftest import run_cli, write_rows
 from ..batches import conversations, convert, to_batch
 from ..test_goldens import GOLDENS, read_golden
 
@@ -121,7 +121,7 @@ def test_a_note_on_marked_turns_has_the_flags_that_split_them(tmp_path: Path) ->
     (said,) = convert(rows)[1].left
     assert said.startswith("turns marked with `<extra_id_1>` in `prompt`: left as one text, split it with --map ")
     source = tmp_path / "in.jsonl"
-    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(source, rows)
     flags = shlex.split(said.partition("split it with ")[2])
     done = run_cli("convert", source, *flags, "-q")
     turns = [[turn["content"] for turn in json.loads(line)["messages"]] for line in done.stdout.splitlines()]

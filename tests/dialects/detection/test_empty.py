@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ...conftest import run_cli
+from ...conftest import read_rows, run_cli, write_rows
 
 GOOD = {"messages": [{"role": "user", "content": "Sky?"}, {"role": "assistant", "content": "Blue."}]}
 
 
 def write(folder: Path, *rows: dict[str, Any]) -> None:
-    (folder / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(folder / "in.jsonl", rows)
 
 
 @pytest.mark.parametrize(
@@ -44,8 +43,8 @@ def test_empty_sessions_among_others(empty: int, tmp_path: Path) -> None:
     skip = ["--on-error", "skip", "--max-bad", "100%", "--rejects", "bad.jsonl"]
     run = run_cli("convert", "in.jsonl", *skip, "-o", "out.jsonl", cwd=tmp_path)
     assert f"rejected: {empty + 1} of {empty + 2} rows (row.empty {empty + 1})" in run.stderr.decode()
-    assert [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()] == [GOOD]
-    rejects = [json.loads(line) for line in (tmp_path / "bad.jsonl").read_text().splitlines()]
+    assert read_rows(tmp_path / "out.jsonl") == [GOOD]
+    rejects = read_rows(tmp_path / "bad.jsonl")
     assert [reject["source"]["row"] for reject in rejects] == [*range(empty), empty + 1]
     warned = run_cli("convert", "in.jsonl", cwd=tmp_path)
     assert f"warnings: row.empty {empty + 1}\n" in warned.stderr.decode()

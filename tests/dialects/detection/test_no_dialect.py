@@ -13,7 +13,7 @@ import pytest
 from chatfmt.dialects import Columns
 from chatfmt.errors import NoDialect, UnknownName, UsageError
 
-from ...conftest import run_here
+from ...conftest import run_here, write_rows
 from ..batches import convert
 
 TURN = {"role": "user", "content": "hi"}
@@ -249,7 +249,7 @@ def test_the_flags_of_the_hint_work(name: str) -> None:
     ],
 )
 def test_lists_of_two_texts_are_read_as_the_hint_says(row: dict[str, Any], tmp_path: Path) -> None:
-    (tmp_path / "in.jsonl").write_text(json.dumps(row) + "\n")
+    write_rows(tmp_path / "in.jsonl", [row])
     refused = run_here("convert", tmp_path / "in.jsonl").stderr.decode()
     flags = refused.rstrip().partition("alternate: ")[2]
     done = run_here("convert", tmp_path / "in.jsonl", *shlex.split(flags), "-q")
@@ -260,7 +260,7 @@ def test_lists_of_two_texts_are_read_as_the_hint_says(row: dict[str, Any], tmp_p
 @pytest.mark.parametrize("name", ["messages", "conversations", "my chat"])
 def test_nulls_in_place_of_turns_are_left_out_as_the_hint_says(name: str, tmp_path: Path) -> None:
     text = {**TURN, "content": "</b> é '1.0'"}
-    (tmp_path / "in.jsonl").write_text(json.dumps({name: [None, text, ANSWER]}) + "\n")
+    write_rows(tmp_path / "in.jsonl", [{name: [None, text, ANSWER]}])
     refused = run_here("convert", "in.jsonl", cwd=tmp_path).stderr.decode()
     start, _, flags = refused.rstrip().partition(f"hint: `{name}` has null in place of a turn, which this leaves out: ")
     assert start == f"error: in.jsonl: no dialect fits: the columns are `{name}`\n"

@@ -11,6 +11,8 @@ from chatfmt import rendering
 from chatfmt.recipe import Recipe
 from chatfmt.rendering import BatchTooLarge
 
+from ...conftest import write_rows
+
 TEMPLATE = "{{ messages[0].content | replace('a', 'b' * 9) }}{{ messages[0].content | replace('a', 'cc') }}"
 TEXTS = ["a" * size for size in (1, 90, 3, 200, 50, 0, 7, 120, 60, 60)]
 
@@ -33,7 +35,7 @@ def test_rows_that_grow_are_rendered_in_smaller_batches(tmp_path, monkeypatch, e
     ):
         monkeypatch.setattr(f"chatfmt.{module}.check_text_size", check)
     rows = [{"messages": [{"role": "user", "content": f"{text}."}]} for text in TEXTS]
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(tmp_path / "in.jsonl", rows)
     (tmp_path / "t.jinja").write_text(TEMPLATE)
     recipe = Recipe(
         source=str(tmp_path / "in.jsonl"),

@@ -11,14 +11,14 @@ import pytest
 from chatfmt.cli import main
 from chatfmt.pipeline.conversion import blocks
 
-from ...conftest import run_cli
+from ...conftest import from_lines, run_cli, to_lines
 
 BLOCK, SIZE = blocks.PAIRS, 8
 
 
 def pairs(count: int) -> str:
     rows = [{"prompt": f"Q{n}", "chosen": f"good {n}", "rejected": f"bad {n}", "id": n} for n in range(count)]
-    return "".join(json.dumps(row) + "\n" for row in rows)
+    return to_lines(rows)
 
 
 def expected(numbers: list[int], size: int = SIZE) -> list[tuple[int, bool]]:
@@ -32,7 +32,7 @@ def expected(numbers: list[int], size: int = SIZE) -> list[tuple[int, bool]]:
 
 
 def written(out: str) -> list[tuple[int, bool]]:
-    rows = [json.loads(line) for line in out.splitlines()]
+    rows = from_lines(out)
     for row in rows:
         (question,), (answer,) = row["prompt"], row["completion"]
         assert question["content"] == f"Q{row['id']}"
@@ -98,6 +98,6 @@ def test_stdin_and_workers_write_the_same(tmp_path: Path) -> None:
 
 def test_labels_of_the_data_keep_their_order(tmp_path: Path) -> None:
     rows = [{"prompt": "Q", "completion": f"{n}", "label": n % 2 == 0} for n in range(5)]
-    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    lines = to_lines(rows)
     made = run_cli("convert", "-", "--to", "unpaired-preference", "-q", stdin=lines).stdout
     assert [json.loads(line)["label"] for line in made.splitlines()] == [True, False, True, False, True]

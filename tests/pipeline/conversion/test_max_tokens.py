@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import run_cli
+
+from ...conftest import read_rows, write_rows
 
 tokenizers = pytest.importorskip("tokenizers")
 Talk = list[str]
@@ -33,12 +34,12 @@ def convert(tokenizer: Path, *talks: Talk, over: str, limit: int = 3) -> tuple[i
         for n, talk in enumerate(talks)
     ]
     folder = tokenizer.parent
-    (folder / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(folder / "in.jsonl", rows)
     options = ("-t", "t.jinja", "--tokenizer", tokenizer.name, "--keep", "id", "--max-tokens", str(limit))
     run = run_cli("convert", "in.jsonl", *options, "--over-length", over, "-o", "out.jsonl", cwd=folder)
     out = folder / "out.jsonl"
     return run.returncode, run.stderr.decode().splitlines(), (
-        [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+        read_rows(out) if out.exists() else []
     )  # fmt: skip
 
 

@@ -17,6 +17,8 @@ from chatfmt.pipeline.conversion.packing import Packing, best_fit_decreasing, pa
 from chatfmt.pipeline.conversion.row_counts import RowCounts
 from tests.conftest import TRL_TEMPLATES, needs_trl, run_cli
 
+from ...conftest import read_rows
+
 tokenizers = pytest.importorskip("tokenizers")
 TEMPLATE = "{% for m in messages %}{{ m.content }}{{ ' ' if m.role == 'user' }}{% endfor %}"
 
@@ -63,10 +65,6 @@ def convert(tokenizer: Path, source: Path, *more: str, code: int = 0) -> str:
     return done.stderr.decode()
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
 def test_conversations_are_packed_whole(tokenizer: Path, tmp_path: Path) -> None:
     source = conversations(tmp_path, [3, 5, 2, 4])
     said = convert(tokenizer, source, "--pack", "8", "-o", "out.jsonl")
@@ -74,7 +72,7 @@ def test_conversations_are_packed_whole(tokenizer: Path, tmp_path: Path) -> None
         f"wrote 2 rows to `out.jsonl`, {(tmp_path / 'out.jsonl').stat().st_size} B",
         "packed: 4 conversations, 14 tokens, 87.5% full",
     ]
-    assert read(tmp_path / "out.jsonl") == [
+    assert read_rows(tmp_path / "out.jsonl") == [
         {
             "input_ids": [0, 0, 0, 1, 1, 1, 1, 1], "attention_mask": [1] * 8,
             "labels": [-100, -100, 0, -100, -100, -100, -100, 1], "assistant_masks": [0, 0, 1, 0, 0, 0, 0, 1],
@@ -91,7 +89,7 @@ def test_conversations_are_packed_whole(tokenizer: Path, tmp_path: Path) -> None
 def test_wrapped_cuts_the_sequence_of_all_conversations(tokenizer: Path, tmp_path: Path) -> None:
     source = conversations(tmp_path, [3, 9, 2])
     convert(tokenizer, source, "--pack", "4", "--pack-strategy", "wrapped", "-o", "out.jsonl")
-    rows = read(tmp_path / "out.jsonl")
+    rows = read_rows(tmp_path / "out.jsonl")
     assert [row["input_ids"] for row in rows] == [[0, 0, 0, 1], [1, 1, 1, 1], [1, 1, 1, 1], [2, 2]]
     assert [row["labels"] for row in rows] == [[-100, -100, 0, -100], [-100] * 4, [-100, -100, -100, 1], [-100, 2]]
     assert {tuple(row) for row in rows} == {("input_ids", "attention_mask", "labels", "assistant_masks")}
@@ -122,7 +120,7 @@ def test_a_folder_is_the_same_for_every_executor(
     for path in ("README.md", *(f"data/{name}" for name in shards)):
         assert (tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes()
     files = [tmp_path / "one" / "data" / name for name in shards]
-    rows = [row for file in files for row in (read(file) if form == "jsonl" else pq.read_table(file).to_pylist())]
+    rows = [row for file in files for row in (read_rows(file) if form == "jsonl" else pq.read_table(file).to_pylist())]
     assert sorted(token for row in rows for token in row["input_ids"]) == sorted(
         row for row, length in enumerate(lengths) for _ in range(length)
     )
@@ -141,7 +139,7 @@ def test_a_conversation_that_is_too_long_is_not_cut(tokenizer: Path, tmp_path: P
         "`--pack-strategy wrapped` cuts all rows",
     ]
     convert(tokenizer, source, "--pack", "8", "--max-tokens", "8", "--over-length", "drop", "-o", "out.jsonl")
-    assert [row["seq_lengths"] for row in read(tmp_path / "out.jsonl")] == [[3, 2]]
+    assert [row["seq_lengths"] for row in read_rows(tmp_path / "out.jsonl")] == [[3, 2]]
     assert "rejected: 1 of 3 rows (token.length 1)" in convert(
         tokenizer, source, "--pack", "8", "--on-error", "skip", "--max-bad", "1", "-o", "skipped.jsonl"
     )
@@ -209,7 +207,7 @@ def test_rows_over_max_tokens_are_those_of_the_other_views(tokenizer: Path, tmp_
     source = conversations(tmp_path, [3, 9, 2, 8])
     said = convert(tokenizer, source, "--max-tokens", "7", "--over-length", "drop", "-o", "out.jsonl")
     assert said.splitlines()[1:] == ["filtered out: 2 rows (over_length.drop 2)"]
-    assert [row["input_ids"] for row in read(tmp_path / "out.jsonl")] == [[0, 0, 0], [2, 2]]
+    assert [row["input_ids"] for row in read_rows(tmp_path / "out.jsonl")] == [[0, 0, 0], [2, 2]]
     assert convert(tokenizer, source, "--max-tokens", "7", "-o", "no.jsonl", code=4).splitlines() == [
         "error: in.jsonl row 1: 9 tokens, over the limit of 7 (line 2)",
         "hint: `--over-length drop` drops such rows, `--over-length split-turns` splits them",
@@ -220,7 +218,7 @@ def test_the_collator_of_trl_keeps_the_conversations_of_a_row_apart(tokenizer: P
     pytest.importorskip("torch")
     sft = pytest.importorskip("trl.trainer.sft_trainer")
     convert(tokenizer, conversations(tmp_path, [3, 5, 2, 4, 7]), "--pack", "8", "-o", "out.jsonl")
-    rows = read(tmp_path / "out.jsonl")
+    rows = read_rows(tmp_path / "out.jsonl")
     collator = sft.DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)
     found = {name: column[0].tolist() for name, column in collator(rows).items() if name in rows[0]}
     assert found == {name: [n for row in rows for n in row[name]] for name in ("input_ids", "labels", "position_ids")}

@@ -13,6 +13,8 @@ import pytest
 import chatfmt
 from chatfmt.cli import main
 
+from ...conftest import from_lines, write_rows
+
 TURNS = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
 TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]
 ROWS = [{"messages": TURNS, "tools": TOOLS, "id": 1, "kind": "x"}, {"messages": TURNS, "id": 2}]
@@ -23,7 +25,7 @@ RENAME = ["--rename", "messages=conversations", "--keep", "all", "--rename", "id
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    write_rows(Path("in.jsonl"), ROWS)
 
 
 def convert(*flags: str, source: str = "in.jsonl") -> int:
@@ -47,7 +49,7 @@ def test_every_output_has_the_new_names(flags: list[str], capsys: pytest.Capture
         assert main(["verify", folder]) == 0
         capsys.readouterr()
         assert convert("--keep", "uid", source=folder) == 0
-        read = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        read = from_lines(capsys.readouterr().out)
         assert sorted((row["uid"], row["messages"]) for row in read) == [(1, TURNS), (2, TURNS)]
 
 
@@ -93,7 +95,7 @@ def test_a_name_that_cannot_be_given_is_refused(
 
 def test_a_column_that_only_later_rows_have_can_collide(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{"messages": TURNS}] * 1500 + [{"messages": TURNS, "late": 1}]
-    Path("in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(Path("in.jsonl"), rows)
     assert convert("--rename", "messages=late", "--keep", "all", "-o", "out.jsonl") == 2
     assert capsys.readouterr().err.startswith("error: `--rename` gives the name `late` to two columns\n")
     assert sorted(path.name for path in Path().iterdir()) == ["in.jsonl"]

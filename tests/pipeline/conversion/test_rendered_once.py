@@ -12,6 +12,7 @@ import chatfmt
 from chatfmt.pipeline.conversion import stages, task
 from chatfmt.recipe import Recipe
 
+from ...conftest import write_rows
 from ..test_convert import read
 
 ASKED = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
@@ -37,7 +38,7 @@ def test_rendered_once(
     rows = [{"messages": [{**ASKED[0], "content": str(row)}, ASKED[1]]} for row in range(10)]
     for place, row in enumerate(bad):
         rows.insert(2 * place + 1, row)
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(tmp_path / "in.jsonl", rows)
     counted: list[int] = []
     original = stages.to_renderer
 
@@ -78,7 +79,7 @@ def test_stages_before_a_refusal_run_once(
     """
     good = [{"messages": ASKED}] * 9 + [{"messages": [*ASKED, {"role": "user", "content": "c"}]}]
     rows = [row for pair in zip(good, [REFUSED] * 8, strict=False) for row in pair] + good[8:]
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(tmp_path / "in.jsonl", rows)
     run, counted = stages.checks.run, list[int]()
     monkeypatch.setattr(stages.checks, "run", lambda batch, *more: counted.append(len(batch)) or run(batch, *more))
     recipe = Recipe(source=str(tmp_path / "in.jsonl"), template="gemma", on_error="skip", max_bad="100%", **keys)

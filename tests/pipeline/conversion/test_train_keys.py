@@ -11,7 +11,7 @@ from datasets import load_dataset
 
 from chatfmt.cli import main
 
-from ...conftest import run_here
+from ...conftest import read_rows, run_here, write_rows
 
 PLAIN = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
 
@@ -29,12 +29,12 @@ def chat(*weights: Any) -> list[dict[str, Any]]:
 
 
 def write(*chats: list[dict[str, Any]]) -> None:
-    Path("in.jsonl").write_text("".join(json.dumps({"messages": turns}) + "\n" for turns in chats))
+    write_rows(Path("in.jsonl"), [{"messages": turns} for turns in chats])
 
 
 def converted(*flags: str) -> list[dict[str, Any]]:
     assert main(["convert", "in.jsonl", "-t", "chatml", "-o", "out.jsonl", "--overwrite", "-q", *flags]) == 0
-    return [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
+    return read_rows(Path("out.jsonl"))
 
 
 def trained(row: dict[str, Any]) -> dict[str, float]:
@@ -104,7 +104,7 @@ def write_answer(folder: Path, content: str, *, as_text: bool = False) -> None:
         {"role": "user", "content": "q"},
         {"role": "assistant", "content": content, "train_detail": DETAIL},
     ]
-    (folder / "in.jsonl").write_text(json.dumps({"messages": json.dumps(turns) if as_text else turns}) + "\n")
+    write_rows(folder / "in.jsonl", [{"messages": json.dumps(turns) if as_text else turns}])
 
 
 @pytest.mark.parametrize("as_text", [False, True])

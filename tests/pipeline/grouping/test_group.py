@@ -16,7 +16,7 @@ import chatfmt
 from chatfmt.errors import ChatfmtError, Location, RowError, UnknownName, UsageError
 from chatfmt.pipeline.grouping.order import Order
 
-from ...conftest import run_cli
+from ...conftest import read_rows, run_cli, to_lines, write_rows
 
 A = [
     {"c": "x", "n": "10", "role": "assistant", "content": "x10"},
@@ -32,7 +32,7 @@ B = [
 
 
 def write(path: Path, rows: list[dict[str, Any]], more: str = "") -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows) + more)
+    path.write_text(to_lines(rows) + more)
     return path
 
 
@@ -44,7 +44,7 @@ def convert(source: object, out: Path, **keys: Any) -> list[list[str]]:
 
 
 def contents(out: Path) -> list[list[str]]:
-    rows = pq.read_table(out / "data").to_pylist() if out.is_dir() else map(json.loads, out.read_text().splitlines())
+    rows = pq.read_table(out / "data").to_pylist() if out.is_dir() else read_rows(out)
     return [[turn["content"] for turn in row["messages"]] for row in rows]
 
 
@@ -78,7 +78,7 @@ def test_bad_rows_are_named_by_their_own_place(tmp_path: Path) -> None:
     rejects = tmp_path / "rejects"
     skipping = {"on_error": "skip", "max_bad": "100%", "rejects": rejects}
     assert convert(both, tmp_path / "o.jsonl", **keys, **skipping) == [["x9", "x10"], ["y1", "y2"]]
-    found = [json.loads(line) for line in rejects.read_text().splitlines()]
+    found = read_rows(rejects)
     sources = [reject["source"] for reject in found]
     assert [(Path(source["file"]).name, source["row"], source.get("line")) for source in sources] == [
         ("a.jsonl", 3, 4), ("b.jsonl", 1, 2), ("b.jsonl", 3, None),
@@ -219,7 +219,7 @@ def test_every_executor_job_arrays_and_stdin_write_the_same(tmp_path: Path) -> N
     assert [file.read_bytes() for file in sorted((tmp_path / "array/data").iterdir())] == [
         file.read_bytes() for file in sorted((tmp_path / "serial/data").iterdir())
     ]
-    piped = run_cli("convert", "-", *flags, stdin="".join(json.dumps(row) + "\n" for row in rows).encode())
+    piped = run_cli("convert", "-", *flags, stdin=to_lines(rows).encode())
     assert [[turn["content"] for turn in json.loads(line)["messages"]] for line in piped.stdout.splitlines()] == serial
 
 
@@ -261,7 +261,7 @@ def test_conversations_and_bad_turns_that_begin_in_one_row(tmp_path: Path) -> No
         ["s2 user", "s2 assistant"],
         ["s1 user", "s1 assistant"],
     ]
-    found = [json.loads(line) for line in rejects.read_text().splitlines()]
+    found = read_rows(rejects)
     assert [(one["code"], json.loads(one["raw"]["data"])["content"]) for one in found] == [
         ("group.key", "None user"), ("group.key", "None assistant"),
     ]  # fmt: skip
@@ -369,7 +369,7 @@ def test_binary_values_inside_others(tmp_path: Path) -> None:
 def test_a_number_is_one_key_however_it_is_written(tmp_path: Path) -> None:
     keys = [1, 1.0, "1", True, "true", 1.5]
     rows = [{"c": key, "role": "user" if n % 2 == 0 else "assistant", "content": f"t{n}"} for n, key in enumerate(keys)]
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(tmp_path / "in.jsonl", rows)
     recipe = chatfmt.Recipe(source=str(tmp_path / "in.jsonl"), group_by="c")
     chatfmt.convert(recipe, tmp_path / "out.jsonl")
     made = [json.loads(line)["messages"] for line in (tmp_path / "out.jsonl").read_text().splitlines()]
@@ -395,7 +395,7 @@ SEVERAL = (
 )
 def test_the_hint_for_rows_that_are_conversations_leads_to_them(tmp_path: Path, row: dict[str, Any], hint: str) -> None:
     for ids in ("aab", "ab"):
-        (tmp_path / "in.jsonl").write_text("".join(json.dumps({"id": each, **row}) + "\n" for each in ids))
+        write_rows(tmp_path / "in.jsonl", [{"id": each, **row} for each in ids])
         done = run_cli("convert", "in.jsonl", "--group-by", "id", "-o", "out.jsonl", cwd=tmp_path)
         assert (done.returncode, done.stderr.decode()) == (
             2,

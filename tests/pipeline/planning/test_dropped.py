@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ...conftest import run_cli
+from ...conftest import run_cli, write_rows
 
 TURNS = [{"role": "user", "content": "q", "meta": {"a": 1, "b": 2}}, {"role": "assistant", "content": "a"}]
 ROW = {"messages": TURNS, "id": 1, "secret": {"ssn": "123", "tags": [{"a": 1}]}}
@@ -39,7 +39,7 @@ REFUSED = {
 
 
 def convert(folder, flags):
-    (folder / "in.jsonl").write_text(json.dumps(ROW) + "\n")
+    write_rows(folder / "in.jsonl", [ROW])
     return run_cli("convert", "in.jsonl", "-o", "out.jsonl", *flags.split(), cwd=folder)
 
 
@@ -53,7 +53,7 @@ def test_a_path_that_cannot_be_dropped_is_refused(flags, tmp_path):
 
 
 def test_inspect_refuses_a_key_that_is_kept_and_dropped(tmp_path):
-    (tmp_path / "in.jsonl").write_text(json.dumps(ROW) + "\n")
+    write_rows(tmp_path / "in.jsonl", [ROW])
     run = run_cli("inspect", "in.jsonl", "--drop", "messages[].*", "--keep", "messages.meta", cwd=tmp_path)
     message = "`--drop 'messages.*'` drops all keys, and `--keep messages.meta` exempts none"
     assert run.stderr.decode() == f"error: {message}\nhint: drop the others by name, as in --drop messages.KEY\n"

@@ -14,7 +14,7 @@ import pytest
 
 import chatfmt
 
-from ...conftest import run_cli, run_here
+from ...conftest import run_cli, run_here, to_lines, write_rows
 
 KEPT = [2, 3, 5, 7, 11, 13, 17, 19, 23, 29]
 WHERE = f"n in {KEPT}"
@@ -23,7 +23,7 @@ ROWS = [{"prompt": f"q{n}", "completion": f"a{n}", "n": n} for n in range(40)]
 
 def write(folder: Path, ending: str) -> Path:
     path = folder / f"in.{ending}"
-    text = "".join(json.dumps(row) + "\n" for row in ROWS)
+    text = to_lines(ROWS)
     if ending == "parquet":
         pq.write_table(pa.Table.from_pylist(ROWS), path, row_group_size=6)
     elif ending == "csv":
@@ -91,7 +91,7 @@ def test_files_before_and_rows_that_cannot_be_read_are_counted(tmp_path):
 def test_rows_for_which_the_expression_fails_are_not_counted(tmp_path):
     source = tmp_path / "in.jsonl"
     rows = [{**row, "n": None if row["n"] == 1 else row["n"]} for row in ROWS]
-    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(source, rows)
     options = ("--where", "n > 2", "--limit", "2", "--keep", "n", "-q")
     run = run_here("convert", "in.jsonl", *options, cwd=tmp_path)
     assert (run.returncode, run.stdout) == (4, b"")
@@ -105,7 +105,7 @@ def test_rows_for_which_the_expression_fails_are_not_counted(tmp_path):
 
 def test_a_row_counts_if_one_of_its_exploded_rows_is_kept(tmp_path):
     rows = [{"qa": [{"q": f"q{n}", "a": f"a{n}", "good": good} for good in (False, n % 3 == 0)]} for n in range(9)]
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(tmp_path / "in.jsonl", rows)
     run = run_here(
         "convert", "in.jsonl", "--explode", "qa", "--where", "good", "--map", "user=q", "--map", "assistant=a",
         "--skip", "1", "--limit", "2", "-q", "--drop", "good", cwd=tmp_path,

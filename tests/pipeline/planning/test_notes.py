@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
-from ...conftest import run_cli
+from ...conftest import run_cli, write_rows
 
 PAIR = {
     "prompt": [{"role": "user", "content": "say a"}],
@@ -20,7 +18,7 @@ TURNS = {"messages": [*PAIR["prompt"], *PAIR["chosen"]]}
 def said(tmp_path, row, *options):
     """The notes that a conversion of one row begins with, from a file and from stdin alike."""
     source = tmp_path / "in.jsonl"
-    source.write_text(json.dumps(row) + "\n")
+    write_rows(source, [row])
     run = run_cli("convert", source, *options)
     piped = run_cli("convert", "-", *options, stdin=source.read_bytes())
     assert (run.returncode, run.stdout, run.stderr) == (piped.returncode, piped.stdout, piped.stderr)
@@ -30,7 +28,7 @@ def said(tmp_path, row, *options):
 
 @pytest.mark.parametrize("flag", ["--map system", "--dedup-by", "--split-by"])
 def test_a_path_that_leads_nowhere_is_noted(flag, tmp_path):
-    (tmp_path / "in.jsonl").write_text(json.dumps({**TURNS, "meta": {"a": "x"}, "b": None, "c.d": None}) + "\n")
+    write_rows(tmp_path / "in.jsonl", [{**TURNS, "meta": {"a": "x"}, "b": None, "c.d": None}])
     join = "=" if " " in flag else " "
     for path in ("meta.a", "meta.b", "b", "c.d"):
         asked = ["--test-fraction", "0.1", *f"{flag}{join}{path}".split()]
@@ -96,7 +94,7 @@ def test_text_that_could_be_read(tmp_path):
 def test_splits_that_are_not_read_are_noted(tmp_path):
     (tmp_path / "in").mkdir()
     for split in ("train", "test"):
-        (tmp_path / "in" / f"{split}.jsonl").write_text(json.dumps(TURNS) + "\n")
+        write_rows(tmp_path / "in" / f"{split}.jsonl", [TURNS])
     note = b"note: only the split `train` is read, not `test`: see --split\n"
     for flags, expected in (((), note), (("--split", "train"), b""), (("--split", "all"), b"")):
         run = run_cli("convert", "in", *flags, "-o", f"out-{len(flags)}{flags[-1:]}", cwd=tmp_path)

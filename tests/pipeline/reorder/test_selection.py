@@ -19,7 +19,7 @@ from chatfmt.pipeline.reorder import gather
 from chatfmt.recipe import Recipe, SourceSpec
 from chatfmt.writers import FORMATS
 
-from ...conftest import run_cli
+from ...conftest import from_lines, run_cli
 from ..test_convert import chatml, read, tree, write_jsonl, write_parquet
 
 
@@ -242,7 +242,7 @@ def test_streams_wait_for_the_last_row(tmp_path):
     source = write_jsonl(tmp_path / "in.jsonl", TWICE)
     whole = run_cli("convert", source, "-t", "chatml", "--dedup", "-q")
     expected = [{"text": chatml(row["messages"])} for row in TWICE[:400]]
-    assert [json.loads(line) for line in whole.stdout.splitlines()] == expected and whole.stderr == b""
+    assert from_lines(whole.stdout) == expected and whole.stderr == b""
     piped = run_cli("convert", "-", "-t", "chatml", "--dedup", stdin=Path(source).read_bytes())
     assert piped.stdout == whole.stdout
     assert piped.stderr.decode().splitlines()[1:] == [

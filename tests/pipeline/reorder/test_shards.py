@@ -11,6 +11,8 @@ import yaml
 
 from chatfmt.cli import main
 
+from ...conftest import write_rows
+
 WORDS = [1, 2, 3, 4, 9, 1, 1]
 ROWS = [
     {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": " ".join(["a"] * n)}], "id": n}
@@ -21,7 +23,7 @@ ROWS = [
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    write_rows(Path("in.jsonl"), ROWS)
 
 
 def convert(*flags: str, source: str = "in.jsonl", out: str = "out") -> dict[str, list[int]]:

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import pytest
 
-from ...conftest import run_cli
+from ...conftest import run_cli, write_rows
 from ...stand_in_servers import FaultyProxy, free_port
 
 SECRETS = [b"wJalrXUtnFEMI", b"AKIAEXAMPLE", b"ya29.EXAMPLE"]
@@ -158,7 +158,7 @@ def store(request: pytest.FixtureRequest) -> Iterator[tuple[type[Bucket], str]]:
 @pytest.fixture
 def bucket(store: tuple[type[Bucket], str], tmp_path: Path) -> Iterator[Bucket]:
     turns = [[{"role": "user", "content": f"q{n}"}, {"role": "assistant", "content": "a"}] for n in range(9)]
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"messages": each}) + "\n" for each in turns))
+    write_rows(tmp_path / "in.jsonl", [{"messages": each} for each in turns])
     kind, server = store
     with FaultyProxy(server) as proxy:
         yield kind(server, proxy, tmp_path)

@@ -8,12 +8,12 @@ import sys
 
 import pytest
 
-from ...conftest import EVERYDAY, run_cli, said
+from ...conftest import EVERYDAY, from_lines, run_cli, said
 
 
 def test_data_alone_goes_to_stdout():
     run = run_cli("convert", EVERYDAY, "-t", "chatml", "--limit", "2")
-    rows = [json.loads(line) for line in run.stdout.decode().split("\n") if line]
+    rows = from_lines(run.stdout.decode())
     assert [list(row) for row in rows] == [["text"], ["text"]]
     wrote = f"wrote 2 rows to stdout, {len(run.stdout)} B"
     assert said(run) == [wrote, "left behind: topic (text); --keep all carries it"]
@@ -65,4 +65,4 @@ def test_an_object_of_columns_and_one_record_are_read_with_a_template_as_without
     text = {"text": "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\na<|im_end|>\n"}
     for name, rows in (("columns", 2), ("record", 1)):
         run = run_cli("convert", f"{name}.json", "-t", "chatml", "-q", cwd=tmp_path)
-        assert (run.returncode, [json.loads(line) for line in run.stdout.splitlines()]) == (0, [text] * rows)
+        assert (run.returncode, from_lines(run.stdout)) == (0, [text] * rows)

@@ -17,7 +17,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from chatfmt import executors, manifest
 
-from ...conftest import run_here
+from ...conftest import run_here, write_rows
 
 STORE = "memory://bucket/out"
 ROWS: list[dict[str, object]] = [
@@ -32,7 +32,7 @@ SHARDS = [f"data/train-0000{number}-of-00003.parquet" for number in range(3)]
 def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    Path("in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    write_rows(Path("in.jsonl"), ROWS)
     yield
     MemoryFileSystem.store.clear()
     MemoryFileSystem.pseudo_dirs[:] = [""]

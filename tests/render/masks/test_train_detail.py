@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ...conftest import run_here
+from ...conftest import run_here, write_rows
 
 TEMPLATES = {
     "chatml": "<|im_end|>", "qwen3": "<|im_end|>", "llama-3.1": "<|eot_id|>", "gemma-3": "<end_of_turn>",
@@ -22,7 +22,7 @@ def part(begin: int, end: int, train: bool) -> dict[str, Any]:
 
 
 def trained(folder: Path, turns: list[dict[str, Any]], *flags: str) -> list[str]:
-    (folder / "in.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    write_rows(folder / "in.jsonl", [{"messages": turns}])
     run = run_here("convert", "in.jsonl", *flags, "--mask", cwd=folder)
     assert run.returncode == 0, run.stderr.decode()
     row = json.loads(run.stdout)
@@ -63,7 +63,7 @@ def test_what_a_detail_means(keys: dict[str, Any], found: list[str], tmp_path: P
 
 def test_other_views_and_calls(tmp_path: Path) -> None:
     answer = {"role": "assistant", "content": "aaa bbb", "train_detail": [part(3, 6, True)]}
-    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": [{"role": "user", "content": "q"}, answer]}) + "\n")
+    write_rows(tmp_path / "in.jsonl", [{"messages": [{"role": "user", "content": "q"}, answer]}])
     run = run_here("convert", "in.jsonl", "-t", "chatml", "--to", "segments", cwd=tmp_path)
     segments = json.loads(run.stdout)["segments"]
     assert [segment["text"] for segment in segments if segment["label"]] == [" bbb<|im_end|>"]
@@ -91,7 +91,7 @@ def test_other_views_and_calls(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_details_that_make_no_sense(detail: Any, message: str, tmp_path: Path) -> None:
     answer = {"role": "assistant", "content": "aaa bbb", "train_detail": detail}
-    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": [{"role": "user", "content": "q"}, answer]}) + "\n")
+    write_rows(tmp_path / "in.jsonl", [{"messages": [{"role": "user", "content": "q"}, answer]}])
     run = run_here("convert", "in.jsonl", "-t", "chatml", "--mask", cwd=tmp_path)
     assert run.returncode == 4 and message in run.stderr.decode()
 
@@ -124,7 +124,7 @@ def test_parts_of_content_with_blanks_around_it_or_with_reasoning(
 )
 def test_a_template_that_changes_the_content_is_refused(template: str, content: str, tmp_path: Path) -> None:
     answer = {"role": "assistant", "content": content, "train_detail": [part(0, 4, True)]}
-    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": [{"role": "user", "content": "q"}, answer]}) + "\n")
+    write_rows(tmp_path / "in.jsonl", [{"messages": [{"role": "user", "content": "q"}, answer]}])
     flags = ("-t", template, "--mask", "--allow-loss", "all")
     run = run_here("convert", "in.jsonl", *flags, cwd=tmp_path)
     assert run.returncode == 4 and "the template changes the content" in run.stderr.decode()
@@ -134,7 +134,7 @@ def test_a_template_that_changes_the_content_is_refused(template: str, content: 
 def test_parts_of_a_turn_that_is_not_trained_are_refused(key: str, tmp_path: Path) -> None:
     question = {"role": "user", "content": "q", key: [part(0, 0, True)]}
     turns = [question, {"role": "assistant", "content": "a"}]
-    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    write_rows(tmp_path / "in.jsonl", [{"messages": turns}])
     run = run_here("convert", "in.jsonl", "-t", "chatml", "--to", "segments", cwd=tmp_path)
     assert (run.returncode, run.stderr.decode()) == (
         4,

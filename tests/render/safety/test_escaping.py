@@ -17,6 +17,8 @@ from chatfmt.render.safety.escaping import Escaper
 from chatfmt.render.template.builtin import names
 from tests.conftest import run_cli
 
+from ...conftest import write_rows
+
 CHATML = "<|im_end|>"
 
 
@@ -108,8 +110,7 @@ ROWS = [
 def data(tmp_path):
     path = tmp_path / "in.jsonl"
     turns = [[{"role": "user", "content": a}, {"role": "assistant", "content": b}] for a, b in ROWS]
-    path.write_text("".join(json.dumps({"messages": row}) + "\n" for row in turns))
-    return path
+    return write_rows(path, [{"messages": row} for row in turns])
 
 
 def test_a_whole_output_is_undone_from_its_text_alone(data, tmp_path):
@@ -145,7 +146,7 @@ def test_the_manifest_and_the_card_record_it(data, tmp_path):
 def test_a_token_that_comes_late(out, tmp_path):
     rows = ["clean"] * 200 + ["late <|im_end|>"]
     turns = [{"messages": [{"role": "user", "content": row}, {"role": "assistant", "content": "y"}]} for row in rows]
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in turns))
+    write_rows(tmp_path / "in.jsonl", turns)
     recipe = chatfmt.Recipe(source=str(tmp_path / "in.jsonl"), template="chatml", control_tokens="escape")
     summary = chatfmt.convert(recipe, tmp_path / out, workers=1)
     assert (summary.rows, summary.changes) == (201, {"control_tokens.escape": 1})
@@ -153,7 +154,7 @@ def test_a_token_that_comes_late(out, tmp_path):
 
 def test_a_token_at_a_boundary_cannot_be_escaped(tmp_path):
     turns = [{"role": "user", "content": "hi ]~!b"}, {"role": "assistant", "content": "y"}]
-    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    write_rows(tmp_path / "in.jsonl", [{"messages": turns}])
     said = {}
     for policy in ("keep", "drop", "escape", "reject"):
         run = run_cli("convert", "in.jsonl", "-t", "minimax-m2", "--control-tokens", policy, cwd=tmp_path)

@@ -32,8 +32,10 @@ from tests.conftest import SHARED, TRL_TEMPLATES, needs_trl
 from tests.render.engines import assert_same
 from tests.render.oracle import NOW, TOKENS, Outcome, expected, outcome
 
+from ...conftest import read_rows
+
 GOLDENS = Path(__file__).parents[2] / "goldens" / "templates"
-OWN = [json.loads(line) for line in (GOLDENS / "conversations.jsonl").read_text(encoding="utf-8").split("\n") if line]
+OWN = read_rows(GOLDENS / "conversations.jsonl")
 BY_ID = {case["id"]: case for case in OWN}
 MODES = ("plain", "prompt", "continue")
 MANDATORY = [

@@ -12,6 +12,8 @@ import pytest
 
 from tests.stand_in_hub import StandInHub
 
+from ...conftest import from_lines
+
 CONFIG = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": None}
 TEXT = b"{{ bos_token }}{{ messages[0]['content'] }}{{ eos_token }}"
 LOAD = """
@@ -34,7 +36,7 @@ def load(env: dict[str, str], *references: tuple[str, str | None]) -> list[Any]:
     command = [sys.executable, "-c", LOAD, json.dumps(references)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    return from_lines(done.stdout)
 
 
 @pytest.fixture(scope="module")

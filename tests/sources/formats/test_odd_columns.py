@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from decimal import Decimal
 
@@ -14,6 +13,8 @@ import pytest
 
 import chatfmt
 from chatfmt.recipe import Recipe
+
+from ...conftest import read_rows
 
 pa.array(pd.Series([1]))  # from here on pyarrow uses pandas, as in a program that does; the command keeps it out
 TURNS = [[{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]] * 2
@@ -87,7 +88,7 @@ def write(path, columns, extra=()):
 def test_odd_columns_are_kept_exactly_in_json_lines(tmp_path):
     recipe = write(tmp_path / "in.arrow", COLUMNS)
     chatfmt.convert(recipe, out=tmp_path / "out.jsonl", workers=1)
-    first, second = map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines())
+    first, second = read_rows(tmp_path / "out.jsonl")
     del first["text"], second["text"]
     assert (first, second) == tuple({name: values[row] for name, (_, values) in COLUMNS.items()} for row in (0, 1))
 
