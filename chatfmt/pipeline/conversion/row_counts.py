@@ -70,7 +70,8 @@ class RowCounts(Struct):
         """Count rows that were read and left out, each by its code."""
         self.read += len(codes)
         self.rejected += len(codes)
-        self.reasons.update(codes)
+        for code in codes:
+            self.reasons[code] += 1
 
     def to_shard(self) -> dict[str, Any]:
         """Return the fields of a Shard that these counts fill; counters as `change.NAME`, `finding.CODE`, …"""

@@ -42,21 +42,26 @@ def object_batches(
     raws: Sequence[bytes], rows: Sequence[int], record_at: Callable[[int], Record], options: ReadOptions
 ) -> list[pa.RecordBatch]:
     """The batches of `raws`, JSON text of one object each; `record_at` returns the record of an index if one is bad."""
+    values = [_parse(raw, options.max_row_bytes) for raw in raws]
+    suspect: Sequence[int] = [index for index, value in enumerate(values) if value is None]
+    known = [row for row, value in zip(rows, values, strict=True) if value is not None]
     try:
-        return to_batches([_parse(raw, options.max_row_bytes) for raw in raws], rows)
+        batches = to_batches([value for value in values if value is not None], known)
     except (ValueError, RowError):
-        good = list(_good(map(record_at, range(len(raws))), options))
-        return to_batches([value for value, _ in good], [row for _, row in good])
+        batches, suspect = [], range(len(raws))
+    good = list(_good(map(record_at, suspect), options))
+    return batches + to_batches([value for value, _ in good], [row for _, row in good])
 
 
-def _parse(raw: bytes, max_bytes: int) -> dict[str, Any]:
-    value = jiter.from_json(raw, catch_duplicate_keys=True, allow_inf_nan=False)
-    record = as_record(value)
-    if record is None or len(raw) > max_bytes:
-        raise ValueError
-    if not is_shallow(raw):
-        check_value(value)
-    return record
+def _parse(raw: bytes, max_bytes: int) -> dict[str, Any] | None:
+    """Return a record, of which numbers and keys are still to be checked; None for one that is bad."""
+    try:
+        value = jiter.from_json(raw, catch_duplicate_keys=True, allow_inf_nan=False)
+        if not is_shallow(raw):
+            check_value(value)
+    except (ValueError, RowError):
+        return None
+    return as_record(value) if len(raw) <= max_bytes else None
 
 
 def _good(records: Iterable[Record], options: ReadOptions) -> Iterator[tuple[dict[str, Any], int]]:

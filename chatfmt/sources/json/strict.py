@@ -121,7 +121,7 @@ def _explained(raw: bytes, error: str) -> RowError:
     code, message = _reason(raw, text, byte)
     if not raw.strip():
         message = "not JSON: nothing between two commas, or between a comma and the end of the list"
-    hint = PLAIN_TEXT if _is_plain_text(raw) and (byte == 0 or raw[:1] == b"[") else ""
+    hint = PLAIN_TEXT if (byte == 0 or raw[:1] == b"[") and _is_plain_text(raw) else ""
     return RowError(message, code=code, hint=hint, at=Location(line=line, byte=byte))
 
 
@@ -147,10 +147,13 @@ def _offset(raw: bytes, line: int, column: int) -> int:
     return min(max(start + column - 1, 0), len(raw))
 
 
+_NO_NUMBER = re.compile(rb"-?(NaN|Infinity|inf|nan)")
+
+
 def _reason(raw: bytes, text: str, byte: int) -> tuple[str, str]:
     if raw[byte : byte + 3] == BOM:
         return "json.encoding", "a byte order mark inside the file"
-    if (number := re.match(rb"-?(NaN|Infinity|inf|nan)", raw[byte:])) or raw[byte - 1 :].startswith(b"-I"):
+    if (number := _NO_NUMBER.match(raw, byte)) or raw[byte - 1 : byte + 1] == b"-I":
         shown = number[0].decode() if number else "-Infinity"
         return "json.number", f"`{shown}` is not JSON"
     return _reason_of(text)
