@@ -6,7 +6,7 @@ All of it is frozen plain data that crosses process boundaries inside a task, ex
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from msgspec import Struct, field
 
@@ -40,6 +40,14 @@ OnBad = Callable[[RowError, bytes], None]
 """Receives each bad record: its error and its bytes."""
 
 
+class LineRun(NamedTuple):
+    """Records on lines that follow each other: the number and the line of the first, and how many there are."""
+
+    row: int
+    line: int
+    rows: int = 1
+
+
 class ReadOptions(Struct, frozen=True):
     """Options for cutting records into batches and handling bad ones; `on_bad` need not pickle."""
 
@@ -55,6 +63,8 @@ class ReadOptions(Struct, frozen=True):
     """Columns that are not read where `columns` is None."""
     line_bytes: int | None = None
     """Bytes of local JSON Lines that make a batch, if they are few enough lines; None for `CHUNK`."""
+    on_lines: Callable[[LineRun], None] | None = None
+    """Called with the lines of records of JSON Lines before their batch; not for those among blank lines."""
 
 
 DEFAULT_READ = ReadOptions()

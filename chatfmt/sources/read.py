@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 
@@ -26,14 +26,14 @@ from .formats.jsonl import TextPosition, read_lines
 from .formats.rejects import rows_in_rejects
 from .json.record_batch import Record, raise_bad, report_bad, to_batches
 from .json.strict import as_record
-from .model import DEFAULT_READ, ByteRange, InputSplit, OnBad, ReadOptions, RecordRange, RowGroups
+from .model import DEFAULT_READ, ByteRange, InputSplit, LineRun, OnBad, ReadOptions, RecordRange, RowGroups
 
 
 def read(
     split: InputSplit, *, columns: Sequence[str] | None = None, skip: Collection[str] = (),
     on_bad: OnBad | None = None,
     batch_rows: int = DEFAULT_READ.batch_rows, batch_bytes: int = DEFAULT_READ.batch_bytes,
-    line_bytes: int | None = None,
+    line_bytes: int | None = None, on_lines: Callable[[LineRun], None] | None = None,
 ) -> Iterator[pa.RecordBatch]:  # fmt: skip
     """Yield source batches of `split`: `#row` first, then all columns, or those in `columns` that exist.
 
@@ -44,7 +44,8 @@ def read(
     """
     if split.content is not None and split.identity is None and is_remote(split.uri):
         split = replace(split, uri=kept_here(split.uri))
-    options = ReadOptions(columns, on_bad, batch_rows, batch_bytes, split.options.max_row_bytes, skip, line_bytes)
+    options = ReadOptions(columns, on_bad, batch_rows, batch_bytes, split.options.max_row_bytes, skip, line_bytes,
+                          on_lines)  # fmt: skip
     return while_unchanged(split, partial(_read, split, options))
 
 
@@ -52,9 +53,8 @@ def _read(split: InputSplit, options: ReadOptions) -> Iterator[pa.RecordBatch]:
     if split.options.rejects or split.options.grouped:
         lines = replace(split, options=replace(split.options, rejects=False, grouped=False))
         rows_in = rows_in_rejects if split.options.rejects else rows_in_groups
-        batches = rows_in(
-            _read(lines, replace(options, columns=None, skip=(), on_bad=None)), split.shown, options.on_bad
-        )
+        plain = replace(options, columns=None, skip=(), on_bad=None, on_lines=None)
+        batches = rows_in(_read(lines, plain), split.shown, options.on_bad)
     elif split.format == "parquet":
         return _read_parquet(split, options)
     elif split.format == "arrow":

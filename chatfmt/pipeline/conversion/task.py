@@ -154,6 +154,7 @@ def converted_batches(
         batches = sources.read(
             split, columns=conversion.job.read, skip=conversion.job.skip, on_bad=rejects.on_unreadable,
             line_bytes=LINE_BYTES if conversion.job.format == "jsonl" else None,
+            on_lines=lines.add,
         )  # fmt: skip
         if conversion.job.whole_file:
             batches = merge_batches(batches)

@@ -16,7 +16,7 @@ from ..json.record_batch import SHOWN_BYTES, Record, field_batch, object_batches
 from ..json.strict import BOM
 from ..json.structure import Positions
 from ..json.uniform_lines import line_ends, uniform_fields
-from ..model import ReadOptions
+from ..model import LineRun, ReadOptions
 
 
 class TextPosition(Struct, frozen=True):
@@ -47,6 +47,8 @@ def read_lines(chunks: Iterable[bytes], start: TextPosition, options: ReadOption
                 batches = [field_batch(found, range(row, row + lines))]
             else:
                 batches, records, lines = _batches(part, TextPosition(row, line, byte), options)
+            if options.on_lines is not None and records == lines:
+                options.on_lines(LineRun(row, line, records))
             row, line, byte = row + records, line + lines, byte + len(part)
             yield from batches
 

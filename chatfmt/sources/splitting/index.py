@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +20,7 @@ from ..formats.json_document import document_records
 from ..formats.jsonl import TextPosition, line_blocks, without_bom
 from ..json.record_batch import Record
 from ..json.strings import find_all
-from ..model import InputSplit, ParseOptions, SourceFile
+from ..model import InputSplit, LineRun, ParseOptions, SourceFile
 
 _SPACE = b" \t\r\n"
 _SPACES = np.isin(np.arange(256), list(_SPACE))
@@ -98,14 +97,6 @@ def _record_starts(
     records = read_records(chunks, start, format=file.format, options=options, on_bad=_ignore)
     columns, records = read_header(records, options)
     return (_position(record_of()) for _, record_of in records), columns
-
-
-class LineRun(NamedTuple):
-    """Records on lines that follow each other: the number and the line of the first, and how many there are."""
-
-    row: int
-    line: int
-    rows: int = 1
 
 
 def line_runs(chunks: Iterable[bytes], start: TextPosition, longest: int) -> Iterator[LineRun]:

@@ -8,14 +8,14 @@ from contextlib import contextmanager, suppress
 from ...errors import ChatfmtError, Location
 from ..bytes.text import content
 from ..formats.jsonl import TextPosition, without_bom
-from ..model import ByteRange, InputSplit, Source, whole_file
-from .index import LineRun, line_runs, positions_from, record_positions
+from ..model import ByteRange, InputSplit, LineRun, Source, whole_file
+from .index import line_runs, positions_from, record_positions
 
 _NO_RUN = LineRun(0, 0, 0)
 
 
 class LineFinder:
-    """The lines of the records of an input split; the file is read once more, up to the last record asked for.
+    """The lines of the records of an input split: those that its reader adds, and of others by reading the file again.
 
     Records of columnar files, of documents under a `field` and of grouped rows have no line of their own.
     """
@@ -24,6 +24,13 @@ class LineFinder:
         self._split = split
         self._runs: Iterator[LineRun] = iter(())
         self._run: LineRun | None = None
+        self._added = _NO_RUN
+
+    def add(self, run: LineRun) -> None:
+        """Add lines that follow those added before; behind a gap these are forgotten."""
+        row, line, rows = self._added
+        follows = (row + rows, line + rows) == run[:2]
+        self._added = LineRun(row, line, rows + run.rows) if follows else run
 
     def with_line(self, at: Location) -> Location:
         """Return a location in the split with its line, if it has a row and no line."""
@@ -33,7 +40,9 @@ class LineFinder:
 
     def line(self, row: int) -> int | None:
         """Return the line of a record, by its number in the file; None if it has none."""
-        first, line, rows = self._run or _NO_RUN
+        first, line, rows = self._added
+        if not first <= row < first + rows:
+            first, line, rows = self._run or _NO_RUN
         if not first <= row < first + rows:
             self._seek(row)
             first, line, rows = self._run or _NO_RUN
