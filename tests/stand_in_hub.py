@@ -76,6 +76,8 @@ class StandInHub:
         self.faults: list[Fault] = []
         self.owners: dict[str, tuple[str, ...]] = {}
         """The owners for whom a token may write."""
+        self.read_only: set[str] = set()
+        """The tokens that may write nothing."""
         self.blobs: dict[str, bytes] = {}
         """The big files that were uploaded, by their SHA-256, whether a commit names them or not."""
         self.big, self.page = big, page
@@ -186,6 +188,8 @@ class _Handler(BaseHTTPRequestHandler):
         if found := re.fullmatch(r"/cdn/(.+)/([0-9a-f]{40})/(.+)", path):
             data = self.hub.repositories[found[1]].trees[found[2]][unquote(found[3])]
             return self.send_file(data, found[2])
+        if path == "/api/whoami-v2":
+            return self.describe_user()
         for old, new in self.hub.aliases.items():
             if found := re.match(rf"(/api)?/{old}(?=/|$)", path):
                 return self.answer(307, b"", Location=f"{found[1] or ''}/{new}{self.path[found.end() :]}")
@@ -197,6 +201,15 @@ class _Handler(BaseHTTPRequestHandler):
                 self.hub.unknown.append(path)
             return self.refuse(404 if self.token else 401, "RepoNotFound", "Repository not found")
         return self.in_repository(found, {key: value[0] for key, value in parse_qs(url.query).items()})  # type: ignore[attr-defined]
+
+    def describe_user(self) -> None:
+        owners = self.hub.owners.get(self.token)
+        if owners is None:
+            return self.answer(401, {"error": "Invalid user token."})
+        role = "read" if self.token in self.hub.read_only else "write"
+        return self.answer(200, {
+            "name": "me", "orgs": [{"name": name} for name in owners], "auth": {"accessToken": {"role": role}},
+        })  # fmt: skip
 
     def is_written(self, path: str) -> bool:
         """Whether the request was one of a writer, which is answered then."""
@@ -221,7 +234,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Whether the token may write for the owner; if not, the request is refused."""
         if not self.token:
             self.answer(401, {"error": "Invalid username or password."})
-        elif owner not in self.hub.owners.get(self.token, ()):
+        elif self.token in self.hub.read_only or owner not in self.hub.owners.get(self.token, ()):
             self.answer(403, {"error": f"You don't have the rights to write under the namespace {owner}"})
         else:
             return True

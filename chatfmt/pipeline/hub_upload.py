@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -75,11 +75,12 @@ def push(folder: Path, repository: Repository, *, public: bool = False, show_pro
 
     Rejected rows are not uploaded. With `show_progress` the library of the Hub draws progress bars on stderr.
 
-    Raises DataProblem if `verify` finds problems, OutputError if the Hub refuses or cannot be reached, if a public
-    repository exists and `public` is not set, and if the commit would overwrite a card that somebody else wrote.
+    Raises DataProblem if `verify` finds problems, OutputError as `check_may_push` does, if the Hub refuses, and if the
+    commit would overwrite a card that somebody else wrote.
     """
     from huggingface_hub.utils import disable_progress_bars
 
+    check_may_push(repository, public=public)
     manifest = check_folder(folder)
     if not (folder / CARD).is_file():
         raise OutputError(f"`{folder}` has no card `{CARD}`", hint="convert again with --overwrite")
@@ -97,6 +98,25 @@ def push(folder: Path, repository: Repository, *, public: bool = False, show_pro
     )  # fmt: skip
 
 
+def check_may_push(repository: Repository, *, public: bool) -> None:
+    """Raise OutputError unless the token may write to the repository, or create it; nothing is created.
+
+    Raises it too if the Hub cannot be reached, and if a public repository exists and `public` is not set.
+    """
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    api = _api()
+    with hub_errors(repository, began=False):
+        user = api.whoami()
+        owners = [user["name"], *(each["name"] for each in user.get("orgs", ()))]
+        role = user.get("auth", {}).get("accessToken", {}).get("role")
+        if role == "read" or repository.id.partition("/")[0].lower() not in map(str.lower, owners):
+            raise _forbidden(repository)
+        with suppress(RepositoryNotFoundError):
+            if not public and not api.dataset_info(repository.id).private:
+                raise OutputError(f"`{repository.id}` is public", hint="--public uploads to it all the same")
+
+
 def open_repository(repository: Repository, *, public: bool) -> Head:
     """Return the head of the branch to push to, both created if they do not exist."""
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
@@ -108,8 +128,6 @@ def open_repository(repository: Repository, *, public: bool) -> Head:
         except RepositoryNotFoundError:
             api.create_repo(repository.id, repo_type="dataset", private=not public)
             info = api.dataset_info(repository.id)
-        if not info.private and not public:
-            raise OutputError(f"`{repository.id}` is public", hint="--public uploads to it all the same")
         if repository.revision is not None:
             try:
                 info = api.dataset_info(repository.id, revision=repository.revision)
@@ -212,13 +230,17 @@ def _translate(error: Exception, repository: Repository) -> OutputError:
         text = f"not logged in to the Hub, so nothing was pushed to `{repository.id}`"
         return OutputError(text, hint="`hf auth login`, or set HF_TOKEN", code="hub.token")
     if status == 403:
-        hint = "use a token that may write there: https://huggingface.co/settings/tokens"
-        return OutputError(f"your token may not write to `{repository.id}`", hint=hint, code="hub.forbidden")
+        return _forbidden(repository)
     if status == 412:
         return OutputError(f"`{repository.id}` was changed during the push", hint=AGAIN, code="hub.changed")
     if is_transient(error):
         return OutputError(f"the push to `{repository.id}` was interrupted", hint=AGAIN, code="hub.interrupted")
     return OutputError(f"the Hub refused the push to `{repository.id}`: {_without_token(error)}", code="hub.error")
+
+
+def _forbidden(repository: Repository) -> OutputError:
+    hint = "use a token that may write there: https://huggingface.co/settings/tokens"
+    return OutputError(f"your token may not write to `{repository.id}`", hint=hint, code="hub.forbidden")
 
 
 def _status(error: BaseException | None) -> int | None:

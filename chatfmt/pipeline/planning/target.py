@@ -13,7 +13,7 @@ from ...manifest import MANIFEST, STATE
 from ...recipe import Recipe, Run
 from ...stores import Store, check_writable, shown, url_of
 from ...validation import flag_of, to_path
-from ..hub_upload import Repository
+from ..hub_upload import Repository, check_may_push
 
 Kind = Literal["folder", "file", "stream", "hub", "store", "store-file"]
 
@@ -94,7 +94,12 @@ def _remote(url: str, *, is_file: bool) -> Kind:
 
 
 def check_accepts(target: Target, run: Run) -> None:
-    """Raise OutputError for a store that may not be written to, before rows are read, unless an output is there."""
+    """Raise OutputError for a store or dataset that may not be written to, before rows are read.
+
+    A folder on a store that holds an output need not be writable.
+    """
+    if target.kind == "hub" and not run.dry_run:
+        check_may_push(Repository.of(str(target)), public=run.public)
     rejects = url_of(run.rejects) if run.rejects is not None else None
     if rejects is not None:
         check_writable(rejects.rpartition("/")[0])

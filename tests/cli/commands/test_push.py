@@ -126,7 +126,7 @@ def test_a_folder_that_was_changed_is_not_pushed(hub: StandInHub, tmp_path: Path
     (out / PUSHED[2]).write_bytes(b"")
     code, said = run(hub, tmp_path, "push", "out", "acme/chat")
     assert code == 1 and said.startswith("error: out: data/train-00000-of-00001.parquet: has 0 bytes, the manifest")
-    assert hub.calls == [] and hub.repositories == {}
+    assert not [call for call in hub.calls if call[0] != "GET"] and hub.repositories == {}
 
 
 def test_a_card_that_was_edited_on_the_hub_is_kept(hub: StandInHub, tmp_path: Path) -> None:
@@ -152,16 +152,34 @@ def test_a_card_that_was_edited_on_the_hub_is_kept(hub: StandInHub, tmp_path: Pa
          "hint: `hf auth login`, or set HF_TOKEN"),
         (TOKEN, "other/chat", "your token may not write to `other/chat`\n"
          "hint: use a token that may write there: https://huggingface.co/settings/tokens"),
+        ("hf_read", "acme/chat", "your token may not write to `acme/chat`\n"
+         "hint: use a token that may write there: https://huggingface.co/settings/tokens"),
+        ("hf_unknown", "acme/chat", "not logged in to the Hub, so nothing was pushed to `acme/chat`\n"
+         "hint: `hf auth login`, or set HF_TOKEN"),
         (f"{TOKEN} \u00e9", "acme/chat", "the Hub refused the push to `acme/chat`: "
          "'ascii' codec can't encode character '\\xe9' in position 37: ordinal not in range(128)"),
     ],
 )  # fmt: skip
-def test_a_refusal_says_what_to_do_and_shows_no_token(
-    hub: StandInHub, tmp_path: Path, token: str, repository: str, said: str
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_refusal_comes_before_a_row_is_read_says_what_to_do_and_shows_no_token(
+    hub: StandInHub, tmp_path: Path, token: str, repository: str, said: str, exists: bool
 ) -> None:
-    made(tmp_path, "a")
-    assert run(hub, tmp_path, "push", "out", repository, token=token) == (5, f"error: {said}\n")
-    assert hub.repositories == {}
+    hub.owners["hf_read"] = ("acme",)
+    hub.read_only.add("hf_read")
+    if exists:
+        hub.commit(f"datasets/{repository}", {".gitattributes": b""}, private=True, readers=(TOKEN, "hf_read"))
+    before = repr(hub.repositories)
+    for command in (("push", "missing", repository), ("convert", "missing", "-o", f"hf://datasets/{repository}")):
+        assert run(hub, tmp_path, *command, token=token) == (5, f"error: {said}\n")
+    assert repr(hub.repositories) == before and not [call for call in hub.calls if call[0] != "GET"]
+
+
+def test_a_public_dataset_is_refused_before_a_row_is_read(hub: StandInHub, tmp_path: Path) -> None:
+    hub.commit(NAME, {".gitattributes": b""})
+    for command in (("push", "missing", "acme/chat"), ("convert", "missing", "-o", "hf://datasets/acme/chat")):
+        assert run(hub, tmp_path, *command) == (
+            5, "error: `acme/chat` is public\nhint: --public uploads to it all the same\n",
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["chat", "a/b/c", "acme/../chat", "https://huggingface.co/datasets/acme/chat"])
