@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -36,6 +35,8 @@ _answered: set[str] = set()
 _SILENT = logging.NullHandler()
 """Keeps Python from printing what a library logs, unless the program has handlers of its own."""
 _URL = re.compile(r"(?P<scheme>(?:[A-Za-z][\w+.-]+::)*[A-Za-z][A-Za-z0-9+.-]+):(?:/+(?P<rest>.*))?", re.DOTALL)
+WILD = re.compile(r"[*?\[]")
+"""What makes a URL a pattern."""
 _USER = re.compile(r"(?<=://)[^/@\s`'\"]*:[^/@\s`'\"]*@|(?i:(?<=http://)|(?<=https://))[^/@\s`'\"]+@")
 _SIGNATURE = re.compile(r"(?i)(?<=[?&])([\w.%-]*(?:signature|token|credential|password|secret|key|sig))=[^&\s`'\"]+")
 
@@ -174,8 +175,11 @@ def size_and_version(url: str) -> tuple[int, int] | None:
     return (size, int.from_bytes(hashlib.sha256(repr(found).encode()).digest()[:6])) if found and size else None
 
 
-def check_writable(url: str) -> None:
-    """Raise UsageError for a URL that names no place on a store to write to, MissingExtra if its library is missing."""
+def check_writable(url: str, *, is_file: bool = False) -> None:
+    """Raise UsageError for a URL that names no place on a store to write to, MissingExtra if its library is missing.
+
+    Wildcards are refused: what is read or removed there later could be other files.
+    """
     from fsspec.registry import known_implementations
 
     scheme = scheme_of(url)
@@ -187,8 +191,11 @@ def check_writable(url: str) -> None:
             f"`{without_credentials(url)}` holds a password",
             hint="leave it to the configuration of its library",
         )
+    if wild := WILD.search(url):
+        text = f"`{wild[0]}` is a wildcard in URLs, so nothing is written to `{url}`"
+        raise UsageError(text, hint="choose a name without `*`, `?` and `[`")
     with store_errors(url):
-        _, path = open_store(url)
+        _, path = open_store(url.rpartition("/")[0] if is_file else url)
     if not path.strip("/"):
         raise UsageError(f"`{url}` names no folder", hint=f"-o {scheme}://BUCKET/PREFIX")
 
@@ -261,10 +268,8 @@ class Store:
 
     def write(self, name: str, data: bytes) -> None:
         """Upload a file with this content."""
-        with tempfile.NamedTemporaryFile(prefix="chatfmt-") as file:
-            file.write(data)
-            file.flush()
-            self.put(Path(file.name), name)
+        with store_errors(self.url, self._kind):
+            self._system.pipe_file(self._at(name), data)
 
     def remove(self, names: Sequence[str]) -> None:
         """Remove files that exist."""

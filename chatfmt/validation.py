@@ -116,9 +116,15 @@ TRUTH = {"yes": True, "on": True, "no": False, "off": False}
 
 
 def to_path(text: str) -> Path:
-    """Return the path in a text, also of a URL of this machine: of `file:///out` it is `/out`."""
+    """Return the path in a text, also of a URL of this machine: of `file:///out` it is `/out`.
+
+    Raises UsageError for a URL with parts that a path leaves out: a store keeps what is at `a//b` apart from `a/b`.
+    """
     found = re.fullmatch(r"(?:file|local):(?://)?(/(?!/).*)", text, re.IGNORECASE | re.DOTALL)
-    return Path(found[1] if found else text)
+    path = Path(found[1] if found else text)
+    if not found and "://" in text and str(path) != text.rstrip("/").replace("://", ":/", 1):
+        raise UsageError("the URL of an output has an empty part, or one that is `.`", hint="leave that part out")
+    return path
 
 
 def _respell(kind: Any, value: Any) -> Any:

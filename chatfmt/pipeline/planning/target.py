@@ -89,7 +89,7 @@ def _remote(url: str, *, is_file: bool) -> Kind:
     if url.startswith("hf://datasets/"):
         Repository.of(url)
         return "hub"
-    check_writable(url.rpartition("/")[0] if is_file else url)
+    check_writable(url, is_file=is_file)
     return "store-file" if is_file else "store"
 
 
@@ -102,7 +102,7 @@ def check_accepts(target: Target, run: Run) -> None:
         check_may_push(Repository.of(str(target)), public=run.public)
     rejects = url_of(run.rejects) if run.rejects is not None else None
     if rejects is not None:
-        check_writable(rejects.rpartition("/")[0])
+        check_writable(rejects, is_file=True)
     for url in () if run.dry_run else filter(None, (str(target) if target.kind == "store-file" else None, rejects)):
         folder, name = url.rsplit("/", 1)
         Store(folder).check_accepts(f".{name}.chatfmt", removal=False)

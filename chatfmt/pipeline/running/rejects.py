@@ -60,7 +60,7 @@ def kept_rejects(run: Run, target: Target) -> str | None:
 def check_rejects(path: Path | None) -> None:
     """Raise UsageError for a folder, a device or a pipe; remove what dead processes have left beside the file."""
     if path is not None and (url := url_of(path)):
-        check_writable(url.rpartition("/")[0])
+        check_writable(url, is_file=True)
     elif path is not None and path.exists() and not path.is_file():
         raise UsageError(f"`{path}` is not a regular file", hint="choose another file for --rejects")
     elif path is not None:

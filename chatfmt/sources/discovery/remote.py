@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 from pathlib import Path
 
 from ...errors import InputError
 from ...manifest import MANIFEST, UNFINISHED
-from ...stores import open_store, scheme_of, store_errors, without_credentials
+from ...stores import WILD, open_store, scheme_of, store_errors, without_credentials
 from ..bytes.compression import open_binary
 from ..bytes.remote_cache import KEPT, kept
 from ..bytes.unchanged import file_identity
@@ -17,8 +16,6 @@ from ..model import ParseOptions, Source, SourceFile
 from .data_files import splits_by_name
 from .sniff import detect_format, format_by_name
 from .split_slices import select_slices
-
-_WILD = re.compile(r"[*?\[]")
 
 
 def resolve_remote(url: str, options: ParseOptions, split: str | None = None, keep_in: Path | None = None) -> Source:
@@ -41,8 +38,9 @@ def found_files(url: str) -> dict[str, list[str]]:
     """Return the URLs of the files at a URL, a glob or a folder, by split."""
     with store_errors(url, InputError):
         system, path = open_store(url)
-        if _WILD.search(url) and "://" not in path:
-            return {"train": [system.unstrip_protocol(name) for name in sorted(system.glob(path))]}
+        if WILD.search(url) and "://" not in path and not system.exists(path):
+            found = sorted(system.glob(path, detail=True).items())
+            return {"train": [system.unstrip_protocol(name) for name, entry in found if entry["type"] == "file"]}
         is_page = scheme_of(url) in ("http", "https") and not url.endswith("/")  # fsspec would read it to find links
         if is_page or not system.isdir(path):
             return {"train": [url]}

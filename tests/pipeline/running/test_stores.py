@@ -7,7 +7,7 @@ import json
 import logging
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -129,19 +129,23 @@ class Faulty:
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.names: list[str] = []
         self.fails, self.arrives = 0, False
-        put = MemoryFileSystem.put_file
+        for name in ("put_file", "pipe_file"):
+            patch.setattr(MemoryFileSystem, name, self.counted(getattr(MemoryFileSystem, name)))
 
-        def put_file(system: MemoryFileSystem, lpath: str, rpath: str, **more: object) -> None:
-            self.names.append(rpath.partition("/out/")[2])
-            fault = len(self.names) == self.fails
+    def counted(self, put: Callable[..., None]) -> Callable[..., None]:
+        def counted_put(system: MemoryFileSystem, *given: str | bytes, **more: object) -> None:
+            path = next(each for each in given if str(each).startswith("/bucket/"))
+            tries = path.endswith(("/access", ".chatfmt"))  # whether the store may be written to
+            self.names += [] if tries else [path.partition("/out/")[2]]
+            fault = len(self.names) == self.fails and not tries
             if not fault or self.arrives:
-                put(system, lpath, rpath, **more)
+                put(system, *given, **more)
             if fault:
                 raise ConnectionResetError(
                     "connection reset by peer, key=AKIA&token=hunter2 https://u:hunter2@s3/?sig=x"
                 )
 
-        patch.setattr(MemoryFileSystem, "put_file", put_file)
+        return counted_put
 
 
 def test_a_run_that_is_interrupted_anywhere_shows_nothing_and_is_continued(
@@ -191,13 +195,13 @@ def test_an_output_is_replaced_without_a_moment_in_which_it_is_wrong(
     assert convert(rows="2")[0] == 0
     before = files()
     faulty = Faulty(monkeypatch)
-    for faulty.fails in (1, 2, 4, 11):
+    for number in (1, 2, 4, 11):
         MemoryFileSystem.store.clear()
         system, root = fsspec.core.url_to_fs(STORE)
         system.pipe({f"{root}/{name}": data for name, data in before.items()})
-        faulty.names = []
+        faulty.names, faulty.fails = [], number
         assert convert("--overwrite")[0] == 5
-        assert files() == before if faulty.fails == 1 else manifest.MANIFEST not in files()
+        assert files() == before if number == 1 else manifest.MANIFEST not in files()
         faulty.fails = 0
         assert convert("--overwrite")[0] == 0
         assert files() == local
@@ -320,6 +324,17 @@ def test_what_is_not_an_output_is_named(name: str, problem: str, hint: str) -> N
     assert (run.returncode, run.stderr.decode()) == (1, f"error: {url}: {problem}\nhint: {hint}\n")
 
 
+def test_a_file_whose_name_looks_like_a_pattern_is_read_and_a_pattern_finds_no_folders() -> None:
+    system, text = fsspec.filesystem("memory"), Path("in.jsonl").read_text().splitlines()
+    system.pipe({"/bucket/x[1].jsonl": text[0].encode(), "/bucket/x1.jsonl": text[1].encode()})
+    system.pipe({"/bucket/xs/y.jsonl": text[2].encode()})
+    for pattern, rows in (("x[1].jsonl", 1), ("x*", 2), ("x*/y.jsonl", 1)):
+        done = run_here("convert", f"memory://bucket/{pattern}")
+        assert (done.returncode, len(done.stdout.splitlines())) == (0, rows), done.stderr
+    done = run_here("convert", "memory://bucket/xs*")
+    assert (done.returncode, done.stderr) == (3, b"error: no file matches `memory://bucket/xs*`\n")
+
+
 @pytest.mark.parametrize(
     ("out", "error", "hint"),
     [
@@ -330,6 +345,11 @@ def test_what_is_not_an_output_is_named(name: str, problem: str, hint: str) -> N
         ("sftp://me:hunter2@host/x", "`sftp://…@host/x` holds a password",
          "leave it to the configuration of its library"),
         ("memory://", "`memory://` names no folder", "-o memory://BUCKET/PREFIX"),
+        ("memory://b//x", "the URL of an output has an empty part, or one that is `.`", "leave that part out"),
+        ("memory://b/x[1]", "`[` is a wildcard in URLs, so nothing is written to `memory://b/x[1]`",
+         "choose a name without `*`, `?` and `[`"),
+        ("memory://b/x*.jsonl", "`*` is a wildcard in URLs, so nothing is written to `memory://b/x*.jsonl`",
+         "choose a name without `*`, `?` and `[`"),
         ("memory://b/x.csv", "unsupported output format: `memory://b/x.csv`",
          "name a .jsonl or .parquet file, or a folder"),
         ("memory://b/.jsonl.gz", "`.jsonl.gz` is a suffix without a name", "name a file, such as train.jsonl.gz"),
