@@ -145,8 +145,10 @@ def _missing_package(scheme: str, error: ImportError) -> MissingExtra:
 
 def reason_of(error: Exception) -> str:
     """Return what an exception of fsspec or of the library of a store says, on one line and without credentials."""
-    lines = (line.strip() for line in without_credentials(str(error)).splitlines())
-    return next(filter(None, lines), type(error).__name__)
+    if getattr(error, "status", None) == 0:  # of aiohttp, which has no answer to name
+        return type(error).__name__
+    lines = [line.strip() for line in without_credentials(str(error)).splitlines() if line.strip()]
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1]) if lines else type(error).__name__
 
 
 def read_url(url: str) -> bytes | None:
@@ -339,7 +341,8 @@ def translated(error: Exception, url: str, kind: type[ChatfmtError]) -> ChatfmtE
             hint = f"set credentials of {scheme}:// that may write and remove files there, and try again"
         return kind(f"`{shown}`: {why}", hint=hint, code="store.forbidden")
     if reads:
-        return kind(f"cannot read `{shown}`: {reason_of(error)}", code="store.failed")
+        hint = "try again later, or download it first"
+        return kind(f"cannot read `{shown}`: {reason_of(error)}", hint=hint, code="store.failed")
     return kind(f"cannot write `{shown}`: {reason_of(error)}", hint=AGAIN, code="store.failed")
 
 

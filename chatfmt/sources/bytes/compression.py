@@ -76,7 +76,8 @@ def reading(file: IO[bytes] | BufferedIOBase, uri: str) -> Iterator[None]:
 
 def unreadable_error(reason: str, at: Location) -> InputError:
     """The error for a file whose bytes the system does not give."""
-    return InputError(f"cannot be read: {reason}", code="file.unreadable", at=at, hint="check the disk, and try again")
+    hint = "try again later, or download it first" if is_remote(at.file) else "check the disk, and try again"
+    return InputError(f"cannot be read: {reason}", code="file.unreadable", at=at, hint=hint)
 
 
 def _read(file: BufferedIOBase, uri: str, size: int) -> bytes:

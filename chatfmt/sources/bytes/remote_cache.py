@@ -13,6 +13,7 @@ import io
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +26,8 @@ from ...stores import open_store, reason_of
 
 BLOCK = 8 << 20
 """Bytes fetched at a time."""
+TRIES, MOST_SECONDS = 4, 60
+"""How often a busy web server is asked for a block, and how long it is waited for at most each time."""
 KEPT = "remote-"
 """The prefix of folders of blocks."""
 SPARE = 0.1
@@ -118,7 +121,7 @@ def _block(system: Any, path: str, folder: Path | None, key: str, number: int, s
     if file is not None and file.exists():
         return file.read_bytes()
     try:
-        data = bytes(system.cat_file(path, start=start, end=stop))
+        data = _fetch(system, path, start, stop)
     except Exception as error:  # libraries of stores raise errors of their own
         raise error if isinstance(error, OSError) else OSError(reason_of(error)) from None
     if len(data) != stop - start:
@@ -128,6 +131,19 @@ def _block(system: Any, path: str, folder: Path | None, key: str, number: int, s
         part.write_bytes(data)
         part.replace(file)
     return data
+
+
+def _fetch(system: Any, path: str, start: int, stop: int) -> bytes:
+    """Return bytes of a file; tries again if a web server asks for that. The libraries of stores try by themselves."""
+    for tried in range(TRIES):
+        try:
+            return bytes(system.cat_file(path, start=start, end=stop))
+        except Exception as error:
+            if getattr(error, "status", None) not in (429, 500, 502, 503, 504) or tried == TRIES - 1:
+                raise
+            asked = str((getattr(error, "headers", None) or {}).get("Retry-After", ""))
+            time.sleep(min(int(asked), MOST_SECONDS) if asked.isdigit() else 2**tried)
+    raise AssertionError
 
 
 def _has_room(folder: Path) -> bool:

@@ -335,6 +335,29 @@ def test_a_file_whose_name_looks_like_a_pattern_is_read_and_a_pattern_finds_no_f
     assert (done.returncode, done.stderr) == (3, b"error: no file matches `memory://bucket/xs*`\n")
 
 
+@pytest.mark.parametrize(("refusals", "rows"), [(3, 9), (4, 0)])
+def test_a_busy_server_is_asked_for_a_block_again(refusals: int, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Busy(Exception):
+        status, headers = 429, {"Retry-After": "0"}
+
+    cat_file, left = MemoryFileSystem.cat_file, [Busy("429, message='Too Many Requests'")] * refusals
+
+    def busy(self: MemoryFileSystem, *given: object, **more: object) -> bytes:
+        if left:
+            raise left.pop()
+        return bytes(cat_file(self, *given, **more))
+
+    fsspec.filesystem("memory").pipe("/bucket/in.jsonl", Path("in.jsonl").read_bytes())
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", busy)
+    done = run_here("convert", "memory://bucket/in.jsonl", "--on-error", "skip", "--max-bad", "1")
+    assert (done.returncode, len(done.stdout.splitlines())) == (0 if rows else 3, rows), done.stderr
+    if not rows:
+        assert done.stderr.decode().splitlines() == [
+            "error: memory://bucket/in.jsonl: cannot be read: 429, message='Too Many Requests' (byte 0)",
+            "hint: try again later, or download it first",
+        ]
+
+
 @pytest.mark.parametrize(
     ("out", "error", "hint"),
     [
