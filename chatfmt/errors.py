@@ -49,7 +49,8 @@ class Location(Struct, frozen=True, gc=False, omit_defaults=True):
     byte: int | None = None
 
     def __str__(self) -> str:
-        return " ".join([*([self.file] if self.file else []), *([] if self.row is None else [f"row {self.row}"])])
+        file = "stdin" if self.file == "-" else self.file
+        return " ".join([*([file] if file else []), *([] if self.row is None else [f"row {self.row}"])])
 
     @property
     def place(self) -> str:

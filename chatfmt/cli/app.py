@@ -92,7 +92,7 @@ def application(arguments: Sequence[str] = ()) -> typer.Typer:
         add_completion=not (named or completed),
         context_settings={"help_option_names": ["-h", "--help"]},
         help="Convert any chat or instruction dataset to training-ready files, byte-identical to transformers.",
-        epilog="Start with: chatfmt inspect data.jsonl · chatfmt convert data.jsonl -t chatml -o out/",
+        epilog="Start with `chatfmt inspect data.jsonl`, then `chatfmt convert data.jsonl -t chatml -o out/`.",
     )
     app.callback()(root)
     if completed:  # the options to install completion would know the shells too, and cost more

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import typer
 from typer.core import TyperCommand, TyperGroup
 
 from ..errors import UsageError
@@ -27,8 +28,44 @@ FEW = 10
 """Options that a command may have besides the COMMON ones and its own before its help folds them."""
 
 
+WIDEST = 120
+"""Columns of help on terminals that are at least as wide."""
+_UNBROKEN = re.compile(r"-|`[^`]*`|'[^']*'|(?<=\w)\([^)]*\)")
+_NO_BREAK = str.maketrans("- ", "\u2011\u00a0")
+_BREAK = str.maketrans("\u2011\u00a0", "- ")
+
+
+class Formatter(typer.Context.formatter_class):  # type: ignore[misc, valid-type]
+    """Writes help whose lines break neither at hyphens nor inside quoted text and calls."""
+
+    def write(self, string: str) -> None:
+        super().write(string.translate(_BREAK))
+
+    def write_text(self, text: str) -> None:
+        super().write_text(_unbroken(text))
+
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+        narrow = min(col_max, self.width * 2 // 5)
+        super().write_dl([(name, _unbroken(text)) for name, text in rows], narrow, col_spacing)
+
+
+def _unbroken(text: str) -> str:
+    return _UNBROKEN.sub(lambda found: found[0].translate(_NO_BREAK), text)
+
+
+class Context(typer.Context):
+    """A call of a command, whose help is as wide as the terminal, up to WIDEST columns."""
+
+    formatter_class = Formatter
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **{"max_content_width": WIDEST, **named})
+
+
 class Group(TyperGroup):
     """A group of commands."""
+
+    context_class = Context
 
     def get_help_option(self, ctx: Any) -> Any:
         """Return the `--help` flag, off unless typed: an unset flag would be validated."""
@@ -50,6 +87,8 @@ class Group(TyperGroup):
 
 class Command(TyperCommand):
     """A command whose parameters are text and flags."""
+
+    context_class = Context
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the arguments as they are, also for completion; leave help and mistakes to Typer.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import asdict
 
+from ..errors import Location
 from . import terminal
 from .summary import left_behind, size
 
@@ -81,7 +82,9 @@ def print_table(
     screen = terminal.console()
     screen.print(terminal.table(("key", "value", "from"), shown))
     for source in plan.sources:
-        screen.print(terminal.visible(f"{source.source.shown}: {source.job.dialect} ({source.detection.reason})"))
+        screen.print(
+            terminal.visible(f"{Location(source.source.shown)}: {source.job.dialect} ({source.detection.reason})")
+        )
         if line := left_behind(*left_leaves(source)):
             screen.print(terminal.visible(line), soft_wrap=True)
     count = "an unknown number of rows" if plan.rows is None else terminal.counted(plan.rows, "row")

@@ -99,9 +99,9 @@ COLUMNS = _group(
 ROWS = _group(
     "Rows",
     {
-        "limit": (str, "N", "Read only the first N rows of each source and split, before --explode, or of those that "
-                  "--where keeps."),
-        "skip": (str, "N", "Skip the first N rows of each source and split, or of those that --where keeps."),
+        "limit": (str, "N", "Read only the first N rows of each source and split, after --where and before "
+                  "--explode."),
+        "skip": (str, "N", "Skip the first N rows of each source and split, after --where."),
         "fraction": (str, "F", "Keep this fraction of the rows, chosen by content."),
         "shuffle": (bool, None, "Shuffle the rows; --seed sets the order.", "--shuffle/--no-shuffle"),
         "seed": (str, "N", "Seed for --shuffle and for choices by content."),
@@ -185,7 +185,7 @@ RUN = _group(
     "Run",
     {
         "out": (str, "OUT", "Folder (shards), file (x.jsonl, x.parquet, x.jsonl.zst), hf://datasets/OWNER/NAME, "
-                "s3://BUCKET/PREFIX, -.", "-o", "--out"),
+                "s3://BUCKET/PREFIX, or - for stdout.", "-o", "--out"),
         "public": (bool, None, "Create the Hub dataset public; also upload to one that is.", "--public/--private"),
         "workers": (str, "N", "Number of processes; default: one per core."),
         "executor": (str, "NAME", "Where to run tasks."),

@@ -45,7 +45,9 @@ def read_stream(
     if not head:
         if options.allow_empty:
             return
-        raise InputError("the input is empty", code="file.empty", at=Location(shown))
+        raise InputError(
+            "the input is empty", code="file.empty", at=Location(shown), hint="use `--allow-empty` if this is intended"
+        )
     format = format_of_content(head, shown, options)
     split = InputSplit(shown, shown, format, None, RecordRange(), options=options)
     if format in ("parquet", "arrow"):

@@ -20,6 +20,7 @@ NOTES = {
     ("--seed", "4"): "`--seed 4` draws nothing: it is for --shuffle, --fraction, --test-fraction and weights",
     ("--name", "foo"): "`--name foo` is for datasets with several subsets, and the source is a single file",
     ("--revision", "main"): "`--revision main` is for datasets on the Hub, and the source is not there",
+    ("-o", "x.json"): "`x.json` holds JSON Lines, one row per line, not one JSON array: `load_dataset` reads both",
     ("--system", r"one\ntwo"): f"`--system`{WRITTEN}",
     ("--transform", r"merge=\n\n"): f"`--transform merge`{WRITTEN}",
 }

@@ -67,7 +67,7 @@ def test_a_slice_without_rows_is_the_same_error_from_a_file_and_from_a_pipe(opti
         data = (tmp_path / "in.jsonl").read_bytes() if source == "-" else b""
         run = run_cli("convert", source, "-t", "chatml", *options, cwd=tmp_path, stdin=data)
         assert (run.returncode, run.stdout) == (3, b"")
-        assert run.stderr.decode().splitlines() == [f"error: {source}: no rows in `{rows}`", hint]
+        assert run.stderr.decode().splitlines() == [f"error: {source.replace('-', 'stdin')}: no rows in `{rows}`", hint]
         empty = run_cli("convert", source, "-t", "chatml", *options, "--allow-empty", cwd=tmp_path, stdin=data)
         assert (empty.returncode, empty.stdout) == (0, b"")
 

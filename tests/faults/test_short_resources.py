@@ -77,7 +77,8 @@ def test_a_stdin_that_cannot_be_read(work: Path) -> None:
             [sys.executable, "-c", code, "convert", "-", "-o", out], env={**os.environ, "FD": str(folder)}, cwd=work,
             capture_output=True, pass_fds=[folder], stdin=subprocess.DEVNULL,
         )  # fmt: skip
-        assert (run.returncode, run.stderr.splitlines()[0]) == (3, b"error: -: cannot be read: Is a directory (byte 0)")
+        said = b"error: stdin: cannot be read: Is a directory (byte 0)"
+        assert (run.returncode, run.stderr.splitlines()[0]) == (3, said)
     os.close(folder)
 
 

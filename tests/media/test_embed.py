@@ -95,7 +95,7 @@ def test_stdin_has_no_folder(folder: Path) -> None:
     result = run_cli("convert", "-", *flags, stdin=line, cwd=folder)
     assert (result.returncode, result.stderr.decode()) == (
         4,
-        "error: - row 0: `a/1.png` is a path, and the source has no folder (line 1)\n"
+        "error: stdin row 0: `a/1.png` is a path, and the source has no folder (line 1)\n"
         "hint: --media-root DIR names the folder; an archive must be unpacked first\n",
     )
     assert run_cli("convert", "-", *flags, "--media-root", ".", stdin=line, cwd=folder).returncode == 0

@@ -34,7 +34,7 @@ def test_every_format_through_stdin() -> None:
     assert caught.value.message == "the input is empty"
     with pytest.raises(RowError) as bad:
         list(read_stream(io.BytesIO(b'{"a":"x"}\n{"a":}\n')))
-    assert str(bad.value) == "- row 1: not JSON: expected a value (line 2, byte 15)"
+    assert str(bad.value) == "stdin row 1: not JSON: expected a value (line 2, byte 15)"
 
 
 def test_stdin_yields_rows_before_it_ends() -> None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ...errors import DataProblem, UsageError
+from ...errors import DataProblem, Location, UsageError
 from .. import options, terminal
 from ..options import Sources
 from ..requests import to_recipe
@@ -46,14 +46,14 @@ def inspect(source: Sources, **given: Any) -> None:
         else:
             print_inspection(inspection)
         if inspection.problem:
-            raise UsageError(f"{inspection.source}: {inspection.problem}", hint=inspection.hint or "")
+            raise UsageError(f"{Location(inspection.source)}: {inspection.problem}", hint=inspection.hint or "")
 
 
 def print_inspection(found: Inspection) -> None:
     """Print the report as text."""
     screen = terminal.console()
     files = ", ".join(f"{name}: {terminal.counted(count, 'file')}" for name, count in found.splits.items())
-    screen.print(terminal.visible(f"{found.source} ({found.kind}, {files})"))
+    screen.print(terminal.visible(f"{Location(found.source)} ({found.kind}, {files})"))
     for label, value in (("dataset", found.dataset), ("commit", found.revision), ("licence", found.licence)):
         if value:
             screen.print(terminal.visible(f"  {label}: {value}"))
@@ -147,7 +147,10 @@ def check(source: Sources, **given: Any) -> None:
         wrong = problems
     if wrong:
         rows = len({(problem.at.file, problem.at.row) for problem in wrong})
-        raise DataProblem(f"{rows} of {counts.read} rows have problems", hint="--on-error skip rejects them")
+        read = terminal.counted(counts.read, "row")
+        raise DataProblem(
+            f"{rows:,} of {read} {'has' if rows == 1 else 'have'} problems", hint="--on-error skip rejects them"
+        )
 
 
 SHOWN_HINTS = 3
@@ -173,7 +176,7 @@ def print_problems(problems: Sequence[RowProblem], rows: int) -> None:
     for problem in problems:
         alike.setdefault(problem.at.file, {}).setdefault((problem.code, problem.detail), []).append(problem)
     for file, kept in alike.items():
-        screen.print(terminal.visible(f"in {file}:"), soft_wrap=True)
+        screen.print(terminal.visible(f"in {Location(file)}:"), soft_wrap=True)
         shown = [(*key, rows_of(several)) for key, several in list(kept.items())[:SHOWN_PROBLEMS]]
         screen.print(terminal.table(("code", "problem", "where"), shown))
         if len(kept) > len(shown):

@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -67,6 +68,7 @@ class Look(Struct, frozen=True):
     show_whitespace=options.flag("--show-whitespace", "Show spaces as · and line ends as ↵."),
     full=options.flag("--full", "Show long values in full."),
     html=options.value("FILE", "Write a page to browse the rows instead of printing them.", "--html"),
+    overwrite=options.RUN["overwrite"],
     json=options.REPORT["json"],
 )
 @reading_in_workers
@@ -74,10 +76,12 @@ def preview(source: Sources, **given: Any) -> None:
     """Show rows before and after conversion, with special tokens and trained text marked."""
     from ...pipeline import Scratch
     from ...pipeline.inspection.preview import preview_rows
+    from .report import check_page
 
     own = {key: given.pop(key) for key in
            ("count", "row", "sample", "explain", "diff_template", "show_whitespace", "full", "html")}  # fmt: skip
     recipe, run, _ = to_recipe(source, given)
+    page = check_page(own["html"], overwrite=run.overwrite) if own["html"] is not None else None
     choice = to_choice(own, recipe.seed)
     with Scratch() as scratch, terminal.spinner():
         rows = preview_rows(recipe, choice, scratch)
@@ -90,8 +94,8 @@ def preview(source: Sources, **given: Any) -> None:
     if run.json:
         for row in rows:
             terminal.print_json({"schema": 1, **asdict(row)})
-    elif own["html"] is not None:
-        write_browser(own["html"], recipe.source[0].source, rows)
+    elif page is not None:
+        write_browser(page, recipe.source[0].source, rows)
     elif other is not None:
         print_differences(rows, others, (str(recipe.template), other), look)
     else:
@@ -128,12 +132,11 @@ def to_look(own: Mapping[str, Any], source: str) -> Look:
     )
 
 
-def write_browser(name: str, source: str, rows: Sequence[PreviewRow]) -> None:
+def write_browser(page: Path, source: str, rows: Sequence[PreviewRow]) -> None:
     """Write the page to browse rows."""
     from ...pipeline.inspection.report.page import browser_page, write_page
-    from .report import check_page, print_page_size
+    from .report import print_page_size
 
-    page = check_page(name)
     print_page_size(page, write_page(page, browser_page(f"Rows of {source}", [(row, ()) for row in rows])))
 
 

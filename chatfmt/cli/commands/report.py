@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import UsageError
+from ...errors import OutputError, UsageError
 from ...stores import url_of, without_credentials
 from .. import options, terminal
 from ..options import Sources
@@ -17,25 +17,37 @@ if TYPE_CHECKING:
     from ...recipe import Recipe
 
 
-@options.declare(options.FIGURES, page=options.value("FILE", "The page to write; default: report.html.", "-o", "--out"))
+@options.declare(
+    options.FIGURES,
+    page=options.value("FILE", "The page to write; default: report.html.", "-o", "--out"),
+    overwrite=options.RUN["overwrite"],
+)
 @reading_in_workers
 def report(source: Sources, **given: Any) -> None:
     """Write one page that shows a dataset: where columns go, lengths, trained text, problems, and rows to read.
 
     The page needs no network and no other file. SOURCE may also be a folder that chatfmt wrote.
     """
-    page = check_page(given.pop("page") or "report.html")
+    name = given.pop("page") or "report.html"
     recipe, run, _ = to_recipe(source, given)
+    page = check_page(name, overwrite=run.overwrite)
     write_report(recipe, page, run.workers)
 
 
-def check_page(name: str) -> Path:
-    """Return the path of a page; raises UsageError if its name is that of other data, or a URL."""
+def check_page(name: str, *, overwrite: bool) -> Path:
+    """Return the path of a page to write.
+
+    Raises UsageError if its name is that of other data, or a URL; OutputError if it exists and may not be replaced.
+    """
     path = Path(name)
     if url := url_of(name):
         raise UsageError(f"a report is a file on this machine, not `{without_credentials(url)}`", hint=path.name)
     if path.suffix not in (".html", ".htm"):
         raise UsageError(f"a report is an HTML page, and `{name}` has another suffix", hint=f"{path.stem}.html")
+    if path.exists() and not overwrite:
+        raise OutputError(
+            f"`{path}` already exists", hint="replace it with `--overwrite`, or name another page", code="output.exists"
+        )
     return path
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import DataProblem
+from ...errors import DataProblem, Location
 from .. import options, terminal
 from ..options import Sources
 from ..requests import to_recipe
@@ -106,7 +106,7 @@ def number(value: float) -> str:
 def print_figures(found: Gathered, limit: int | None) -> None:
     """Print the figures of one source; `limit` is that of `--max-tokens`."""
     figures, screen = found.figures, terminal.console()
-    screen.print(terminal.visible(found.source.shown), style="bold")
+    screen.print(terminal.visible(str(Location(found.source.shown))), style="bold")
     screen.print(terminal.visible(heading(found)), soft_wrap=True)
     if figures.lengths["characters"].count or figures.lengths["tokens"].count:
         screen.print(lengths_table(figures))

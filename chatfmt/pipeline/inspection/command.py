@@ -33,11 +33,14 @@ def template_arguments(
 ) -> list[str]:
     """Return the arguments for a template that renders everything in the conversations; none for rendered text.
 
+    Without a template, pairs of answers, rated answers and labelled steps are for a trainer, which renders them.
     `media` are the columns of media that the conversations need. Set `joined` if `outputs` have plain text where the
     conversations have lists of text parts.
     """
     if recipe.template is not None or is_rendered(type):
         return ["-t", recipe.template] if recipe.template else []
+    if type in TRAINERS:
+        return ["--for", TRAINERS[type]]
     turns = [column.flatten() for batch in outputs for _, column in message_columns(batch)]
     keys = {name for turn in turns for name in turn.type.names if turn.field(name).null_count < len(turn)}
     has_tools = any("tools" in batch.schema.names for batch in outputs)
@@ -48,6 +51,10 @@ def template_arguments(
         return ["-t", "qwen3", "--fit"]
     has_blocks = joined or any(turn.field("content").type == JSON for turn in turns if "content" in turn.type.names)
     return ["-t", "chatml", "--fit"] if has_blocks else ["-t", "chatml"]
+
+
+TRAINERS = {"preference": "trl-dpo", "unpaired-preference": "trl-kto", "stepwise": "trl-prm"}
+"""The trainers of types of data that supervised fine-tuning does not read."""
 
 
 def convert_command(
@@ -136,7 +143,8 @@ def _tried(
 ) -> tuple[Job | None, bool]:
     """Return the job with some template arguments, and whether no row fails in it that does not fail in any case."""
     job: Job | None = None
-    tried = dataclasses.replace(recipe, template=arguments[1], fit="--fit" in arguments)
+    changed: dict[str, Any] = {"template" if arguments[0] == "-t" else "trainer": arguments[1]}
+    tried = dataclasses.replace(recipe, **changed, fit="--fit" in arguments)
     try:
         job, _ = to_job(tried, sample, load_template(tried), nulls=nulls)
         return job, _count_rejected(job, sample) <= rejected

@@ -15,7 +15,7 @@ from ...turn_columns import IntArray, lengths_of, rows_of_turns
 
 
 class Spread(Struct, frozen=True):
-    """The smallest, median and largest of some numbers."""
+    """The smallest, median and largest of some numbers; of an even count, the lower of the two in the middle."""
 
     smallest: int
     median: int
@@ -72,7 +72,7 @@ def texts_of_parts(content: pa.Array) -> pa.StringArray:
 def to_spread(numbers: Iterable[int]) -> Spread | None:
     """Return the spread of the numbers; None without numbers."""
     ordered = sorted(map(int, numbers))
-    return Spread(ordered[0], ordered[len(ordered) // 2], ordered[-1]) if ordered else None
+    return Spread(ordered[0], ordered[(len(ordered) - 1) // 2], ordered[-1]) if ordered else None
 
 
 def count_roles_in_column(messages: pa.ListArray) -> Counter[str]:

@@ -100,8 +100,10 @@ def job_notes(job: Job, detection: Detection, recipe: Recipe) -> Iterator[str]:
         yield f"the rows are of type {detection.type}, and `--to {job.view}` leaves out their `{own.beside}`"
 
 
-def option_notes(recipe: Recipe) -> Iterator[str]:
-    """Yield notes on options without effect whatever the rows are, and on a backslash and an n in a text."""
+def option_notes(recipe: Recipe, target: Target) -> Iterator[str]:
+    """Yield notes on JSON Lines named `.json`, on options without effect whatever the rows, and on `\\n` in a text."""
+    if target.is_file and ".json" in target.path.suffixes:
+        yield f"`{target.path.name}` holds JSON Lines, one row per line, not one JSON array: `load_dataset` reads both"
     draws = recipe.shuffle or recipe.fraction < 1 or recipe.test_fraction or any(s.weight != 1 for s in recipe.source)
     if recipe.seed and not draws:
         yield f"`--seed {recipe.seed}` draws nothing: it is for --shuffle, --fraction, --test-fraction and weights"

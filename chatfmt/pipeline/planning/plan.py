@@ -191,7 +191,7 @@ def plan_notes(
         yield from job_notes(source.job, source.detection, recipe)
         yield from parts_notes(source.first_rows, source.job)
         yield from truth_notes(source.first_rows, source.job, source.detection, recipe)
-    yield from option_notes(recipe)
+    yield from option_notes(recipe, target)
     yield from system_notes((source.job, source.detection) for source in sources)
     try:
         yield from template_notes(template, recipe, sources[0].job)

@@ -47,7 +47,9 @@ def write_stdin(source: Source, scratch: Scratch, limit: int | None) -> Path:
     path = scratch.folder / "stdin"
     spool(stdin_chunks(), path, limit)
     if not path.stat().st_size and not source.options.allow_empty:
-        raise InputError("the input is empty", code="file.empty", at=Location("-"))
+        raise InputError(
+            "the input is empty", code="file.empty", at=Location("-"), hint="use `--allow-empty` if this is intended"
+        )
     return path
 
 

@@ -295,8 +295,20 @@ def test_inspect_as_json():
     report = json.loads(run_cli("inspect", EVERYDAY, "--json").stdout)
     assert report["detection"]["dialect"] == "messages" and report["detection"]["used"] == ["messages"]
     assert report["roles"] == {"user": 16, "assistant": 16, "system": 4}
-    assert report["turns"] == {"smallest": 2, "median": 3, "largest": 6}
+    assert report["turns"] == {"smallest": 2, "median": 2, "largest": 6}
     assert report["command"].endswith("-t chatml -o everyday-chatml/")
+
+
+@pytest.mark.parametrize(("row", "trainer"), [
+    ({"prompt": "q", "chosen": "a", "rejected": "b"}, "trl-dpo"),
+    ({"prompt": "q", "completion": "a", "label": True}, "trl-kto"),
+    ({"prompt": "q", "completions": ["a", "b"], "labels": [True, False]}, "trl-prm"),
+])  # fmt: skip
+def test_data_for_a_trainer_gets_its_command(row: dict[str, object], trainer: str, tmp_path) -> None:
+    (tmp_path / "in.jsonl").write_text(json.dumps(row) + "\n")
+    command = run_cli("inspect", "in.jsonl", cwd=tmp_path).stdout.decode().splitlines()[-1].strip()
+    assert command == f"chatfmt convert in.jsonl --for {trainer} -o in-{trainer}/"
+    assert run_cli(*command.split()[1:], cwd=tmp_path).returncode == 0
 
 
 def test_inspect_suggests_what_to_map(tmp_path):

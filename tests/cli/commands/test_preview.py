@@ -195,6 +195,12 @@ def test_the_page_holds_the_rows(source: Path, tmp_path: Path) -> None:
     assert row["messages"] == [
         ["messages", [["user", [["content", [[0, "question 3"]]]]], ["assistant", [["content", [[0, "a\tb  c\n"]]]]]]]
     ]
+    again = ["preview", source, "-t", "chatml", "--row", "2", "--html", "rows.html"]
+    kept, run = (tmp_path / "rows.html").read_bytes(), run_cli(*again, cwd=tmp_path)
+    message = "error: `rows.html` already exists\nhint: replace it with `--overwrite`, or name another page\n"
+    assert (run.returncode, run.stderr.decode(), (tmp_path / "rows.html").read_bytes()) == (5, message, kept)
+    run = run_cli(*again, "--overwrite", cwd=tmp_path)
+    assert run.returncode == 0 and (tmp_path / "rows.html").read_bytes() != kept
 
 
 def test_a_page_that_cannot_be_written(source: Path, tmp_path: Path) -> None:

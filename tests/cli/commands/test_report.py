@@ -66,6 +66,13 @@ def test_convert_writes_a_report_too(tmp_path: Path) -> None:
     assert "<script src" not in page and "http://" not in page.replace("http://www.w3.org/", "")
     again = run_cli("report", source, "-t", "chatml", "-o", "again.html", "--workers", "1", cwd=tmp_path)
     assert (again.returncode, (tmp_path / "again.html").read_text()) == (0, page)
+    message = "error: `r.html` already exists\nhint: replace it with `--overwrite`, or name another page\n"
+    for command in (["convert", source, "-o", "other", "--report", "r.html"], ["report", source, "-o", "r.html"]):
+        run = run_cli(*command, cwd=tmp_path)
+        assert (run.returncode, run.stderr.decode(), (tmp_path / "r.html").read_text()) == (5, message, page)
+        assert run_cli(*command, "--overwrite", cwd=tmp_path).returncode == 0
+        assert (tmp_path / "r.html").read_text() != page
+        (tmp_path / "r.html").write_text(page)
 
 
 @pytest.fixture(scope="module")

@@ -82,7 +82,7 @@ def test_byte_offsets_are_of_the_file_or_absent(tmp_path: Path) -> None:
     for source, given in (("in.csv", b""), ("-", csv.encode("latin-1"))):
         run = run_cli("convert", source, "--encoding", "latin-1", cwd=tmp_path, stdin=given)
         line = run.stderr.decode().splitlines()[0]
-        assert line == f"error: {source} row 1: the record has 1 field, the header has 2 (line 3)"
+        assert line == f"error: {source.replace('-', 'stdin')} row 1: the record has 1 field, the header has 2 (line 3)"
     skip = ("--on-error", "skip", "--max-bad", "90%", "--rejects", "bad.jsonl")
     run_cli("convert", "in.csv", "--encoding", "latin-1", *skip, cwd=tmp_path)
     assert json.loads((tmp_path / "bad.jsonl").read_text())["source"] == {"file": "in.csv", "row": 1, "line": 3}

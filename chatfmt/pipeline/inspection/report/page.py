@@ -160,7 +160,9 @@ def columns(found: Gathered) -> dict[str, Any] | None:
     keys = [(leaf.path, "left behind") for leaf in plan.job.ledger.left_keys]
     shown = [route for route in every if route.column in names[:SHOWN]]
     svg = charts.flow([*shown, *keys_left(plan.job, names)])
-    return {"svg": svg, "table": table, "keys": keys, "hidden": max(0, len(names) - SHOWN)}
+    seen = len(plan.first_rows)
+    filled = "filled" if seen >= found.figures.counts.read else f"filled in the first {seen:,} rows"
+    return {"svg": svg, "table": table, "keys": keys, "hidden": max(0, len(names) - SHOWN), "filled": filled}
 
 
 def lengths(figures: Figures, name: str, noun: str, recipe: Recipe) -> dict[str, Any] | None:
