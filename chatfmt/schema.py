@@ -21,6 +21,9 @@ ROW = "#row"
 KEYS = "#keys"
 """The field with the keys of an object as a JSON array, where the other fields alone would lose something."""
 
+FILE = b"#file"
+"""The key of the schema metadata of sampled rows with the name of their file."""
+
 KEPT = "#kept."
 """The prefix of kept columns in a CONVERSATIONS batch whose names are names of its own columns."""
 

@@ -50,6 +50,20 @@ def test_errors(command, code, error, hint, folder):
     assert run.stderr.decode().splitlines() == [f"error: {error}", f"hint: {hint}"]
 
 
+@pytest.mark.parametrize("source", ["in.jsonl", "-"])
+def test_the_first_bad_row_is_named_though_a_later_one_fails_in_an_earlier_stage(source: str, tmp_path: Path) -> None:
+    ask = {"role": "user", "content": "q"}
+    refused, unread = [{"role": "system", "content": "s"}, ask], [{"role": "user", "content": 3}]
+    talks = [[ask], refused, [ask], refused, unread, [ask]]
+    rows = "".join(json.dumps({"messages": talk}) + "\n" for talk in talks)
+    (tmp_path / "in.jsonl").write_text(rows)
+    run = run_cli("convert", source, "-t", "gemma", "-o", "out.jsonl", cwd=tmp_path, stdin=rows.encode())
+    shown = "stdin" if source == "-" else source
+    said = f"error: {shown} row 1: System role not supported (line 2)"
+    assert (run.returncode, run.stderr.decode().splitlines()[0]) == (4, said)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl"]
+
+
 def test_the_command_of_the_hint_accepts_the_bad_rows(folder):
     good = '{"messages": [{"role": "user", "content": "a"}]}\n'
     (folder / "in.jsonl").write_text(good + "[]\n[]\n" + good)

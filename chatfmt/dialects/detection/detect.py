@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import pyarrow as pa
 from msgspec import Struct, field
 from msgspec.structs import replace
 
 from ... import schema
-from ...errors import NoDialect, UnknownName
+from ...errors import Location, NoDialect, UnknownName
 from ...field_path import top_level
 from ..dialect import Dialect
 from ..kit.columns import SIDE_PARTS, Columns, SourceRow, records_of
@@ -99,7 +99,7 @@ def detect_dialect(
     types = types_of(registry, found, columns)
     if len(types) > 1 and name == "auto":
         kinds = (None if read is None else next(iter(types_of(registry, [read], columns))) for read in sample.readings)
-        raise types_differ(types, dict(zip(_row_numbers(batches), kinds, strict=True)))
+        raise types_differ(types, zip(_places(batches), kinds, strict=True))
     return _mixed_detection(registry, columns, sample, types.most_common(1)[0][0])
 
 
@@ -107,8 +107,10 @@ _OWN = (schema.ROW, schema.KEYS)
 """Columns of a source batch that are not of the source."""
 
 
-def _row_numbers(batches: Sequence[pa.RecordBatch]) -> list[int]:
-    return [row for batch in batches for row in batch.column(schema.ROW).to_pylist()]
+def _places(batches: Sequence[pa.RecordBatch]) -> Iterator[Location]:
+    for batch in batches:
+        file = (batch.schema.metadata or {}).get(schema.FILE, b"").decode()
+        yield from (Location(file, row) for row in batch.column(schema.ROW).to_pylist())
 
 
 def fitting_dialect(registry: Mapping[str, Dialect], batches: Sequence[pa.RecordBatch], columns: Columns) -> str | None:

@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -448,16 +448,16 @@ def rows_differ(readings: Sequence[Mapping[str, str]]) -> NoDialect:
     return ambiguous_part(paths, part)
 
 
-def types_differ(types: Mapping[str, int], rows: Mapping[int, str | None]) -> NoDialect:
+def types_differ(types: Mapping[str, int], rows: Iterable[tuple[Location, str | None]]) -> NoDialect:
     """Return the error for rows of several dataset types, such as conversations and preferences.
 
     `types` counts them, and `rows` has the type of each row, None for those that no dialect fits.
     """
     counts = ", ".join(f"{count} {name}" for name, count in types.items())
     most = max(types, key=lambda name: types[name])
-    other, name = next((row, name) for row, name in rows.items() if name not in (None, most))
+    other, name = next((at, name) for at, name in rows if name not in (None, most))
     return NoDialect(
-        f"the rows are of different types: {counts}; row {other} is {name}",
+        f"the rows are of different types: {counts}; {other} is {name}",
         hint=f"--dialect mixed reads those of type {most}: the others are bad rows, which --on-error skip leaves out",
     )
 

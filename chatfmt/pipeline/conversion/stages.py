@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache, partial
 from itertools import compress
 
@@ -200,6 +201,7 @@ class Conversion:
         """
         source = staged.source
         if on_rejects is None:
+            error = self._first_error(error, source)
             self._offer_fit(error_by_row(error, source), source)
             error.more_rows = error.others = ()
             raise error
@@ -212,6 +214,19 @@ class Conversion:
             (first,) = bad
             return staged.cut(first, first + 1)
         return [staged.without(bad)]
+
+    def _first_error(self, error: RowError, source: pa.RecordBatch) -> RowError:
+        """Return the error of the first bad row of a source batch: rows before that of `error` may fail later on."""
+        with suppress(TemplateError, BatchTooLarge):
+            while first := min(error_by_row(error, source), default=0):
+                source = source.slice(0, first)
+                try:
+                    self._run_stages(StagedRows.start(source), self._file, self._stages)
+                except RowError as earlier:
+                    error = earlier
+                else:
+                    break
+        return error
 
     def _offer_fit(self, errors: Mapping[int, ChatfmtError], batch: pa.RecordBatch) -> None:
         """Name `--fit` in the hints of errors, given by their rows in the batch, if it helps such a row."""

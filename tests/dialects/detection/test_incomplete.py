@@ -36,8 +36,8 @@ def test_a_rare_incomplete_row_is_a_bad_row(row: Any, part: str, place: int, nul
 @pytest.mark.parametrize(
     ("others", "odd", "said"),
     [
-        (9, PAIR, "9 language-modeling, 1 preference; row 9 is preference"),
-        (5, {"prompt": "q"}, "5 language-modeling, 2 prompt-only; row 5 is prompt-only"),
+        (9, PAIR, "9 language-modeling, 1 preference; in.jsonl row 9 is preference"),
+        (5, {"prompt": "q"}, "5 language-modeling, 2 prompt-only; in.jsonl row 5 is prompt-only"),
     ],
 )
 def test_rows_of_several_types_are_no_bad_rows(others: int, odd: Any, said: str, tmp_path: Path) -> None:
@@ -47,6 +47,15 @@ def test_rows_of_several_types_are_no_bad_rows(others: int, odd: Any, said: str,
     assert (run.returncode, run.stderr.decode().splitlines()[0]) == (
         2, f"error: in.jsonl: the rows are of different types: {said}",
     )  # fmt: skip
+
+
+def test_files_of_several_types_are_named(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/a.jsonl").write_text(json.dumps(PAIR) + "\n")
+    (tmp_path / "data/b.jsonl").write_text('{"prompt": "q", "completion": "a"}\n' * 5)
+    run = run_cli("convert", "data", cwd=tmp_path)
+    said = "1 preference, 5 language-modeling; a.jsonl row 0 is preference"
+    assert run.stderr.decode().splitlines()[0] == f"error: data: the rows are of different types: {said}"
 
 
 def test_a_part_that_rows_may_lack_makes_none_of_them_bad(tmp_path: Path) -> None:
