@@ -234,6 +234,10 @@ class RowError(ChatfmtError):
             ChatfmtError.locate(error, file, rows, **kwargs)
 
 
+SKIP = "`--on-error skip` skips such rows and keeps them in a rejects file"
+"""The hint of an error of a row that stops a run, if there is no better one."""
+
+
 def raise_first(errors: Sequence[RowError]) -> None:
     """Raise the error of the first row, with those of the `others`; nothing without errors."""
     if errors:

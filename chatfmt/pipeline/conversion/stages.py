@@ -15,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ... import checks, dialects, mapping, media, render, tokens, transforms, writers
-from ...errors import ChatfmtError, Location, RowError, TemplateError, located, raise_first
+from ...errors import SKIP, ChatfmtError, Location, RowError, TemplateError, located, raise_first
 from ...json_columns import integers
 from ...lazy import on_call
 from ...render.safety.control_tokens import Scanner, find_control_tokens, find_token_edges
@@ -203,7 +203,7 @@ class Conversion:
         if on_rejects is None:
             error = self._first_error(error, source)
             self._offer_fit(error_by_row(error, source), source)
-            error.more_rows = error.others = ()
+            error.more_rows, error.others, error.hint = (), (), error.hint or SKIP
             raise error
         bad = find_errors(error, source)
         if self._on_finding is not None:  # else nobody reads the hints

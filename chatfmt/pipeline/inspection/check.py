@@ -12,9 +12,9 @@ from msgspec import Struct
 from msgspec.structs import asdict, replace
 
 from ... import checks, executors
-from ...errors import Location
+from ...errors import SKIP, Location
 from ...recipe import Recipe, Run, required
-from ...sources import SKIP, InputSplit, LineFinder
+from ...sources import InputSplit, LineFinder
 from ..conversion.row_counts import RowCounts
 from ..conversion.source_rows import row_order
 from ..conversion.stages import Conversion, Rejected

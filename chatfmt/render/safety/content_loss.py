@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ...errors import Location, RenderError, TemplateError
+from ...errors import SKIP, Location, RenderError, TemplateError
 from ...json_columns import JSON, TEXT, integers
 from ...rendering import ConversationBatch
 from ...schema import MEDIA
@@ -100,7 +100,7 @@ class Loss(Struct, frozen=True):
     def error(self, template: str) -> TemplateError:
         """Return the error that ends the run; its location is the row in the batch and the message."""
         row = self.row_error(template)
-        return TemplateError(row.message, hint=row.hint, at=row.at, code=row.code)
+        return TemplateError(row.message, hint=row.hint or SKIP, at=row.at, code=row.code)
 
     def row_error(self, template: str) -> RenderError:
         """Return the error of a row that is left out for the loss."""

@@ -249,7 +249,8 @@ def _columns_to_read(schema: pa.Schema, columns: Sequence[str] | None, shown: st
     names = Counter(schema.names)
     twice = next((name for name, count in names.items() if count > 1), None)
     if twice is not None:
-        raise InputError(f"two columns are named `{twice}`", code="file.schema", at=Location(shown))
+        hint = "rename one where the file is written, or with `Table.rename_columns` of pyarrow"
+        raise InputError(f"two columns are named `{twice}`", code="file.schema", at=Location(shown), hint=hint)
     ours = next((name for name in (ROW, KEYS) if name in names), None)
     if ours is not None:
         raise InputError(

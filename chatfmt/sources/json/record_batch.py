@@ -9,7 +9,7 @@ import jiter
 import pyarrow as pa
 from msgspec import Struct
 
-from ...errors import Location, RowError, TooManyKeys
+from ...errors import SKIP, Location, RowError, TooManyKeys
 from ...json_columns import encode_objects
 from ...schema import KEYS, ROW
 from ..encodings import encoding_hint
@@ -108,9 +108,6 @@ def raise_bad(error: RowError, raw: bytes) -> NoReturn:
     explain_encoding(error, raw)
     error.hint = "; ".join(filter(None, (error.hint, SKIP)))
     raise error
-
-
-SKIP = "`--on-error skip` skips such rows and keeps them in a rejects file"
 
 
 def explain_encoding(error: RowError, raw: bytes) -> None:

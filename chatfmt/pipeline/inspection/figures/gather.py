@@ -14,11 +14,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from .... import checks, executors, transforms
-from ....errors import Location, RowError, UsageError
+from ....errors import SKIP, Location, RowError, UsageError
 from ....manifest import Manifest
 from ....recipe import Recipe, Run, SourceSpec
 from ....render.masks.masker import WHOLE_TURNS
-from ....sources import SKIP, InputSplit, Source, line_finders
+from ....sources import InputSplit, Source, line_finders
 from ....tokens import load as load_tokenizer
 from ....views import VIEWS
 from ...conversion.job import Job
