@@ -198,6 +198,8 @@ def _usage_hint(error: Any, arguments: Sequence[str] | None) -> str:
         return "chatfmt --help"
     path = ctx.command_path if ctx else f"chatfmt {named[0]}"
     every = f"{path} {getattr(command, 'every_option', '--help')}"
+    if getattr(getattr(error, "param", None), "name", "") == "source":
+        return f"name a file, a folder, a Hub id, or - for stdin; {every} has all options"
     if not hasattr(error, "possibilities"):
         return every
     known = [name for parameter in command.params for name in parameter.opts if name.startswith("--")]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 LEAVE_ROWS_OUT = ("over_length.drop", "control_tokens.drop", "dropped.")
 """How changes begin that leave rows out."""
-SHOWN_LEAVES = 12
+SHOWN_LEAVES = 6
 """Leaves of the source that the summary names; the JSON report has all."""
 
 
@@ -96,7 +96,8 @@ def left_behind(columns: Sequence[str], keys: Sequence[str]) -> str:
     it = "it" if len(columns) == 1 else "them"
     groups = [f"{_first(columns)}; --keep all carries {it}"] if columns else []
     groups += [_first(keys)] if keys else []
-    return f"left behind: {'; also '.join(groups)}" if groups else ""
+    cut = " (--json lists all)" if max(len(columns), len(keys)) > SHOWN_LEAVES else ""
+    return f"left behind: {'; also '.join(groups)}{cut}" if groups else ""
 
 
 def _first(leaves: Sequence[str]) -> str:

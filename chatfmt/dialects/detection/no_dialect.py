@@ -109,6 +109,7 @@ _FORMATS = (
     (frozenset({"parentUuid", "sessionId"}), "claude-code FILE"),
     (frozenset({"timestamp", "type", "payload"}), "codex FILE"),
     (frozenset({"custom_id", "response"}), "openai-batch REQUESTS RESULTS"),
+    (frozenset({"custom_id", "result"}), "anthropic-batch REQUESTS RESULTS"),
     (frozenset({"ts", "user", "text"}), "slack FOLDER --me ID"),
 )
 """Columns of files that a recipe reads, with its command."""

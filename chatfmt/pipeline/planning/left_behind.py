@@ -182,6 +182,12 @@ def _flags(recipe: Recipe, job: Job, path: str, part: str, to_job: Callable[[Rec
     others = any(f"{turns}[].{name}" in job.ledger.seen for name in REASONING_FIELDS)
     if part == "reasoning" and key and "[]" not in key and not others:
         yield f"--map messages.reasoning={shlex.quote(key)} reads it"
+    if path.endswith("choices[].message") and (asked := job.columns.path("messages")):
+        both = {"prompt": asked, "completion": path.replace("[]", "[0]")}
+        with suppress(ChatfmtError):
+            to_job(dataclasses.replace(recipe, map={**recipe.map, **both}))
+            flags = " ".join(f"--map {name}={shlex.quote(source)}" for name, source in both.items())
+            yield f"{flags} reads it as the answer"
     inner = path.removeprefix("messages[].")
     if inner in TRAIN_DETAILS and job.view in ("auto", "text"):
         yield "--mask trains those parts alone"

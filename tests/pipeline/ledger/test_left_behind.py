@@ -394,6 +394,19 @@ def test_further_choices_of_a_batch_result_are_refused(tmp_path: Path) -> None:
     assert json.loads(dropped.stdout) == {"prompt": TURNS[:1], "completion": TURNS[1:]}
 
 
+def test_an_answer_beside_the_turns_of_a_log_has_its_flags(tmp_path: Path) -> None:
+    log = {"messages": TURNS[:1], "response": {"choices": [{"message": TURNS[1]}]}}
+    (tmp_path / "log.jsonl").write_text(json.dumps(log) + "\n")
+    run = run_cli("convert", "log.jsonl", cwd=tmp_path)
+    flags, _, end = run.stderr.decode().partition("hint: ")[2].partition(" reads it as the answer; ")
+    assert (run.returncode, flags, end) == (
+        2, "--map prompt=messages --map completion='response.choices[0].message'",
+        "--keep response copies it to the output; --drop response leaves it behind\n",
+    )  # fmt: skip
+    read = run_cli("convert", "log.jsonl", *shlex.split(flags), cwd=tmp_path)
+    assert json.loads(read.stdout) == {"prompt": TURNS[:1], "completion": TURNS[1:]}
+
+
 @pytest.mark.parametrize(
     ("answer", "left"),
     [
