@@ -1,7 +1,8 @@
-"""Conversations whose content is a list of typed blocks: Anthropic, OpenAI Responses, LLaMA-Factory v1."""
+"""Conversations whose content is a list of blocks: Anthropic, Bedrock, OpenAI Responses, LLaMA-Factory v1."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,6 +21,8 @@ from .messages import find_messages_parts
 from .turns import find_turn_keys, turns_at
 
 ANTHROPIC = frozenset({"tool_use", "tool_result", "thinking", "redacted_thinking"})
+BEDROCK = {"toolUse": ("tool_use", "id"), "toolResult": ("tool_result", "tool_use_id")}
+"""The blocks of Bedrock's Converse API with the type of Anthropic's, and its key for what they call `toolUseId`."""
 RESPONSES = frozenset({"input_text", "output_text", "input_image", "input_audio", "input_file"})
 CALL_ITEMS = {"function_call": "arguments", "custom_tool_call": "input", "local_shell_call": "action"}
 """The items of the Responses API that are calls, with the keys of their arguments."""
@@ -41,10 +44,12 @@ def anthropic(record: SourceRow, columns: Columns) -> OutputRow:
            {"role": "tool", "tool_call_id": "t1", "content": "no"}]}`
 
     Blocks keep their order: a block after a call starts a new message. A single text block becomes text; images and
-    other blocks stay content parts. Thinking becomes `reasoning_content` without its signature.
+    other blocks stay content parts. Thinking becomes `reasoning_content` without its signature. The blocks of Bedrock's
+    Converse API (`toolUse`, `toolResult`, `reasoningContent`) are read as these, and its tools in `toolConfig`.
     Raises DialectError `msg.role`, `msg.type`.
     """
-    return {"messages": _system(record) + _turns(record, columns, "messages", _anthropic_turn)}
+    system = [] if columns.path("system") else _system(record)
+    return {"messages": system + _turns(record, columns, "messages", _anthropic_turn)}
 
 
 def _system(record: SourceRow) -> list[Turn]:
@@ -93,9 +98,28 @@ def _anthropic_turn(turn: Mapping[str, Any], columns: Columns) -> list[Turn]:
     if blocks is None:
         return [{**turn, "role": role}]
     builder = TurnBuilder(role, rest)
-    for block in blocks:
+    for block in map(_of_bedrock, blocks):
         builder.add(_ANTHROPIC_BLOCKS.get(str(block.get("type")), "part"), block)
     return builder.finish()
+
+
+def _of_bedrock(block: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a block of Bedrock's Converse API as one of Anthropic's, any other as it is."""
+    if isinstance(text := value_at(block, "reasoningContent.reasoningText.text"), str):
+        return {"type": "thinking", "thinking": text}
+    key = next(iter(BEDROCK.keys() & block.keys()), "")
+    if not isinstance(inner := block.get(key), Mapping):
+        return block
+    kind, name = BEDROCK[key]
+    made = {"type": kind, **{name if each == "toolUseId" else each: value for each, value in inner.items()}}
+    if isinstance(parts := made.get("content"), list):
+        made["content"] = [
+            {"text": json.dumps(part["json"], ensure_ascii=False)}
+            if isinstance(part, Mapping) and "json" in part
+            else part
+            for part in parts
+        ]
+    return made
 
 
 _ANTHROPIC_BLOCKS = {
@@ -162,8 +186,16 @@ def _tool_result(block: Mapping[str, Any]) -> Turn:
 
 def find_anthropic_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """Return the parts of a row whose messages have a block that only Anthropic uses."""
-    found = _with_blocks(record, columns, lambda block: block.get("type") in ANTHROPIC or _has_source(block))
-    return found and {**found, **({"system_blocks": "system"} if isinstance(record.get("system"), list) else {})}
+    found = _with_blocks(record, columns, _is_anthropic)
+    if found and "system" not in found and isinstance(record.get("system"), list):
+        found["system_blocks"] = "system"
+    if found and isinstance(value_at(record, "toolConfig.tools"), list):
+        found["tools"] = "toolConfig.tools"
+    return found
+
+
+def _is_anthropic(block: Mapping[str, Any]) -> bool:
+    return block.get("type") in ANTHROPIC or _has_source(block) or not BEDROCK.keys().isdisjoint(block)
 
 
 def _has_source(block: Mapping[str, Any]) -> bool:
@@ -343,8 +375,8 @@ DIALECTS = {
     "llamafactory": Dialect(llamafactory, find_llamafactory_parts,
                             "messages with typed content blocks (LLaMA-Factory v1)", rank=135,
                             parts=frozenset({"messages", "chosen", "rejected"})),
-    "anthropic": Dialect(anthropic, find_anthropic_parts, "Anthropic messages with content blocks", rank=250,
-                         covers=frozenset({"messages"})),
+    "anthropic": Dialect(anthropic, find_anthropic_parts, "messages with content blocks of Anthropic or Bedrock",
+                         rank=250, covers=frozenset({"messages"})),
     "responses": Dialect(responses, find_responses_parts, "OpenAI Responses API items", rank=260,
                          covers=frozenset({"messages"})),
 }  # fmt: skip

@@ -36,9 +36,12 @@ _TEXTS = 200
 """Texts of conversations that show how long a usual one is."""
 PRINTED = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", *REASONING_FIELDS})
 """Keys of turns that every template prints, or loses with an error of the loss guard."""
-_STRUCTURE = frozenset({"type", "text", "function", "name", "id", "index", *REASONING_FIELDS})
+_STRUCTURE = frozenset({
+    "type", "text", "function", "name", "id", "index", "toolUse", "toolResult", "toolUseId", "reasoningContent",
+    *REASONING_FIELDS,
+})  # fmt: skip
 """Keys of parts and calls that say how to read them, and of blocks of thoughts; no template need print an id."""
-_PAYLOAD = frozenset({"arguments", "parameters", "input"})
+_PAYLOAD = frozenset({"arguments", "parameters", "input", "json"})
 """Keys of calls whose values are data: what is inside is printed with them."""
 
 
