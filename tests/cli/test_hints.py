@@ -109,7 +109,7 @@ CASES: dict[str, tuple[str, str | bytes, list[list[Any]]]] = {
     ]),
     "a comma at the end": ("a.json", '[{"prompt":"q","completion":"a"},]', [[{"prompt": [Q], "completion": [A]}]]),
     "calls without a name": ("a.jsonl", lines({"messages": [Q, {**A, "tool_calls": [{"fn": "f"}]}]}), []),
-    "tools that are a number": ("a.jsonl", lines({**TALK, "tools": [3]}), []),
+    "tools that are a number": ("a.jsonl", lines({**TALK, "tools": [3]}, TALK), [[TALK]]),
 }  # fmt: skip
 _FLAGS = re.compile(r"(?:--?[a-z][a-z-]*(?:[ =](?:'[^']*'|\"[^\"]*\"|(?!--)[^\s;,`'\"]+)+)?\s*)+")
 
