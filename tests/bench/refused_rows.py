@@ -1,6 +1,6 @@
 """What rows that are left out cost: a run that leaves them out, against the same run without them.
 
-    python tests/bench/refused_rows.py [--kind template …] [--rows 20000] [--template gemma] [--format jsonl]
+    python tests/bench/refused_rows.py [--kind template …] [--share 0.5 …] [--template gemma] [--format jsonl]
 
 For the kind `template`, the template (a name or a file) must refuse two user turns in a row. CPU seconds of whole runs,
 the best of all repeats.
@@ -19,7 +19,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-SHARES = (0.1, 0.5)
 Row = dict[str, Any]
 
 
@@ -91,13 +90,14 @@ def cpu_seconds(source: Path, template: str, out: Path, options: tuple[str, ...]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kind", nargs="+", choices=KINDS, default=["template"])
+    parser.add_argument("--share", nargs="+", type=float, default=[0.1, 0.5])
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--template", default="gemma")
     parser.add_argument("--format", choices=("jsonl", "parquet"), default="jsonl")
     parser.add_argument("--repeat", type=int, default=5)
     options = parser.parse_args()
     for name in options.kind:
-        for share in SHARES:
+        for share in options.share:
             measure(name, share, options)
 
 
