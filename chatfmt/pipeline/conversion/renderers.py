@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -28,8 +27,7 @@ def to_renderer(engine: Renderer, job: Job, single: TemplateRenderer) -> Rendere
     """Return the engine with the masks and the content-loss guard that the job asks for."""
     inner = engine
     if job.mask is not None:
-        tagged = _tagged_engine(job, job.tagged_template)
-        inner = MaskedRenderer(engine, single, job.mask, tagged, partial(_tag, job, single), weighted=job.weighted)
+        inner = MaskedRenderer(engine, single, job.mask, _tagged_engine(job), weighted=job.weighted)
     if job.end is not None:
         inner = EndedRenderer(inner, single, job.end, trained=job.mask is None or job.mask.stop_token)
     if "all" in job.allow_loss or job.options.continue_final:
@@ -37,16 +35,9 @@ def to_renderer(engine: Renderer, job: Job, single: TemplateRenderer) -> Rendere
     return GuardedRenderer(inner, LossGuard(single, job.allow_loss))
 
 
-def _tag(job: Job, single: TemplateRenderer) -> Renderer | None:
-    """Return a renderer of the template of `single` with tags; None if it gets none."""
-    from ...render.tagging.tagger import tag_template
-
-    return _tagged_engine(job, tag_template(single))
-
-
-def _tagged_engine(job: Job, template: render.ChatTemplate | None) -> Renderer | None:
+def _tagged_engine(job: Job) -> Renderer | None:
     options = replace(job.options, engine="auto")  # rows without tags are masked singly, however they are rendered
-    return None if template is None else render.compile(template, options, job.isolation)
+    return None if job.tagged_template is None else render.compile(job.tagged_template, options, job.isolation)
 
 
 class GuardedRenderer(Struct, frozen=True):

@@ -44,7 +44,7 @@ from .fingerprint import job_key
 from .left_behind import Conversations, account_for_sample, open_ledger, read_sample, refuse_suspects
 from .names import check_dropped_paths, check_keys, check_names, check_train_roles, empty_paths
 from .target import LINES, Target
-from .templates import MANY_ROWS, with_generation_tags
+from .templates import with_generation_tags
 
 
 def check_tokens(recipe: Recipe) -> None:
@@ -149,7 +149,7 @@ def to_job(
         in_blocks=views.VIEWS[view].unpairs and detection.type == "preference",
         whole_file=detection.whole_file,
     )
-    job = with_target(with_rendering(with_row_options(job, recipe), recipe, template, sample), recipe, target)
+    job = with_target(with_rendering(with_row_options(job, recipe), recipe, template), recipe, target)
     job = with_parts(job) if template is None and has_other_parts(job, sample) else job
     conversations: Conversations = cache(partial(list, read_sample(job, sample)))  # read when they are first looked at
     job = with_weights(job, conversations)
@@ -215,7 +215,7 @@ def with_row_options(job: Job, recipe: Recipe) -> Job:
     )
 
 
-def with_rendering(job: Job, recipe: Recipe, template: ChatTemplate | None, sample: Sequence[pa.RecordBatch]) -> Job:
+def with_rendering(job: Job, recipe: Recipe, template: ChatTemplate | None) -> Job:
     """Return the job with the options for rendering, masks and tokens."""
     assert job.view is not None
     job = replace(
@@ -232,7 +232,7 @@ def with_rendering(job: Job, recipe: Recipe, template: ChatTemplate | None, samp
         over_length=recipe.over_length,
         packing=None if recipe.pack is None else Packing(recipe.pack, recipe.pack_strategy),
     )
-    return with_generation_tags(job) if sum(batch.num_rows for batch in sample) >= MANY_ROWS else job
+    return with_generation_tags(job)
 
 
 def with_target(job: Job, recipe: Recipe, target: Target) -> Job:

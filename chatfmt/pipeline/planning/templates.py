@@ -73,14 +73,10 @@ def missing_tokens(recipe: Recipe, template: ChatTemplate) -> list[str]:
     return [name for name in read if prints_token(single, name)]
 
 
-MANY_ROWS = 1000
-"""From so many rows on, as many as a sample has, tags may save more time than it takes to find them, about a second."""
-
-
 def with_generation_tags(job: Job) -> Job:
     """Return the job with a template that has tags for the trained text, if spans are needed and it has none itself."""
     mask, template = job.mask, job.template
-    if mask is None or not mask.is_every_turn or template is None or all(map(GENERATION.search, template.texts)):
+    if mask is None or template is None or all(map(GENERATION.search, template.texts)):
         return job
     from ...render.tagging.tagger import tag_template
 

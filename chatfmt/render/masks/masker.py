@@ -29,6 +29,7 @@ from ...schema import TRAIN_KEYS, train_flag
 from ..jinja.errors import render_error
 from ..single import Chat, TemplateRenderer, Turns
 from ..types import Span
+from .blocks import AssistantTurn, MaskedText, Method, from_blocks, intersect, of_turns
 from .markers import (
     CONTENT,
     DEFAULT_PLAN,
@@ -41,12 +42,11 @@ from .markers import (
     add_markers,
     remove_markers,
 )
-from .spans import filled, together, turns_of, with_repetitions
+from .spans import together, turns_of, with_repetitions
 from .train_detail import content_place, train_detail, trained_parts
 from .turn_boundaries import AnswerEnd, TurnBoundaries, empty_thinking
 
 Reasoning = Literal["all", "generated", "none"]
-Method = Literal["generation", "markers", "prefix"]
 PLANS = (
     DEFAULT_PLAN,
     MarkerPlan(others=False),
@@ -84,25 +84,6 @@ class MaskOptions(Struct, frozen=True):
 
 WHOLE_TURNS = MaskOptions()
 ALL_TURNS = MaskOptions(flags=False)
-
-
-class MaskedText(Struct, frozen=True):
-    """A rendered text and its trained spans in code points."""
-
-    text: str
-    spans: tuple[Span, ...]
-    messages: tuple[int, ...]
-    """The index of the message of each span; -1 if unknown."""
-    method: Method
-
-
-class AssistantTurn(Struct, frozen=True):
-    """The position of an assistant turn in the rendered text: its own text, and the end of the stop token after it."""
-
-    message: int
-    start: int
-    text_end: int
-    stop_end: int
 
 
 def is_trained(message: Mapping[str, Any]) -> bool:
@@ -173,9 +154,9 @@ class Masker:
     ) -> MaskedText:
         """Find the spans of the answers that are `wanted`."""
         answers = trained_turns(chat.messages, ALL_TURNS)
-        if blocks is not None and (not wanted or self.blocks_suffice(chat, blocks, wanted)):
-            exact = self._is_choice(chat, wanted) and len(filled(blocks)) == len(answers)
-            return _from_blocks(text, filled(blocks) if exact else together(blocks), answers, wanted)
+        blocks = blocks if blocks is None else together(blocks)
+        if blocks is not None and (not wanted or self.blocks_suffice(chat, wanted)):
+            return from_blocks(text, blocks, answers, wanted)
         if not wanted:
             return MaskedText(text, (), (), "markers")
         if self.options.stop_token and not self.boundaries(chat).are_learnt:
@@ -186,16 +167,16 @@ class Masker:
             raise mask_refused(f"the conversation has more than {MAX_MARKERS:,} messages", wanted[0])
         turns = self.turns(chat, text, marked)
         found = [self._behind_media(chat, text, turn) for turn in turns or ()]
+        if blocks is not None and self.options.whole_turns and (found or len(blocks) == len(answers)):
+            return of_turns(text, blocks, found, answers, wanted)
         missing = [message for message in wanted if message not in {turn.message for turn in found}]
-        if missing and blocks is not None and self.options.whole_turns and len(together(blocks)) == len(answers):
-            return _from_blocks(text, together(blocks), answers, wanted)
         if turns is None:
             masked = self._select(text, self._turns_by_prefix(chat, text, wanted), "prefix", wanted)
         elif any(_has_media(chat.messages[message].get("content")) for message in missing):
             raise mask_refused("the answer has no text, and the place of its images is not known", missing[0])
         else:
             masked = self._select(text, found, "markers", wanted)
-        return masked if blocks is None else _intersect(masked, blocks)
+        return masked if blocks is None else intersect(masked, blocks)
 
     def _with_details(self, chat: Chat, masked: MaskedText, detailed: Sequence[int]) -> MaskedText:
         """Return the spans, those of some messages cut to the parts of their content that are trained."""
@@ -243,17 +224,11 @@ class Masker:
         pairs.sort()
         return MaskedText(masked.text, tuple(span for span, _ in pairs), tuple(n for _, n in pairs), masked.method)
 
-    def blocks_suffice(self, chat: Chat, blocks: Sequence[Span], wanted: Sequence[int]) -> bool:
-        """Return whether the spans are generation blocks as they are: whole turns, all of them or one block each."""
+    def blocks_suffice(self, chat: Chat, wanted: Sequence[int]) -> bool:
+        """Return whether the spans are the generation blocks: whole turns, all of them and without weights or parts."""
         turns = trained_turns(chat.messages, ALL_TURNS)
-        wanted = [message for message in wanted if _is_assistant(chat.messages, message)]
-        return self.options.whole_turns and (len(filled(blocks)) == len(turns) or not self._is_choice(chat, wanted))
-
-    def _is_choice(self, chat: Chat, wanted: Sequence[int]) -> bool:
-        """Return whether the messages of spans matter: not all are wanted, or they have weights or parts."""
-        turns = trained_turns(chat.messages, ALL_TURNS)
-        flagged = (not TRAIN_KEYS.isdisjoint(chat.messages[turn]) for turn in turns)
-        return list(wanted) != turns or (self.options.flags and any(flagged))
+        flagged = self.options.flags and not all(TRAIN_KEYS.isdisjoint(chat.messages[turn]) for turn in turns)
+        return self.options.whole_turns and not flagged and turns == [n for n in wanted if n in turns]
 
     def _select(self, text: str, turns: Sequence[AssistantTurn], method: Method, wanted: Sequence[int]) -> MaskedText:
         kept = [turn for turn in turns if turn.message in wanted]
@@ -417,27 +392,6 @@ def trained_turns(messages: Turns, options: MaskOptions) -> list[int]:
     if options.last_turn:
         turns = turns[-1:]
     return [index for index in turns if not options.flags or is_trained(messages[index])]
-
-
-def _from_blocks(text: str, blocks: Sequence[Span], answers: Sequence[int], wanted: Sequence[int]) -> MaskedText:
-    """Return the generation blocks of the wanted turns as spans."""
-    if len(blocks) != len(answers):
-        kept = tuple(blocks) if list(wanted) == list(answers) else ()
-        return MaskedText(text, kept, (-1,) * len(kept), "generation")
-    pairs = [(block, message) for block, message in zip(blocks, answers, strict=True) if message in wanted]
-    return MaskedText(text, tuple(block for block, _ in pairs), tuple(message for _, message in pairs), "generation")
-
-
-def _intersect(masked: MaskedText, blocks: Sequence[Span]) -> MaskedText:
-    """Return the parts of the spans inside generation blocks."""
-    inside = [
-        ((max(start, low), min(end, high)), message)
-        for (start, end), message in zip(masked.spans, masked.messages, strict=True)
-        for low, high in together(blocks)
-        if max(start, low) < min(end, high)
-    ]
-    spans, messages = tuple(span for span, _ in inside), tuple(message for _, message in inside)
-    return MaskedText(masked.text, spans, messages, "generation")
 
 
 def _is_assistant(messages: Turns, index: int | None) -> bool:

@@ -1,14 +1,14 @@
 """A renderer whose spans are the trained text of any template, with any engine.
 
-If the template has no generation tags, the spans of replayed rows are computed from their programs (see
-`replayed_spans`). All other rows are rendered again with markers (see `masker`): as a column with the first marker
-plan, then one by one where that plan fails.
+Tags say what is trained: the template's own, or those of the same template with tags added to it. Where they are not
+all that is asked for, the spans of replayed rows are computed from their programs (see `replayed_spans`). All other
+rows are rendered again with markers (see `masker`): as a column with the first marker plan, then one by one where that
+plan fails.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -34,9 +34,8 @@ from .supplied_reasoning import with_supplied_reasoning
 class MaskedRenderer:
     """Renders as `inner` does, but spans are those of `Masker`, whatever tags the template has.
 
-    `single` renders one conversation with the template of `inner`. `tagged` renders all rows with tags in it;
-    without it, `tag` returns such a renderer for rows of which markers do not find every answer. Spans that touch are
-    one, unless they are `weighted`.
+    `single` renders one conversation with the template of `inner`, `tagged` with tags in that template, which has none
+    itself. Spans that touch are one, unless they are `weighted`.
     """
 
     def __init__(
@@ -45,11 +44,10 @@ class MaskedRenderer:
         single: TemplateRenderer,
         mask: MaskOptions = WHOLE_TURNS,
         tagged: Renderer | None = None,
-        tag: Callable[[], Renderer | None] = lambda: None,
         *,
         weighted: bool = False,
     ) -> None:
-        self.inner, self.tagged, self._tag, self._weighted = inner, tagged, tag, weighted
+        self.inner, self.tagged, self._weighted = inner, tagged, weighted
         self.masker = Masker(single, mask)
         self.methods: dict[str, int] = {}
         """The number of rows by method (see `masker`)."""
@@ -75,17 +73,14 @@ class MaskedRenderer:
             rendered = self.inner(chats, request, failures)
             self._count("generation", len(rendered.text) - rendered.text.null_count)
             return rendered
-        text_only = replace(request, spans=False)
         if self.tagged is not None and self._is_every_turn(chats.messages):
             return self._render_tagged(self.tagged, chats, request, failures)
         has_tag = self.masker.renderer.has_generation_tag
+        with_tags = replace(request, spans=self.tagged is None and any(map(has_tag, (None, [{}]))))
         if isinstance(self.inner, TracedRenderer):
-            with_tags = replace(request, spans=any(map(has_tag, (None, [{}]))))
             return self._render_replayed(self.inner, chats, with_tags, failures)
-        rows = to_chats(chats)
-        tagged = any(row is not None and has_tag(row.tools) for row in rows)
-        rendered = self.inner(chats, replace(request, spans=tagged), failures)
-        masked = self._mask_rows(rows, rendered, chats, text_only, failures)
+        rendered = self.inner(chats, with_tags, failures)
+        masked = self._mask_rows(to_chats(chats), rendered, chats, replace(request, spans=False), failures)
         return Rendered(pa.array([row and row.text for row in masked], pa.string()), _to_column(masked))
 
     def _render_tagged(
@@ -110,15 +105,15 @@ class MaskedRenderer:
     ) -> Rendered:
         """Render with spans from programs; sample rows and rows without a program are masked singly."""
         replayed, request = inner.replay(chats, request, failures), replace(request, spans=False)
-        methods = {"markers"} if replayed.rendered.spans is None else {"markers", "generation"}
+        tagged = self.tagged is not None or replayed.rendered.spans is not None
         groups = self._cache.group_rows(replayed, chats.messages, flags=self.masker.options.flags)
         refused: list[RenderError] = []
         found = self._mask_some(groups.sample_rows(), chats, replayed.rendered, request, [])
         for row, masked in found.items():
-            groups.record(row, masked.spans if masked is not None and masked.method in methods else None)
+            groups.record(row, masked.spans if masked is not None and masked.method != "prefix" else None)
         samples = {row: masked for row, masked in found.items() if masked is not None}
         known, spans = groups.spans(samples.keys())
-        self._count("markers" if replayed.rendered.spans is None else "generation", len(known))
+        self._count("generation" if tagged else "markers", len(known))
         others = sorted({*range(len(chats))} - {*known.tolist()} - samples.keys())
         all_masked = samples | self._mask_some(others, chats, replayed.rendered, request, refused)
         _report(refused, failures)
@@ -153,18 +148,13 @@ class MaskedRenderer:
         """Mask each row of a rendered column, by tags or markers; None for rows without text."""
         self.masked_singly += len(rows)
         texts = rendered.text.to_pylist()
-        blocks = self._blocks(rows, rendered.spans)
+        blocks = self._blocks(rows, rendered, chats, replace(request, spans=True))
         marked = self._render_marked(rows, texts, blocks, chats, request)
         refused: dict[int, RenderError] = {}
         masked = [
             self._mask_row(row, rows[row], texts[row], blocks[row], marked.get(row), refused)
             for row in range(len(rows))
         ]
-        wanting = [row for row in range(len(rows)) if row in refused or self._lacks_answers(rows[row], masked[row])]
-        for row, own in self._blocks_by_tags(wanting, chats, texts, blocks).items():
-            if (by_tags := self._mask_row(row, rows[row], texts[row], own, None, {})) is not None:
-                masked[row] = by_tags
-                refused.pop(row, None)
         for found in filter(None, masked):
             self._count(found.method, 1)
         if refused and failures is None:
@@ -172,32 +162,6 @@ class MaskedRenderer:
         if failures is not None:
             failures += refused.values()
         return masked
-
-    def _lacks_answers(self, row: Chat | None, masked: MaskedText | None) -> bool:
-        """Return whether there is no span for some trained answer of a masked row."""
-        if row is None or masked is None or -1 in masked.messages:
-            return False
-        trained = trained_turns(row.messages, self.masker.options)
-        return any(row.messages[n].get("role") == "assistant" and n not in masked.messages for n in trained)
-
-    def _blocks_by_tags(
-        self, rows: Sequence[int], chats: ConversationBatch, texts: Sequence[str | None], known: Sequence[object]
-    ) -> dict[int, list[Span]]:
-        """Return the generation blocks that a template with tags has in `rows`, if it prints the same texts.
-
-        Rows whose blocks are `known` are left out.
-        """
-        rows = [row for row in rows if known[row] is None]
-        if not rows or (tagged := self._tags) is None:
-            return {}
-        marked = tagged(chats.take(integers(np.array(rows, np.int64))), RenderRequest(spans=True), [])
-        assert marked.spans is not None
-        found = zip(rows, marked.text.to_pylist(), marked.spans.to_pylist(), strict=True)
-        return {row: list(map(tuple, spans)) for row, text, spans in found if spans and text == texts[row]}
-
-    @cached_property
-    def _tags(self) -> Renderer | None:
-        return self.tagged or self._tag()
 
     def _tags_suffice(self, messages: pa.ListArray) -> bool:
         """Return whether the template's own tags give all spans, without a look at the rows."""
@@ -209,18 +173,28 @@ class MaskedRenderer:
         return self.masker.options.is_every_turn and not (self.masker.options.flags and flagged)
 
     def _count(self, method: str, rows: int) -> None:
-        self.methods[method] = self.methods.get(method, 0) + rows
+        if rows:
+            self.methods[method] = self.methods.get(method, 0) + rows
 
-    def _blocks(self, rows: Sequence[Chat | None], spans: pa.ListArray | None) -> list[list[Span] | None]:
-        """Return the generation blocks of each row; None if its template has no such tag."""
-        if spans is None:
+    def _blocks(
+        self, rows: Sequence[Chat | None], rendered: Rendered, chats: ConversationBatch, request: RenderRequest
+    ) -> list[list[Span] | None]:
+        """Return the generation blocks of each row; None without tags, or with tags that print another text."""
+        marked, has_tag = rendered, self.masker.renderer.has_generation_tag
+        if self.tagged is not None:
+            marked = self.tagged(chats, request, [])
+        if marked.spans is None:
             return [None] * len(rows)
-        has_tag = self.masker.renderer.has_generation_tag
+        found = zip(rows, rendered.text.to_pylist(), marked.text.to_pylist(), marked.spans.to_pylist(), strict=True)
         return [
             None
-            if row is None or blocks is None or not (self.tagged or has_tag(row.tools))
-            else list(map(tuple, blocks))
-            for row, blocks in zip(rows, spans.to_pylist(), strict=True)
+            if row is None
+            or spans is None
+            or text is None
+            or text != printed
+            or not (self.tagged or has_tag(row.tools))
+            else list(map(tuple, spans))
+            for row, text, printed, spans in found
         ]
 
     def _render_marked(
@@ -250,7 +224,7 @@ class MaskedRenderer:
             wanted = trained_turns(row.messages, self.masker.options)
         except RenderError:  # an invalid flag; raised again, with its row, when the row is masked
             return False
-        return bool(wanted) and (blocks is None or not self.masker.blocks_suffice(row, blocks, wanted))
+        return bool(wanted) and (blocks is None or not self.masker.blocks_suffice(row, wanted))
 
     def _mask_row(
         self,

@@ -24,7 +24,7 @@ def with_supplied_reasoning(texts: pa.StringArray, spans: pa.ListArray) -> pa.Li
     """Return the spans of each text, begun where reasoning before them opens; null where there are none."""
     rows = zip(texts.to_pylist(), spans.to_pylist(), strict=True)
     return pa.array(
-        [None if found is None else [_extended(text, *span) for span in found] for text, found in rows], SPANS
+        [None if None in (text, found) else [_extended(text, *span) for span in found] for text, found in rows], SPANS
     )
 
 

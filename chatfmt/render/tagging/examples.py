@@ -41,6 +41,8 @@ WITH_TOOLS = ("ua", "suaua")
 """Patterns without calls that are also given with tools."""
 IN_PARTS = ("ua", "sua", "suaua", "ur", "uasua")
 """Patterns whose texts are also given as lists of parts."""
+WITH_IMAGES = ("uv", "uw", "uvuw")
+"""Patterns of answers with an image behind the text (v) or before it (w)."""
 CALLING = (
     "uc", "uct", "ucta", "suctaua", "uacta", "uxta", "uctcta", "umtta", "umt", "upta", "uctr", "urcta", "uptr",
     "ucctta", "uctua", "uatua", "uctru", "uxtua",
@@ -56,6 +58,8 @@ def examples(source: str, lead: Sequence[Turn], tools: Sequence[Any] | None) -> 
         yield Chat(_led(turns, lead), tools)
         if pattern in IN_PARTS:
             yield Chat(_led([as_parts(turn) for turn in turns], lead), tools)
+    if "image" in source:
+        yield from (Chat(_led(_turns(pattern, ARGUMENTS[0]), lead), tools) for pattern in WITH_IMAGES)
     for arguments in ARGUMENTS:
         for pattern in CALLING if arguments is ARGUMENTS[0] else CALLING[:4]:
             for given in (TOOLS, tools) if "tools" in source else (tools,):
@@ -83,6 +87,10 @@ def _turns(pattern: str, arguments: Any) -> list[Turn]:
             turn["reasoning_content"] = next(words)
         if letter in INLINE:
             turn["content"] = INLINE[letter].format(*(next(words) for _ in range(INLINE[letter].count("{}"))))
+        if letter in "vw":
+            turn["content"] = [{"type": "text", "text": turn["content"]}, {"type": "image"}][
+                :: 1 if letter == "v" else -1
+            ]
         if letter in "cxmp":
             new = [f"qxid000{next(ids)}" for _ in range(2 if letter == "m" else 1)]
             waiting += new

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
 
 from chatfmt.errors import RenderError
 from chatfmt.render.masks.masker import Masker
 from chatfmt.render.masks.spans import together
 from chatfmt.render.single import Chat, TemplateRenderer
-from chatfmt.render.tagging.examples import TOOLS, examples
-from chatfmt.render.tagging.observation import with_text
+from chatfmt.render.tagging.examples import examples
 from chatfmt.render.tagging.tagger import TaggedTemplate, Untaggable, tag
 from chatfmt.render.template import builtin
 from chatfmt.render.template.chat_template import ChatTemplate
-from chatfmt.render.types import Span
 from tests.render.templates import CHATML, NO_STOP, NO_SYSTEM, THINKER, TOKENS, say, template_renderer, untagged
 
 LLAMA = (
@@ -163,44 +159,6 @@ def test_what_a_template_prints_of_tools_is_known() -> None:
     ):
         found = tagged(CHATML + "{% if tools %}" + tools + "{% endif %}")
         assert found.unknown == ()
-
-
-def spans_of_file(masker: Masker, chat: Chat) -> Sequence[Span]:
-    """Return the spans that markers find; without them, those of the template with tags."""
-    try:
-        return masker.mask(chat).spans
-    except RenderError:
-        found = tag(masker.renderer)
-        assert isinstance(found, TaggedTemplate), found
-        return with_text(masker.renderer, found.strict).tracked(chat)[1]
-
-
-def test_all_built_in_templates_have_the_spans_of_the_same_text_without_tags() -> None:
-    call = {"id": "qxid00001", "type": "function", "function": {"name": "qxtool", "arguments": {"first": "x"}}}
-    conversations = [
-        Chat([say("user", "q"), say("assistant", "a"), say("user", "r"), say("assistant", "b")]),
-        Chat([say("user", "q"), say("assistant", "a", reasoning_content="think")]),
-        Chat(
-            [
-                say("user", "q"), say("assistant", "", tool_calls=[call]),
-                say("tool", "res", name="qxtool", tool_call_id="qxid00001"), say("assistant", "a2"),
-            ],
-            TOOLS,
-        ),
-    ]  # fmt: skip
-    compared = 0
-    for number, name in enumerate(builtin.names(), start=1):
-        known = builtin.find(name)
-        assert known is not None
-        tokens = dict(known.special_tokens)
-        own, bare = (
-            Masker(TemplateRenderer(ChatTemplate(name, text, tokens))) for text in (known.text, untagged(known.text))
-        )
-        for chat in conversations[number % 3 :: 3]:
-            if own.renderer.text_or_none(chat) is not None:
-                assert together(own.mask(chat).spans) == together(spans_of_file(bare, chat)), name
-                compared += 1
-    assert compared > 50
 
 
 @pytest.mark.parametrize("text", [CHATML, THINKER, LLAMA, NEXT_HEADER, TWO_MESSAGES, RESULTS_IN_TURN])

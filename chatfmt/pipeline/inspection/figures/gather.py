@@ -28,7 +28,7 @@ from ...conversion.stages import Conversion, Rejected
 from ...conversion.task import converted_batches, ignore_rejects
 from ...planning.jobs import check_rendered, check_tokens, span_option
 from ...planning.scratch import Scratch
-from ...planning.source_plan import FIRST_ROWS, SourcePlan, plan_source
+from ...planning.source_plan import SourcePlan, plan_source
 from ...planning.templates import load_template, with_generation_tags
 from ...running.progress import OnProgress, ignore_progress, run_reading_tasks
 from ..preview import PreviewRow, preview_file, preview_row, with_lines
@@ -138,9 +138,7 @@ def measured(recipe: Recipe, plan: SourcePlan) -> Job:
     job = replace(job, view=view, max_tokens=None, tokenizer=None, allows_untrained=True, key=f"{job.key}-figures")
     if job.template is None or not view or not VIEWS[view].takes_mask or plan.first_rows is None:
         return job
-    masked = replace(job, mask=job.mask or WHOLE_TURNS, key=f"{job.key}-masked")
-    if plan.first_rows.num_rows == FIRST_ROWS:
-        masked = with_generation_tags(masked)
+    masked = with_generation_tags(replace(job, mask=job.mask or WHOLE_TURNS, key=f"{job.key}-masked"))
     counts = RowCounts()
     list(Conversion(masked).convert(plan.first_rows, "", counts, ignore_rejects))
     return job if any(code.startswith("mask.") for code in counts.reasons) and not recipe.mask else masked
