@@ -173,7 +173,7 @@ def variable_notes(template: ChatTemplate, recipe: Recipe) -> Iterator[str]:
     if "bos_token" in missing_tokens(recipe, template):
         what = SAID[template.origin]
         remedy = "--var bos_token=TOKEN or --tokens-from MODEL sets one"
-        yield f"the template prints `bos_token`, which {what} does not define: {remedy}"
+        yield f"the template reads `bos_token`, which {what} does not define: {remedy}"
     words = dict.fromkeys(word for text in template.texts for word in re.findall(r"\w+", text))
     for name in recipe.var:
         if name not in words and (name, recipe.end) != ("eos_token", "eos"):

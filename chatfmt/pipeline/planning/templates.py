@@ -16,7 +16,7 @@ from ..conversion.job import Job
 def load_template(recipe: Recipe) -> ChatTemplate | None:
     """Load the template of a recipe; None if nothing is rendered.
 
-    Raises UsageError for a template file that ends answers with an EOS token that has no value.
+    Raises UsageError for a template file that reads an EOS token that has no value.
     """
     if recipe.template in (None, "none"):
         return None
@@ -26,7 +26,7 @@ def load_template(recipe: Recipe) -> ChatTemplate | None:
         template = replace(template, special_tokens=tokens)
     if "eos_token" in missing_tokens(recipe, template):
         raise UsageError(
-            f"the template `{template.name}` prints `eos_token`, which {SAID[template.origin]} does not define",
+            f"the template `{template.name}` reads `eos_token`, which {SAID[template.origin]} does not define",
             hint="--var eos_token=TOKEN, or --tokens-from with the folder or Hub id of the model",
         )
     return template
@@ -59,18 +59,18 @@ def token_sources(recipe: Recipe, template: ChatTemplate) -> dict[str, dict[str,
 
 
 def missing_tokens(recipe: Recipe, template: ChatTemplate) -> list[str]:
-    """Return the BOS and EOS tokens that a template file prints and that have no value: a file names none."""
+    """Return the BOS and EOS tokens that a template file reads and that have no value: a file names none."""
     if template.origin not in SAID:
         return []
     unknown = [name for name in ("bos_token", "eos_token") if name not in {**template.special_tokens, **recipe.var}]
     read = [name for name in unknown if any(name in text for text in template.texts)]
     if not read:
         return []
-    from ...render.inspection.probe import prints_token
+    from ...render.inspection.probe import lacks_token
 
     options = render.RenderOptions(variables=recipe.var, date=recipe.date)
     single = render.template_renderer(template, options, recipe.template_isolation)
-    return [name for name in read if prints_token(single, name)]
+    return [name for name in read if lacks_token(single, name)]
 
 
 def with_generation_tags(job: Job) -> Job:

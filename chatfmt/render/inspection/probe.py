@@ -50,6 +50,7 @@ from .sample_conversations import (
     TOOL,
     USER,
     tool_call,
+    usual_conversations,
 )
 
 SHOWN = 40
@@ -68,11 +69,17 @@ def probe(
     return Probe(TemplateRenderer(template, RenderOptions(variables=variables or {}), sessions)).card()
 
 
-def prints_token(renderer: TemplateRenderer, name: str) -> bool:
-    """Return whether the template prints the special token of that name in an exchange, if it has a value."""
+def lacks_token(renderer: TemplateRenderer, name: str) -> bool:
+    """Return whether usual conversations lack something, or raise, because the special token `name` has no value.
+
+    A template that prints something else in its place, as by `default('</s>')`, lacks nothing.
+    """
     options = replace(renderer.options, variables={**renderer.options.variables, name: "qztoken"})
-    given = Probe(replace(renderer, options=options))
-    return "qztoken" in given._plain
+    for chat in usual_conversations():
+        text, wanted = (each.text_or_none(chat) for each in (renderer, replace(renderer, options=options)))
+        if wanted is not None and text != wanted and len(text or "") <= len(wanted.replace("qztoken", "")):
+            return True
+    return False
 
 
 _BLANKS = re.compile(r"(?:\A|\n)(?: {2,}|[ \t]*\t)")

@@ -123,12 +123,12 @@ def test_a_template_file_needs_a_value_for_the_eos_token_that_it_prints(tmp_path
     done = run_cli(*run, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, b"")
     assert done.stderr.decode() == (
-        "error: the template `t.jinja` prints `eos_token`, which a .jinja file does not define\n"
+        "error: the template `t.jinja` reads `eos_token`, which a .jinja file does not define\n"
         "hint: --var eos_token=TOKEN, or --tokens-from with the folder or Hub id of the model\n"
     )
     done = run_cli(*run, "--var", "eos_token=</s>", cwd=tmp_path)
     assert done.stdout == b'{"text":"user: q</s>assistant: a</s>"}\n'
-    note = "note: the template prints `bos_token`, which a .jinja file does not define: "
+    note = "note: the template reads `bos_token`, which a .jinja file does not define: "
     note += "--var bos_token=TOKEN or --tokens-from MODEL sets one\n"
     assert note in done.stderr.decode()
     done = run_cli(*run, "--var", "eos_token=", "--var", "bos_token=<s>", cwd=tmp_path)

@@ -119,7 +119,7 @@ def test_a_model_with_a_template_needs_no_fallback(capsys: Output) -> None:
         (["-t", "./base", "--fallback-template", "chatmll"], 2, "unknown template `chatmll`"),
         (["--fallback-template", "chatml"], 2, "`--fallback-template` is for a model without a chat template"),
         (["-t", "{{ messages[0].content ~ eos_token }}"], 2,
-         "the template `inline` prints `eos_token`, which an inline template does not define"),
+         "the template `inline` reads `eos_token`, which an inline template does not define"),
     ],
 )  # fmt: skip
 def test_what_no_template_can_stand_for_is_an_error(flags: list[str], code: int, message: str, capsys: Output) -> None:
@@ -201,3 +201,17 @@ def test_the_stop_token_of_a_template_that_refuses_plain_exchanges_is_not_said_t
         "error: in.jsonl row 0: cannot tell which text is the assistant's: "
         "the template prints no plain exchange, so its stop token is not known (message 1, line 1)"
     )
+
+
+@pytest.mark.parametrize(
+    ("reading", "code"),
+    [
+        ("{% set end = eos_token %}{{ end }}", 2), ("{% for token in [eos_token] %}{{ token }}{% endfor %}", 2),
+        ("{{ eos_token | upper }}", 2), ("{% if m.content.endswith(eos_token) %}{% endif %}", 2),
+        ("{% if m.role == 'system' %}{{ eos_token }}{% endif %}", 2),
+        ("{{ eos_token | default('</s>') }}", 0), ("{{ eos_token or '</s>' }}", 0), ("{# eos_token #}", 0),
+    ],
+)  # fmt: skip
+def test_an_eos_token_without_a_value_is_an_error_however_it_is_read(reading: str, code: int) -> None:
+    Path("t.jinja").write_text("{% for m in messages %}{{ m.content }}" + reading + "{% endfor %}")
+    assert convert("-t", "t.jinja") == code
