@@ -4,14 +4,15 @@ A file is a Jinja template whose first comment is its header, one `key: value` p
 
     family: the models that use the template
     source: who published the format, and where it is documented
+    revision: the revision and day of the published copy with which it is compared, or that none is known
     aliases: other, names
     supports: words of SUPPORTS
     variables: template variables that it reads
     notes: anything else
     bos_token: "<s>"        special tokens as JSON values, under the names that templates use
 
-`family`, `source` and `supports` are always there. The header is read without Jinja, and only when a template
-is requested: listing the names reads no file.
+`family`, `source`, `revision` and `supports` are always there. The header is read without Jinja, and only when a
+template is requested: listing the names reads no file.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ SUPPORTS: Mapping[str, str] = MappingProxyType(
 """The features that a header may claim. A template may lack any that it does not claim."""
 
 _HEADER = re.compile(r"\A\{#-?\n(.*?)\n-?#\}", re.DOTALL)
-_PROSE = ("family", "source", "notes")
+_PROSE = ("family", "source", "revision", "notes")
 _LISTS = ("aliases", "supports", "variables")
 
 
@@ -60,6 +61,8 @@ class Builtin(Struct, frozen=True):
     text: str
     family: str
     source: str
+    revision: str
+    """The revision and day of the published copy with which it is compared; or that none is known."""
     supports: tuple[str, ...]
     special_tokens: Mapping[str, str]
     aliases: tuple[str, ...] = ()
@@ -113,7 +116,7 @@ def parse(name: str, text: str) -> Builtin:
     Raises TemplateError if the header is missing or invalid, or lacks or repeats a key.
     """
     fields = _fields(name, text)
-    for key in ("family", "source", "supports"):
+    for key in ("family", "source", "revision", "supports"):
         if not fields.get(key):
             raise TemplateError(f"the header of the built-in template `{name}` has no `{key}`")
     return Builtin(
@@ -122,6 +125,7 @@ def parse(name: str, text: str) -> Builtin:
         special_tokens=MappingProxyType(_tokens(name, fields)),
         family=fields["family"],
         source=fields["source"],
+        revision=fields["revision"],
         supports=_words(fields["supports"]),
         aliases=_words(fields.get("aliases", "")),
         variables=_words(fields.get("variables", "")),

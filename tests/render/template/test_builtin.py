@@ -148,6 +148,13 @@ def as_parts(case: Mapping[str, Any]) -> Mapping[str, Any]:
 # Headers
 
 
+DAY = r"\d{1,2} (?:January|February|March|April|May|June|July|August|September|October|November|December) 20\d\d"
+REVISION = re.compile(
+    rf"TRL [\d.]+ of {DAY} \(\S+\)|commit [0-9a-f]{{8,9}}(?: of {DAY})? in \S+/\S+ \(\S+\)(?:, read on {DAY})?"
+    rf"|no revision known; read on {DAY}"
+)
+
+
 def test_there_are_at_least_forty_and_all_that_the_issue_names() -> None:
     assert len(builtin.names()) >= 40
     assert [name for name in MANDATORY if builtin.find(name) is None] == []
@@ -159,6 +166,7 @@ def test_a_header_is_complete_and_renders_to_nothing(name: str) -> None:
     assert found is not None and found.name == name
     assert re.fullmatch(r"[a-z0-9.-]+", name)
     assert found.family and found.source and "://" not in found.source
+    assert REVISION.fullmatch(found.revision), found.revision
     assert found.supports[0] == "turns" and set(found.supports) <= set(builtin.SUPPORTS)
     assert "eos_token" in found.special_tokens
     header, _ = found.text.split("-#}\n", 1)
@@ -211,12 +219,12 @@ def test_listing_names_reads_no_template() -> None:
     ("text", "message"),
     [
         ("{{ 1 }}", "the built-in template `x` does not begin with a header comment"),
-        ("{#-\nfamily: a\nsource: b\n-#}\n", "the header of the built-in template `x` has no `supports`"),
+        ("{#-\nfamily: a\nsource: b\n-#}\n", "the header of the built-in template `x` has no `revision`"),
         ("{#-\nfamily: a\nfamily: b\n-#}\n", "the header of the built-in template `x` cannot be read: `family: b`"),
         ("{#-\nwhat: a\n-#}\n", "the header of the built-in template `x` cannot be read: `what: a`"),
         ("{#-\nfamily\n-#}\n", "the header of the built-in template `x` cannot be read: `family`"),
         (
-            "{#-\nfamily: a\nsource: b\nsupports: turns\neos_token: 1\n-#}\n",
+            "{#-\nfamily: a\nsource: b\nrevision: c\nsupports: turns\neos_token: 1\n-#}\n",
             "the header of the built-in template `x` has a special token that is not text",
         ),
     ],
