@@ -11,7 +11,6 @@ import chatfmt
 from chatfmt.cli import main
 from chatfmt.errors import UsageError
 from chatfmt.executors import fork_server
-from chatfmt.render.tagging import tagger
 
 from ..conftest import EVERYDAY, run_cli
 
@@ -88,19 +87,3 @@ def test_one_small_text_file_is_read_without_workers(command, names, rows, start
     Path("a.jsonl").write_text(TURNS * rows)
     assert main([command, *names]) == 0
     assert len(opened) == started
-
-
-@pytest.mark.parametrize(("rows", "tagged"), [(999, 0), (1000, 1)])
-def test_tags_are_found_for_a_thousand_rows_and_not_for_fewer(rows, tagged, tmp_path, monkeypatch):
-    found = []
-    monkeypatch.setattr(tagger, "tag_template", lambda renderer: found.append(renderer))  # no tags
-    monkeypatch.chdir(tmp_path)
-    Path("a.jsonl").write_text(TURNS * rows)
-    turns = "{% for m in messages %}<{{ m.role }}>{{ m.content }}</s>{% endfor %}"
-    Path("a.jinja").write_text(turns + "{% if add_generation_prompt %}<assistant>{% endif %}")
-    assert main(["convert", "a.jsonl", "-t", "a.jinja", "--mask", "-o", "out.jsonl", "-q", "--executor", "serial"]) == 0
-    lines = Path("out.jsonl").read_text().splitlines()
-    assert len(lines) == rows and set(lines) == {
-        '{"text":"<user>' + "h" * 600 + '</s><assistant>yo</s>","assistant_spans":[[621,627]]}'
-    }
-    assert len(found) == tagged
