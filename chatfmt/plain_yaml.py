@@ -11,6 +11,7 @@ MOST_BYTES = 4 << 20
 MOST_NODES = 100_000
 """Values, with those behind an alias counted each time: a kilobyte of aliases of aliases can stand for billions."""
 MOST_LEVELS = 100
+MOST_DIGITS = 1000
 
 
 class InvalidYaml(ValueError):
@@ -49,6 +50,8 @@ def _check_size(root: yaml.Node) -> None:
 
     def size_of(node: yaml.Node, level: int) -> int:
         if isinstance(node.value, str):
+            if node.tag.endswith(":int") and len(node.value) > MOST_DIGITS:
+                raise InvalidYaml(f": a number has more than {MOST_DIGITS:,} digits")
             return 1
         if level > MOST_LEVELS:
             raise InvalidYaml(f": it is nested deeper than {MOST_LEVELS} levels, or an alias refers to what holds it")

@@ -11,6 +11,8 @@ from jinja2.defaults import DEFAULT_NAMESPACE
 ROW_NAME = "row"
 """The name of the row itself, for columns whose name is not an identifier: `row['first name']`."""
 _GLOBALS = frozenset({*DEFAULT_NAMESPACE, "raise_exception", "strftime_now", ROW_NAME})
+MOST_SOURCE, MOST_LEVELS = 250_000, 100
+"""The length in characters and the depth of what is looked at, those of `render.sandbox.limits`."""
 _GUARDS = frozenset({"defined", "undefined", "none", "default", "d"})
 _ENDS = {"first": 0, "last": -1}
 """Filters that give one item of a list."""
@@ -42,7 +44,7 @@ def _undeclared(tree: nodes.Template) -> set[str]:
     generator.optimizer = None
     try:
         generator.visit(tree)
-    except (jinja2.TemplateAssertionError, RecursionError):  # an unknown test or filter, which its compiler reports
+    except (jinja2.TemplateAssertionError, RecursionError, ValueError):  # its compiler reports it
         return set()
     return generator.undeclared_identifiers
 
@@ -59,12 +61,21 @@ def _unchanged(context: jinja2.runtime.Context, value: object) -> object:
 
 
 def _parse(source: str) -> nodes.Template | None:
-    """Parse; code for the tree can be generated without computing constants, since `finalize` needs the context."""
+    """Parse; code for the tree can be generated without computing constants, since `finalize` needs the context.
+
+    None for what does not parse, and for what the compiler refuses as too long or nested too deeply.
+    """
+    if len(source) > MOST_SOURCE:
+        return None
     environment = jinja2.Environment(extensions=["jinja2.ext.loopcontrols"], finalize=_unchanged)
     try:
-        return environment.parse(source)
-    except (jinja2.TemplateSyntaxError, RecursionError):
+        tree = environment.parse(source)
+    except (jinja2.TemplateSyntaxError, RecursionError, ValueError):  # ValueError: more digits than Python reads
         return None
+    level: list[nodes.Node] = [tree]
+    for _ in range(MOST_LEVELS):
+        level = [child for node in level for child in node.iter_child_nodes()]
+    return None if level else tree
 
 
 def _steps_in(node: nodes.Node) -> Iterator[tuple[str | int, ...]]:

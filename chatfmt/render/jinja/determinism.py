@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-import jinja2
 from jinja2 import nodes
 
-from .environment import sandbox
+from .environment import DOES_NOT_PARSE, sandbox
 
 ADDRESS = re.compile(r"<(?:[^<>\n]|<locals>){1,200} at (0x[0-9a-f]{6,16})>")
 
@@ -27,7 +26,7 @@ def random_names(text: str) -> tuple[str, ...]:
         tree = sandbox().parse(text)
         filters = {node.name for node in tree.find_all(nodes.Filter)} & {"random"}
         names = {node.name for node in tree.find_all(nodes.Name)} & {"lipsum"}
-    except (jinja2.TemplateSyntaxError, RecursionError):
+    except DOES_NOT_PARSE:
         return ()
     return tuple(sorted(filters | names))
 

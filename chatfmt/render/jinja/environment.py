@@ -99,6 +99,8 @@ def _refuse_private(name: object) -> None:
         )
 
 
+DOES_NOT_PARSE = (jinja2.TemplateSyntaxError, RecursionError, ValueError)
+"""What parsing a template raises: ValueError for an integer of more digits than Python reads."""
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -145,7 +147,7 @@ def sandbox(kind: type[ImmutableSandboxedEnvironment] = ImmutableSandboxedEnviro
 def compile_template(text: str) -> jinja2.Template:
     """Compile `text` in an environment of its own; the last 128 templates are cached.
 
-    Raises jinja2.TemplateSyntaxError, and RecursionError for text that is nested too deeply.
+    Raises one of DOES_NOT_PARSE.
     """
     return sandbox().from_string(text)
 
@@ -155,7 +157,7 @@ def literal_texts(text: str) -> tuple[str, ...]:
     """Return the text between a template's tags, and the strings inside them; none of text that does not compile."""
     try:
         tree = sandbox().parse(text)
-    except (jinja2.TemplateSyntaxError, RecursionError):
+    except DOES_NOT_PARSE:
         return ()
     found = tree.find_all((nodes.TemplateData, nodes.Const))
     values = (node.data if isinstance(node, nodes.TemplateData) else getattr(node, "value", None) for node in found)

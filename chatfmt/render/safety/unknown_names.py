@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-import jinja2
 from jinja2 import nodes
 from jinja2.defaults import DEFAULT_NAMESPACE
 
 from ...errors import nearest
-from ..jinja.environment import sandbox
+from ..jinja.environment import DOES_NOT_PARSE, sandbox
 from ..template.special_tokens import NAMED
 from ..types import CONTEXT_NAMES
 
@@ -30,7 +29,7 @@ def misspelt_names(text: str, defined: Iterable[str] = ()) -> Mapping[str, str]:
         tree = sandbox().parse(text)
         names = [*tree.find_all(nodes.Name)]
         macros = {macro.name for macro in tree.find_all(nodes.Macro)}
-    except (jinja2.TemplateSyntaxError, RecursionError):
+    except DOES_NOT_PARSE:
         return {}
     known = {*CONTEXT_NAMES, *NAMED}
     own = {*macros, *defined, *_IMPLICIT, *(name.name for name in names if name.ctx != "load")}

@@ -29,7 +29,7 @@ def expression(source: str) -> CompiledExpression:
     """
     if "{{" in source or "{%" in source:
         return text_expression(source)
-    _check_reproducible(source, "{{ " + source + " }}")
+    _check_source(source, "{{ " + source + " }}")
     environment = limited(SandboxLimits())
     return _guarded(source, environment, _compile_value(environment, source))
 
@@ -39,7 +39,7 @@ def text_expression(source: str) -> CompiledExpression:
 
     Nothing is trimmed; None and missing keys render as empty text. Raises as `expression` does.
     """
-    _check_reproducible(source, source)
+    _check_source(source, source)
     environment = limited(SandboxLimits())
     environment.keep_trailing_newline, environment.trim_blocks, environment.lstrip_blocks = True, False, False
     environment.finalize = _empty_for_none
@@ -47,12 +47,15 @@ def text_expression(source: str) -> CompiledExpression:
         template = environment.from_string(source)
     except jinja2.TemplateSyntaxError as error:
         raise _syntax_error(source, error, None) from error
-    except (OverLimit, RecursionError) as error:
+    except (OverLimit, RecursionError, ValueError) as error:
         raise _too_much(source, error) from None
     return _guarded(source, environment, lambda row: template.render(dict(row)))
 
 
-def _check_reproducible(source: str, template: str) -> None:
+def _check_source(source: str, template: str) -> None:
+    if len(source) > SandboxLimits().source:
+        message = f"the expression `{source[:40]}…` is longer than {SandboxLimits().source:,} characters"
+        raise UsageError(message, hint="write a shorter one")
     if names := random_names(template):
         raise UsageError(
             f"the expression `{source}` uses `{names[0]}`, so that its value differs from run to run",
@@ -122,13 +125,13 @@ def _template_of(environment: LimitedSandbox, source: str) -> jinja2.Template:
         return environment.from_string(cast(nodes.Template, tree))
     except jinja2.TemplateSyntaxError as error:
         raise _syntax_error(source, error, _column(environment, source, parser)) from error
-    except (OverLimit, RecursionError) as error:
+    except (OverLimit, RecursionError, ValueError) as error:
         raise _too_much(source, error) from None
 
 
 def _too_much(source: str, error: Exception) -> UsageError:
     problem, hint = "is nested too deeply", "write it with fewer parentheses"
-    if "number" in str(error):
+    if isinstance(error, ValueError) or "number" in str(error):
         problem, hint = "holds a number that is too long", "write a shorter one"
     return UsageError(f"the expression `{source[:40]}…` {problem}", hint=hint)
 

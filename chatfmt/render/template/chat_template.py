@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from ...errors import ChatfmtError, InputError, TemplateError, UnknownName, UsageError
 from ...hub_models import MODEL_ID
 from ...lazy import on_call
-from ..jinja.environment import compile_template
+from ..jinja.environment import DOES_NOT_PARSE, compile_template
 from ..jinja.errors import render_error, syntax_error
 from ..jinja.rendering import render_text
 from ..jinja.row import select_text
@@ -115,7 +115,7 @@ class ChatTemplate(Struct, frozen=True):
         text = self.main_text
         try:
             compile_template(text)
-        except (jinja2.TemplateSyntaxError, RecursionError) as error:
+        except DOES_NOT_PARSE as error:
             line = error.lineno if isinstance(error, jinja2.TemplateSyntaxError) else None
             raise syntax_error(self.name, str(error), line) from error
 

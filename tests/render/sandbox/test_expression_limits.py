@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from chatfmt.errors import RowError, UsageError
 from chatfmt.render.sandbox.expressions import expression, text_expression
+from tests.conftest import run_cli
 
 RANDOM = "to sample rows: --fraction 0.1, to order them at random: --shuffle"
 
@@ -30,6 +33,25 @@ def test_randomness_is_refused(compile, source, name):
 def test_deep_nesting_is_refused(source):
     with pytest.raises(UsageError, match="is nested too deeply$"):
         expression(source)
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        ("x" + " or x" * 60_000, "is longer than 250,000 characters"),
+        ("x < " + "9" * 5000, "holds a number that is too long"),
+        ("x < 0x" + "f" * 20_000, "holds a number that is too long"),
+        ("{{ " + "9" * 5000 + " }}", "holds a number that is too long"),
+    ],
+)
+def test_long_expressions_are_refused_before_rows_are_read(tmp_path, source, problem):
+    turns = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]
+    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    (tmp_path / "r.yaml").write_text(json.dumps({"source": "in.jsonl", "where": source}))
+    found = run_cli("convert", "r.yaml", "-o", "out.jsonl", cwd=tmp_path)
+    error = f"error: in.jsonl: the expression `{source[:40]}…` {problem}"
+    assert (found.returncode, found.stderr.decode().splitlines()) == (2, [error, "hint: write a shorter one"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "r.yaml"]
 
 
 @pytest.mark.parametrize(

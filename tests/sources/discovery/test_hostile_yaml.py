@@ -19,6 +19,8 @@ YAML = {
     f"a: {'[' * 120}{']' * 120}": f": {DEEP}",
     "a: 2024-99-99": ": month must be in 1..12",
     "a: !!int ''": ": string index out of range",
+    f"a: {'1:' * 5000}1": ": a number has more than 1,000 digits",
+    f"a: 0b{'1' * 20000}": ": a number has more than 1,000 digits",
     "a: *b": " at line 1, column 4: found undefined alias 'b'",
     "a: !!set x": " at line 1, column 4: expected a mapping node, but found scalar",
     "a: !!bool maybe": ": 'maybe'",
