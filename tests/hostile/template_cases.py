@@ -219,11 +219,11 @@ COSTS: dict[str, tuple[str | bytes, Expected]] = {
     ),
     "doubling by join": (
         "{% set ns = namespace(t='ab') %}{% for i in range(99) %}{% set ns.t = [ns.t, ns.t] | join %}{% endfor %}",
-        STEPS,
+        ITEMS,
     ),
     "doubling by format": (
         "{% set ns = namespace(t='ab') %}{% for i in range(99) %}{% set ns.t = '%s%s' % (ns.t, ns.t) %}{% endfor %}",
-        STEPS,
+        ITEMS,
     ),
     "doubling by replace": (
         "{% set ns = namespace(t='ab') %}{% for i in range(99) %}{% set ns.t = ns.t | replace('a', 'aa') %}{% endfor %}",

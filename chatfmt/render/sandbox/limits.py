@@ -38,7 +38,7 @@ class SandboxLimits(Struct, frozen=True):
     range: int = 10_000
     string: int = 8_000_000
     items: int = 1_000_000
-    """Elements of a container, including those of nested containers."""
+    """Elements of a container, including those of nested containers; 64 characters of a text in it count as another."""
     bits: int = 4096
     """Bits of an integer."""
     output: int = 16_000_000
