@@ -161,6 +161,7 @@ def test_every_content_is_in_the_source() -> None:
             source = [text for record in whole for text in texts(record)] + list(
                 map(str, head.get("options", {}).values())
             )
+            source += [json.dumps(value, ensure_ascii=False) for value in json_results(whole)]
             for name in schema.CONVERSATION_COLUMNS:
                 for turn in row.get(name, []):
                     checked += contents_are_in(turn.get("content"), source, path.stem)
@@ -201,6 +202,12 @@ def test_nothing_of_the_used_columns_is_lost() -> None:
                     assert known or not text.strip() or text[:1] in "[{" or whole, (path.stem, text)
                     checked += whole
     assert checked > 100
+
+
+def json_results(value: Any) -> Iterator[Any]:
+    """Yield the results that Bedrock holds as values, which become JSON text."""
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield from [item] if key == "json" else json_results(item)
 
 
 def contents_are_in(content: Any, source: list[str], name: str) -> int:
