@@ -30,8 +30,9 @@ from ..trace.slots import TEXT_FIELDS, is_markable, slot_of
 from ..trace.tables import KNOWN, Ragged, ends_of
 from ..types import Span
 
-Padding = tuple[tuple[int, str, str, str], ...]
-"""The texts of a row that are empty or have whitespace around them: turn, field, whitespace before, after."""
+PaddedText = tuple[int, str, str, str | None]
+"""A text that has whitespace around it or is blank: turn, field, whitespace before, after; None after a blank text."""
+Padding = tuple[PaddedText, ...]
 GroupKey = tuple[int, Padding]
 """The program of a row and its padding."""
 PieceOffset = tuple[int, int]
@@ -71,7 +72,7 @@ class SpanCache(Struct):
         fields = _text_fields(replayed, messages, flags)
         if not markable or fields is None:
             return SpanGroups(self, replayed, usable & False, {})
-        padding = dict[int, list[tuple[int, str, str, str]]]()
+        padding = dict[int, list[PaddedText]]()
         for name, present in fields.items():
             column = replayed.turns.columns[name]
             usable &= ~_rows_split_by_markers(replayed, column)
@@ -167,7 +168,7 @@ class SpanGroups:
         before, after = padding.get((slot.turn, slot.field), ("", "")) if slot else ("", "")
         if slot and not slot.left and offset - ends[number] <= len(before):
             return number, offset - int(ends[number])
-        if slot and not slot.right and ends[number + 1] - offset <= len(after):
+        if slot and not slot.right and ends[number + 1] - offset <= len(after or ""):
             return number + 1, offset - int(ends[number + 1])
         return None
 
@@ -233,14 +234,20 @@ def _stripped(column: TextColumn, turns: Int64Array) -> tuple[Int64Array, Int64A
 
 def _padded_texts(
     replayed: Replayed, column: TextColumn, wanted: npt.NDArray[np.bool_]
-) -> Iterator[tuple[int, int, str, str]]:
-    """Yield row, turn, whitespace before and after for each wanted text that is empty or has whitespace around it."""
+) -> Iterator[tuple[int, int, str, str | None]]:
+    """Yield row, turn, whitespace before and after for each wanted text that is blank or has whitespace around it.
+
+    A blank text is the whitespace before, and None after: it is not marked, whatever another text has around it.
+    """
     turns = np.flatnonzero(wanted)
     texts = column.at(turns)
     start, stop = _stripped(column, turns)
     indices = np.flatnonzero((start == stop) | (start != texts.start) | (stop != texts.stop))
     rows = _rows_of(turns[indices], replayed)
-    before = TextSlices(texts.source, texts.start[indices], start[indices]).strings()
-    after = TextSlices(texts.source, stop[indices], texts.stop[indices]).strings()
+    blank = (start == stop)[indices]
+    lead = np.where(blank, texts.stop[indices], start[indices])
+    before = TextSlices(texts.source, texts.start[indices], lead).strings()
+    trail = TextSlices(texts.source, stop[indices], texts.stop[indices]).strings()
+    after = [None if empty else text for empty, text in zip(blank.tolist(), trail, strict=True)]
     numbers = (turns[indices] - replayed.turns.starts[rows]).tolist()
     yield from zip(rows.tolist(), numbers, before, after, strict=True)

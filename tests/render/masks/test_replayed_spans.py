@@ -118,6 +118,14 @@ def test_texts_that_markers_split_are_masked_by_markers(text: str) -> None:
     assert renderer.masked_singly == 9
 
 
+@pytest.mark.parametrize("texts", [(" ", "Hello "), ("Hello ", " "), ("\n", "\nHello"), ("", "Hello"), (" ", "  ")])
+def test_a_blank_turn_and_one_with_the_same_blanks_have_spans_of_their_own(texts: tuple[str, str]) -> None:
+    mask, chatml = MaskOptions(roles=("user", "assistant")), ChatTemplate("chatml", CHATML, TOKENS)
+    rows = [Chat([say("user", text), say("assistant", f"a{n}")]) for text in texts for n in range(9)]
+    replayed, plain = (outcome(masked(chatml, mask, traced=traced), columns(rows)) for traced in (True, False))
+    assert replayed == plain and [len(spans) for spans in plain[1][8:10]] == [1 + bool(text.strip()) for text in texts]
+
+
 @pytest.mark.parametrize(
     ("template", "markable"),
     [
