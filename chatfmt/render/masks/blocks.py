@@ -69,4 +69,4 @@ def intersect(masked: MaskedText, blocks: Sequence[Span]) -> MaskedText:
         if max(start, low) < min(end, high)
     ]
     spans, messages = tuple(span for span, _ in inside), tuple(message for _, message in inside)
-    return MaskedText(masked.text, spans, messages, "generation")
+    return MaskedText(masked.text, spans, messages, "prefix" if masked.method == "prefix" else "generation")

@@ -5,13 +5,14 @@ If a program prints the texts of a row whole, and tests nothing on them that mar
 the whitespace around its texts. So two sample rows per group are masked by markers, and if their spans are at the same
 places relative to the pieces of the program, so are those of all other rows of the group.
 
-Not covered: rows with `<think>` tags or private-use characters in their texts, which markers treat piece by piece.
+Not covered: rows with `<think>` tags or private-use characters in their texts, which markers treat piece by piece,
+and rows of which parts of a content are trained (`train_detail`), which depend on its length.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, reduce
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ import pyarrow.compute as pc
 from msgspec import Struct, field
 
 from ... import json_columns
-from ...schema import REASONING_FIELDS, TRAIN_KEYS
+from ...schema import REASONING_FIELDS, TRAIN_DETAILS, TRAIN_KEYS
 from ..options import SPANS
 from ..trace.batch import Replayed, lists_of
 from ..trace.kernels import Int64Array, TextSlices, apply, distinct
@@ -41,8 +42,13 @@ PieceSpans = tuple[tuple[PieceOffset, PieceOffset], ...]
 MAX_GROUPS = 4096
 SAMPLES = 2
 """Rows per group that are masked by markers, and must agree."""
-_SPLIT_BY_MARKERS = (b"<think", b"</think", b"\xf3", b"\xf4")
-"""Bytes of texts that markers treat piece by piece: reasoning tags, and private-use characters (`markers.PLANES`)."""
+_PRIVATE_USE = (b"\xf3", b"\xf4")
+"""The first bytes of private-use characters (`markers.PLANES`)."""
+_SPLIT_BY_MARKERS = ((b"<think",), (b"</", b"think"), *((byte,) for byte in _PRIVATE_USE))
+"""Bytes of texts that markers treat piece by piece, all of a group in one text: reasoning tags, private-use characters.
+
+A tag may have a prefix, as in `</seed:think>`.
+"""
 
 
 class _GroupRecord(Struct):
@@ -79,6 +85,7 @@ class SpanCache(Struct):
             for row, turn, before, after in _padded_texts(replayed, column, present & _by_turn(usable, replayed)):
                 padding.setdefault(row, []).append((turn, name, before, after))
         usable &= ~_rows_with_blank_answers(replayed, messages, fields)
+        usable &= ~_rows_with(TRAIN_DETAILS if flags else (), replayed, messages)
         return SpanGroups(self, replayed, usable, {row: tuple(texts) for row, texts in padding.items() if usable[row]})
 
     def _is_markable(self, number: int) -> bool:
@@ -181,7 +188,7 @@ def _text_fields(replayed: Replayed, messages: pa.ListArray, flags: bool) -> dic
     if len(names.keys() & {*REASONING_FIELDS}) > 1:
         return None
     others = [column for name, column in names.items() if name not in TEXT_FIELDS]
-    if any(column.source.find(byte).size for column in others for byte in _SPLIT_BY_MARKERS[2:]):
+    if any(column.source.find(byte).size for column in others for byte in _PRIVATE_USE):
         return None
     columns = {field.name: column for field, column in zip(turns.type, turns.flatten(), strict=True)}
     texts = {name: column for name, column in columns.items() if name in TEXT_FIELDS}
@@ -203,9 +210,18 @@ def _rows_of(turns: Int64Array, replayed: Replayed) -> Int64Array:
 def _rows_split_by_markers(replayed: Replayed, column: TextColumn) -> npt.NDArray[np.bool_]:
     """Return which rows have a text that markers may treat piece by piece."""
     rows = np.zeros(len(replayed.program), np.bool_)
-    for pattern in _SPLIT_BY_MARKERS:
-        offsets = column.source.find(pattern)
-        rows[_rows_of(np.searchsorted(column.offsets, offsets, "right") - 1, replayed)] = True
+    for patterns in _SPLIT_BY_MARKERS:
+        found = [np.searchsorted(column.offsets, column.source.find(each), "right") - 1 for each in patterns]
+        rows[_rows_of(reduce(np.intersect1d, found), replayed)] = True
+    return rows
+
+
+def _rows_with(names: Collection[str], replayed: Replayed, messages: pa.ListArray) -> npt.NDArray[np.bool_]:
+    """Return which rows have a turn with one of these fields."""
+    rows = np.zeros(len(replayed.program), np.bool_)
+    for named, column in zip(messages.type.value_type, messages.flatten().flatten(), strict=True):
+        if named.name in names:
+            rows[_rows_of(np.flatnonzero(column.is_valid().to_numpy(False)), replayed)] = True
     return rows
 
 
@@ -220,8 +236,10 @@ def _rows_with_blank_answers(
     start, stop = _stripped(replayed.turns.columns["content"], np.arange(len(turns)))
     assistant = pc.equal(pc.struct_field(turns, "role"), "assistant").fill_null(False).to_numpy(False)
     blank = fields["content"] & (start == stop) & assistant
-    if turns.type.get_field_index("tool_calls") >= 0:
-        blank &= ~pc.struct_field(turns, "tool_calls").is_valid().to_numpy(False)
+    index = turns.type.get_field_index("tool_calls")
+    if index >= 0 and turns.type[index].type in (json_columns.TEXT, json_columns.JSON):
+        lengths = pc.binary_length(turns.field(index)).fill_null(0)
+        blank &= lengths.to_numpy(zero_copy_only=False) <= len("[]")
     rows[_rows_of(np.flatnonzero(blank), replayed)] = True
     return rows
 

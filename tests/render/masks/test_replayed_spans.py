@@ -126,6 +126,19 @@ def test_a_blank_turn_and_one_with_the_same_blanks_have_spans_of_their_own(texts
     assert replayed == plain and [len(spans) for spans in plain[1][8:10]] == [1 + bool(text.strip()) for text in texts]
 
 
+def test_a_part_of_an_answer_is_that_of_its_own_text() -> None:
+    whole = [{"begin_offset": 0, "end_offset": 4, "train": True}]
+    rows = [
+        Chat([say("user", "q"), {**say("assistant", text), "train_detail": whole}])
+        for text in ("Hello", "World", "Hello you", "Hi")
+    ]
+    replayed, plain = (
+        outcome(masked(ChatTemplate("chatml", CHATML, TOKENS), MaskOptions(), traced=traced), columns(rows))
+        for traced in (True, False)
+    )
+    assert replayed == plain and [len(spans or ()) for spans in plain[1]] == [1, 1, 2, 0] and len(plain[2]) == 1
+
+
 @pytest.mark.parametrize(
     ("template", "markable"),
     [
