@@ -8,6 +8,7 @@ import inspect
 import io
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -148,8 +149,15 @@ def shown(node: ast.expr | None, values: Values) -> str:
     if isinstance(node, ast.Constant):
         return str(node.value)
     if isinstance(node, ast.JoinedStr):
-        return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+        return "".join(map(partial(shown_part, values=values), node.values))
     return ""
+
+
+def shown_part(part: ast.expr, values: Values) -> str:
+    """A part of an f-string as it stands in the code; a constant of the module as its text."""
+    if isinstance(part, ast.FormattedValue) and isinstance(part.value, ast.Name) and part.value.id.isupper():
+        part = values.get(part.value.id, part)
+    return str(part.value) if isinstance(part, ast.Constant) else "…"
 
 
 def cell(text: str) -> str:

@@ -24,7 +24,7 @@ from .. import __version__
 from ..errors import ChatfmtError, MissingExtra, OutputError
 from ..python_command import python_command
 from .base import TASKS_AHEAD, OnPosition, R, T, cores, ignore_position, task_name
-from .versions import difference
+from .versions import Difference, difference
 from .worker_died import WorkerDied, lost_twice
 
 CONNECT_SECONDS, ANSWER_SECONDS = 8, 15
@@ -89,13 +89,13 @@ def connected(workers: int) -> Any:
     if engine.is_initialized():
         return engine
     given = os.environ.get("RAY_ADDRESS")
-    address = given or local_cluster() or "local"
+    address = given or "auto"
     try:
         check_address(address)
     except OutputError:
         if given:
             raise
-        address = "local"  # the cluster on this machine does not answer, or has lost its node
+        address = "local"  # no cluster runs on this machine, or it does not answer, or has lost its node
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     own = {"num_cpus": workers or cores(), "include_dashboard": False} if address == "local" else {}
     on_term = signal.getsignal(signal.SIGTERM) if threading.current_thread() is threading.main_thread() else None
@@ -109,16 +109,6 @@ def connected(workers: int) -> Any:
         if on_term is not None:  # Ray sets its own
             signal.signal(signal.SIGTERM, on_term)
     return engine
-
-
-def local_cluster() -> str | None:
-    """Return the address of a cluster that runs on this machine; None if there is none."""
-    from ray._private.services import canonicalize_bootstrap_address
-
-    try:
-        return str(canonicalize_bootstrap_address("auto"))
-    except ConnectionError:
-        return None
 
 
 def check_address(address: str) -> None:
@@ -148,19 +138,20 @@ def check_address(address: str) -> None:
 
 def unreachable(address: str, why: str) -> OutputError:
     """Return the error for an address where Ray finds no cluster that it can use."""
-    hint = "check RAY_ADDRESS (HOST:6379 or ray://HOST:10001), or unset it to run on this machine"
     reason = next((line.strip() for line in why.splitlines() if line.strip()), "no answer")
-    what = "cannot be used"
-    if reason.startswith("Version mismatch"):  # of Ray or Python; both versions are in the lines that follow
-        hint, reason = "use the same Ray and Python here and there", " ".join(why.split())
-    elif "InvalidAuthToken" in why:
-        hint, reason = (
-            "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to its token",
-            "it wants another token, or one at all",
-        )
-    else:
-        what = "does not answer"
-    return OutputError(f"the Ray cluster at `{address}` {what}: {reason}", hint=hint, code="worker.address")
+    if reason.startswith("Version mismatch"):  # both versions are in the lines that follow
+        text = f"the Ray cluster at `{address}` has another version of Ray or Python: {' '.join(why.split())}"
+        return OutputError(text, hint="use the same Ray and Python here and there", code="worker.address")
+    if "InvalidAuthToken" in why:
+        text = f"the Ray cluster at `{address}` wants a token, or another one"
+        hint = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to its token"
+        return OutputError(text, hint=hint, code="worker.address")
+    if address == "local":
+        text, hint = f"Ray does not start on this machine: {reason}", "leave out `--executor ray`"
+        return OutputError(text, hint=hint, code="worker.address")
+    text = f"the Ray cluster at `{address}` does not answer: {reason}"
+    hint = "check RAY_ADDRESS (HOST:6379 or ray://HOST:10001), or unset it to run on this machine"
+    return OutputError(text, hint=hint, code="worker.address")
 
 
 def check_nodes(engine: Any, tasks: Sequence[Any]) -> None:
@@ -174,9 +165,7 @@ def check_nodes(engine: Any, tasks: Sequence[Any]) -> None:
         if node["Alive"] and node["Resources"].get("CPU")
     }
 
-    def look(
-        paths: list[str],
-    ) -> tuple[dict[str, str], list[str]]:  # nested, so that its code travels to nodes without chatfmt
+    def look(paths: list[str]) -> tuple[dict[str, str], list[str]]:  # nested: it travels to nodes without chatfmt
         import importlib
         import os
         import sys
@@ -201,11 +190,27 @@ def check_node(node: str, versions: Mapping[str, str], missing: Sequence[str]) -
     if not versions.get("chatfmt"):
         hint = f'pip install "chatfmt[ray]=={__version__}" there'
         raise OutputError(f"node {node} has no chatfmt", hint=hint, code="worker.node")
-    if found := difference(versions, there=True):
-        raise OutputError(f"node {node} {found[0]}", hint=found[1], code="worker.node")
+    if found := difference(versions):
+        raise other_versions(node, found)
     if missing:
         hint = "put it on a disk that all nodes share (XDG_CACHE_HOME for the cache), or on a store: s3://BUCKET/PREFIX"
         raise OutputError(f"node {node} cannot see `{missing[0]}`", hint=hint, code="worker.node")
+
+
+def other_versions(node: str, found: Difference) -> OutputError:
+    """Return the error for a node with another version of chatfmt, Python or a package."""
+    name, theirs, mine = found
+    if found.of_files:
+        text = f"node {node} has other files of chatfmt: {theirs}, not {mine}"
+        return OutputError(text, hint="install the same files of chatfmt there", code="worker.node")
+    if name == "chatfmt":
+        text, hint = f"node {node} has chatfmt {theirs}, not {mine}", f'pip install "chatfmt[ray]=={mine}" there'
+        return OutputError(text, hint=hint, code="worker.node")
+    if name == "Python":
+        text = f"node {node} has Python {theirs}, not {mine}"
+        return OutputError(text, hint=f"use Python {mine} there", code="worker.node")
+    text = f"node {node} has another version of a package: {name} {theirs}, not {mine}"
+    return OutputError(text, hint=f'pip install "{name}=={mine}" there', code="worker.node")
 
 
 OF_THE_NODE = ("file.changed", "file.missing", "file.unreadable", "file.memory")

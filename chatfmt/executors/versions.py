@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from .. import __version__
 
@@ -33,17 +34,24 @@ def versions() -> dict[str, str]:
     return found
 
 
-def difference(theirs: Mapping[str, str], *, there: bool) -> tuple[str, str] | None:
-    """Return what differs between another machine and this one, and what to do about it; None if nothing does.
+class Difference(NamedTuple):
+    """What has another version elsewhere; the hash of chatfmt's files is left out where its releases differ."""
 
-    The words are for an error that begins with what has the other versions: `has pyarrow 25.0.0, and this machine …`.
-    With `there`, it is the other machine that is to change.
-    """
+    name: str
+    theirs: str
+    mine: str
+
+    @property
+    def of_files(self) -> bool:
+        """Whether this is one release of chatfmt, and its files differ."""
+        return "+" in self.mine
+
+
+def difference(theirs: Mapping[str, str]) -> Difference | None:
+    """Return the first difference from the versions on this machine; None if there is none."""
     for name, mine in versions().items():
         other = theirs.get(name, mine)
         if other != mine:
-            wanted = mine if there else other
-            install = f'pip install "{name}=={wanted.partition("+")[0]}"'
-            hint = f"use Python {wanted}" if name == "Python" else install
-            return f"has {name} {other}, and this machine {mine}", f"{hint} {'there' if there else 'here'}"
+            releases = [version.partition("+")[0] for version in (other, mine)]
+            return Difference(name, *(releases if name == "chatfmt" and releases[0] != releases[1] else (other, mine)))
     return None

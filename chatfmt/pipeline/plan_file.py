@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from .. import sources
 from ..errors import ChatfmtError, InputError, OutputError, RecipeError
-from ..executors.versions import difference, versions
+from ..executors.versions import Difference, difference, versions
 from ..manifest import fingerprint
 from ..recipe import Recipe, SourceSpec
 from ..render.template.chat_template import ChatTemplate
@@ -143,9 +143,8 @@ def read_plan(path: Path | str) -> Plan:
     recipe, content = read_plan_file(path)
     target, files = content.target, tuple(file for source in content.sources for file in source.files)
     template = content.template
-    if other := difference(content.versions, there=False):
-        text = f"the machine that wrote `{path}` {other[0]}"
-        raise OutputError(text, hint=f"{other[1]}, or {NEW_PLAN}", code="output.fingerprint")
+    if found := difference(content.versions):
+        raise other_versions(path, found)
     check_template(recipe, content, path)
     check_no_more_files(recipe, content, path)
     placed = with_tokenizer_of(recipe, content)
@@ -185,6 +184,25 @@ def plan_again(
 
 def changed(path: Path | str, what: str) -> OutputError:
     return OutputError(f"{what} changed since `{path}` was written", hint=NEW_PLAN, code="output.fingerprint")
+
+
+def other_versions(path: Path | str, found: Difference) -> OutputError:
+    """Return the error for a plan that was written with another version of chatfmt, Python or a package."""
+    name, theirs, mine = found
+    if found.of_files:
+        text = f"`{path}` was written with other files of chatfmt: {theirs}, and this is {mine}"
+        hint = f"install the same files of chatfmt here, or {NEW_PLAN}"
+        return OutputError(text, hint=hint, code="output.fingerprint")
+    if name == "chatfmt":
+        text = f"`{path}` was written with chatfmt {theirs}, and this is chatfmt {mine}"
+        hint = f'pip install "chatfmt=={theirs}" here, or {NEW_PLAN}'
+        return OutputError(text, hint=hint, code="output.fingerprint")
+    if name == "Python":
+        text = f"`{path}` was written with Python {theirs}, and this is Python {mine}"
+        return OutputError(text, hint=f"use Python {theirs} here, or {NEW_PLAN}", code="output.fingerprint")
+    text = f"`{path}` was written with another version of a package: {name} {theirs}, and this is {mine}"
+    hint = f'pip install "{name}=={theirs}" here, or {NEW_PLAN}'
+    return OutputError(text, hint=hint, code="output.fingerprint")
 
 
 def check_template(recipe: Recipe, content: PlanFile, path: Path | str) -> None:

@@ -110,24 +110,46 @@ def test_a_node_with_another_chatfmt_python_or_package_is_named() -> None:
     ray = importlib.import_module("chatfmt.executors.ray")
     mine = versions.versions()
     ray.check_node("n (10.0.0.1)", {"chatfmt": mine["chatfmt"]}, [])
-    for name, theirs, hint in (
-        ("chatfmt", "0.0.9", f'pip install "chatfmt=={chatfmt.__version__}" there'),
-        ("chatfmt", f"{chatfmt.__version__}+00000000", f'pip install "chatfmt=={chatfmt.__version__}" there'),
-        ("Python", "3.10", f"use Python {mine['Python']} there"),
-        ("pyarrow", "19.0", f'pip install "pyarrow=={mine["pyarrow"]}" there'),
-    ):
+    here = chatfmt.__version__
+    for name, theirs, text, hint in (
+        ("chatfmt", "0.0.9", f"chatfmt 0.0.9, not {here}", f'pip install "chatfmt[ray]=={here}" there'),
+        (
+            "chatfmt", f"{here}+00000000", f"other files of chatfmt: {here}+00000000, not {mine['chatfmt']}",
+            "install the same files of chatfmt there",
+        ),
+        ("Python", "3.10", f"Python 3.10, not {mine['Python']}", f"use Python {mine['Python']} there"),
+        (
+            "pyarrow", "19.0", f"another version of a package: pyarrow 19.0, not {mine['pyarrow']}",
+            f'pip install "pyarrow=={mine["pyarrow"]}" there',
+        ),
+    ):  # fmt: skip
         with pytest.raises(OutputError) as caught:
             ray.check_node("n (10.0.0.1)", {**mine, name: theirs}, [])
-        wanted = f"node n (10.0.0.1) has {name} {theirs}, and this machine {mine[name]}"
-        assert (caught.value.message, caught.value.hint) == (wanted, hint)
+        assert (caught.value.message, caught.value.hint) == (f"node n (10.0.0.1) has {text}", hint)
     with pytest.raises(OutputError, match=re.escape("node n (10.0.0.1) has no chatfmt")):
         ray.check_node("n (10.0.0.1)", {"chatfmt": ""}, [])
-    why = (
-        "Version mismatch: The cluster was started with:\n    Ray: 2.60.0\n    Python: 3.12.1\nThis process was: 3.11.7"
-    )
-    begin = "the Ray cluster at `h:6379` cannot be used: "
-    assert str(ray.unreachable("h:6379", why)) == begin + " ".join(why.split())
-    assert str(ray.unreachable("h:6379", "InvalidAuthToken: …")) == f"{begin}it wants another token, or one at all"
+
+
+def test_each_reason_why_a_cluster_cannot_be_used_has_its_hint() -> None:
+    ray = importlib.import_module("chatfmt.executors.ray")
+    why = "Version mismatch: The cluster was started with:\n    Ray: 2.60.0\nThis process was: 2.40.0"
+    for address, reason, text, hint in (
+        (
+            "h:6379", why, f"the Ray cluster at `h:6379` has another version of Ray or Python: {' '.join(why.split())}",
+            "use the same Ray and Python here and there",
+        ),
+        (
+            "h:6379", "InvalidAuthToken: …", "the Ray cluster at `h:6379` wants a token, or another one",
+            "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to its token",
+        ),
+        (
+            "h:6379", "\n refused\nmore", "the Ray cluster at `h:6379` does not answer: refused",
+            "check RAY_ADDRESS (HOST:6379 or ray://HOST:10001), or unset it to run on this machine",
+        ),
+        ("local", "no memory", "Ray does not start on this machine: no memory", "leave out `--executor ray`"),
+    ):  # fmt: skip
+        error = ray.unreachable(address, reason)
+        assert (error.message, error.hint, error.code) == (text, hint, "worker.address")
 
 
 @pytest.mark.parametrize("scheme", ["", "ray://"])

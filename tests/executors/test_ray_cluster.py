@@ -192,7 +192,7 @@ def test_a_node_without_a_file_or_without_chatfmt_is_named(cluster: Cluster, dat
     cluster.start("other", PYTHONPATH=str(tmp_path / "other"))
     cluster.wait_for(4)  # its processes import from the folder of the driver first, so that is another one
     done = run_fresh("convert", str(data), "-o", str(tmp_path / "out"), "--executor", "ray", stdin=b"", cwd=tmp_path)
-    assert done.returncode == 5 and f"has chatfmt {chatfmt.__version__}+" in done.stderr.decode()
+    assert done.returncode == 5 and f"has other files of chatfmt: {chatfmt.__version__}+" in done.stderr.decode()
     assert not (tmp_path / "out").exists()
     cluster.kill("other")
     cluster.wait_for(3)

@@ -231,17 +231,34 @@ def test_a_plan_of_wrong_types_is_one_line(planned, key, value):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["chatfmt", "Python", "pyarrow"])
-def test_a_plan_of_a_machine_with_other_versions_is_refused(planned, name):
+@pytest.mark.parametrize(
+    ("name", "theirs", "text", "hint"),
+    [
+        (
+            "chatfmt", f"{chatfmt.__version__}+00000000",
+            f"other files of chatfmt: {chatfmt.__version__}+00000000, and this is {{mine}}",
+            "install the same files of chatfmt",
+        ),
+        (
+            "chatfmt", "0.0.9+00000000", f"chatfmt 0.0.9, and this is chatfmt {chatfmt.__version__}",
+            'pip install "chatfmt==0.0.9"',
+        ),
+        ("Python", "3.10", "Python 3.10, and this is Python {mine}", "use Python 3.10"),
+        (
+            "pyarrow", "1.0", "another version of a package: pyarrow 1.0, and this is {mine}",
+            'pip install "pyarrow==1.0"',
+        ),
+    ],
+)  # fmt: skip
+def test_a_plan_of_a_machine_with_other_versions_is_refused(planned, name, theirs, text, hint):
     data = json.loads(planned.read_bytes())
     del data["sha256"]
     mine = data["versions"][name]
-    signed_again(Path("copy.json"), {**data, "versions": {**data["versions"], name: "1.0"}})
+    signed_again(Path("copy.json"), {**data, "versions": {**data["versions"], name: theirs}})
     run = run_cli("run", "copy.json", "--task", "1/2")
-    wanted = "use Python 1.0" if name == "Python" else f'pip install "{name}==1.0"'
     assert (run.returncode, run.stderr.decode()) == (
-        5, f"error: the machine that wrote `copy.json` has {name} 1.0, and this machine {mine}\n"
-        f"hint: {wanted} here, or make a new plan with `chatfmt plan … --overwrite`\n",
+        5, f"error: `copy.json` was written with {text.format(mine=mine)}\n"
+        f"hint: {hint} here, or make a new plan with `chatfmt plan … --overwrite`\n",
     )  # fmt: skip
 
 
