@@ -41,7 +41,8 @@ def to_input_error(error: Exception, model_id: str, revision: str | None, name: 
     if "LocalEntryNotFoundError" in kinds and constants.HF_HUB_OFFLINE:
         return InputError(f"`{name}` of the model `{model_id}` is not in the local cache", hint=OFFLINE)
     if "EntryNotFoundError" in kinds and "LocalEntryNotFoundError" not in kinds:
-        return InputError(f"the model `{model_id}` has no `{name}`", code="file.missing")
+        hint = f"see its files: https://huggingface.co/{model_id}/tree/{revision or 'main'}"
+        return InputError(f"the model `{model_id}` has no `{name}`", code="file.missing", hint=hint)
     return InputError(f"the Hub cannot be reached for `{model_id}`: {_first_line(error)}", hint=_UNREACHABLE)
 
 

@@ -48,7 +48,8 @@ class TokenizerProcess:
             return bool(self._ask("load", content))
         except TokenizerError as error:
             self.close()
-            raise InputError(f"`{self.file}` is not a tokenizer: {error}", code="file.not_data") from error
+            text, hint = f"`{self.file}` is not a tokenizer: {error}", "name the tokenizer.json of a model"
+            raise InputError(text, hint=hint, code="file.not_data") from error
 
     def ask(self, request: str, *arguments: Any) -> Any:
         """Return what `Encoder` returns for a request; raises TokenizerError."""

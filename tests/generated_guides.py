@@ -28,6 +28,8 @@ from chatfmt.render.template import builtin
 from .conftest import ROOT, run_cli
 
 SOURCE = ROOT / "chatfmt"
+OF_ROWS = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, errors.RowError)}
+"""The errors of rows, which have the hint `errors.SKIP` if they have no other."""
 GROUPS = ("templates", "recipes")
 EXIT_CODES = {
     0: "done",
@@ -95,7 +97,7 @@ its code.
 ## What `check` finds
 
 An error stops a conversion or, with `--on-error skip`, rejects the row. A warning is counted; `--strict` makes all of
-them errors, `--fail-on CODE` one of them.
+them errors, `--fail-on CODE` one of them; with `--on-error skip` such rows are then left out.
 
 | code | kind | what | what to do |
 |---|---|---|---|
@@ -103,7 +105,8 @@ them errors, `--fail-on CODE` one of them.
 
 ## Codes of errors
 
-`…` stands for what the message names.
+`…` stands for what the message names, ` / ` is between the hints of different cases. Where nothing better is known, the
+hint of an error of a row is that `--on-error skip` skips such rows and keeps them in a rejects file.
 
 | code | exit | message | hint |
 |---|---|---|---|
@@ -122,7 +125,8 @@ def raised() -> Iterator[tuple[str, str, str, str]]:
                 given = {keyword.arg: keyword.value for keyword in node.keywords}
                 code, hint = given.get("code"), given.get("hint")
                 if isinstance(code, ast.Constant) and (message := shown(node.args[0], values)):
-                    yield str(code.value), node.func.id, message, shown(hint, values)
+                    default = "--on-error skip" if node.func.id in OF_ROWS else ""
+                    yield str(code.value), node.func.id, message, shown(hint, values) or default
 
 
 Values = dict[str, ast.expr]
@@ -149,7 +153,12 @@ def shown(node: ast.expr | None, values: Values) -> str:
     if isinstance(node, ast.Constant):
         return str(node.value)
     if isinstance(node, ast.JoinedStr):
-        return "".join(map(partial(shown_part, values=values), node.values))
+        return re.sub("…+", "…", "".join(map(partial(shown_part, values=values), node.values)))
+    if isinstance(node, ast.BoolOp):  # `special or "general"`
+        return shown(node.values[-1], values)
+    if isinstance(node, ast.IfExp):
+        cases = [shown(case, values) for case in (node.body, node.orelse)]
+        return " / ".join(case or "…" for case in cases) if any(cases) else ""
     return ""
 
 

@@ -235,7 +235,9 @@ def _translate(error: Exception, repository: Repository) -> OutputError:
         return OutputError(f"`{repository.id}` was changed during the push", hint=AGAIN, code="hub.changed")
     if is_transient(error):
         return OutputError(f"the push to `{repository.id}` was interrupted", hint=AGAIN, code="hub.interrupted")
-    return OutputError(f"the Hub refused the push to `{repository.id}`: {_without_token(error)}", code="hub.error")
+    text = f"the Hub refused the push to `{repository.id}`: {_without_token(error)}"
+    hint = "check HF_TOKEN and the name of the dataset, then run the same command again"
+    return OutputError(text, hint=hint, code="hub.error")
 
 
 def _forbidden(repository: Repository) -> OutputError:

@@ -64,7 +64,8 @@ class RowCounts(Struct):
         right = self.written + self.rejected + self.filtered + self.duplicates + self.merged
         if left != right:
             message = f"the row counts do not balance: {left} rows in, {right} accounted for"
-            raise ChatfmtError(message, code="row.counts")
+            hint = "this is a bug in chatfmt: please report it with the command"
+            raise ChatfmtError(message, code="row.counts", hint=hint)
 
     def reject(self, codes: Sequence[str]) -> None:
         """Count rows that were read and left out, each by its code."""

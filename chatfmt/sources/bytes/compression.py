@@ -51,14 +51,17 @@ def open_binary(uri: str) -> BufferedIOBase:
     try:
         return Path(uri).open("rb")
     except FileNotFoundError:
-        raise InputError(f"no such file `{uri}`", code="file.missing") from None
+        hint = "it was there when it was looked for: restore it, then run again"
+        raise InputError(f"no such file `{uri}`", code="file.missing", hint=hint) from None
     except OSError as error:
         if known := exhausted(error):
             raise known from error
-        code = "file.permission" if isinstance(error, PermissionError) else "file.unreadable"
-        raise InputError(f"cannot open `{uri}`: {error.strerror or error}", code=code) from None
+        text = f"cannot open `{uri}`: {error.strerror or error}"
+        if isinstance(error, PermissionError):
+            raise InputError(text, code="file.permission", hint="check who may read it with `ls -l`") from None
+        raise InputError(text, code="file.unreadable", hint="check the disk, and try again") from None
     except ValueError as error:  # a null character
-        raise InputError(f"cannot open `{uri}`: {error}", code="file.missing") from None
+        raise InputError(f"cannot open `{uri}`: {error}", code="file.missing", hint="check the path") from None
 
 
 @contextmanager

@@ -185,4 +185,5 @@ def _damaged(path: Path) -> Iterator[None]:
         message, hint = "the archive has a file whose name is too long", "unpack it and name a file"
         raise InputError(message, hint=hint, code="file.damaged", at=Location(str(path))) from None
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError, RuntimeError) as error:
-        raise InputError(f"the archive cannot be read: {error}", code="file.damaged", at=Location(str(path))) from None
+        message, hint = f"the archive cannot be read: {error}", "download it again, or unpack it and name its files"
+        raise InputError(message, hint=hint, code="file.damaged", at=Location(str(path))) from None

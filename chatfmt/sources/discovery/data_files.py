@@ -167,7 +167,8 @@ def _matching(root: Path, glob: str) -> list[Path]:
         paths = []
     found = [inside(root, path) for path in paths]
     if not found:
-        raise InputError(f"no file in `{root}` matches `{glob}`", code="file.missing")
+        hint = "check `--data-files`, or `configs` at the top of README.md"
+        raise InputError(f"no file in `{root}` matches `{glob}`", code="file.missing", hint=hint)
     return found
 
 
@@ -187,8 +188,9 @@ def card_metadata(text: str, shown: str) -> dict[str, Any]:
         data = read_yaml(found[1])
     except InvalidYaml as error:
         raise InputError(
-            f"the metadata of the card is not valid YAML{error}", code="file.card", at=Location(shown)
-        ) from None
+            f"the metadata of the card is not valid YAML{error}", code="file.card", at=Location(shown),
+            hint="mend the lines between `---` at its top, or name the files instead of their folder",
+        ) from None  # fmt: skip
     return data if isinstance(data, dict) else {}
 
 
@@ -262,7 +264,8 @@ def _files_of_state(root: Path) -> list[Path]:
     files = [inside(root, root / str(entry.get("filename"))) for entry in entries if isinstance(entry, dict)]
     missing = next((path for path in files if not path.is_file()), None)
     if missing:
-        raise InputError(f"no such file `{missing}`", code="file.missing", at=Location(str(root / "state.json")))
+        at = Location(str(root / "state.json"))
+        raise InputError(f"no such file `{missing}`", code="file.missing", at=at, hint=_SAVE_AGAIN)
     return files
 
 
@@ -271,8 +274,12 @@ def _list_in(path: Path, key: str) -> list[Any]:
     try:
         value = json.loads(read_whole(path))
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"cannot read: {error}", code="file.damaged", at=Location(str(path))) from None
+        at = Location(str(path))
+        raise InputError(f"cannot read: {error}", code="file.damaged", at=at, hint=_SAVE_AGAIN) from None
     found = value.get(key, []) if isinstance(value, dict) else None
     if not isinstance(found, list):
-        raise InputError(f"it has no list `{key}`", code="file.damaged", at=Location(str(path)))
+        raise InputError(f"it has no list `{key}`", code="file.damaged", at=Location(str(path)), hint=_SAVE_AGAIN)
     return found
+
+
+_SAVE_AGAIN = "write the folder again with `save_to_disk`, or name its Arrow files"

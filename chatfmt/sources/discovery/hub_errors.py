@@ -63,7 +63,11 @@ def _translate(error: Exception, request: HubRequest, id: str) -> Exception:
         return _no_subset(request, id, known)
     if is_transient(error):
         return Unreachable("the Hub does not answer")
-    return InputError(f"the Hub returned an error for `{id}`: {reason_of(error)}", code="hub.error")
+    text, hint = (
+        f"the Hub returned an error for `{id}`: {reason_of(error)}",
+        f"see https://huggingface.co/datasets/{id}",
+    )
+    return InputError(text, hint=hint, code="hub.error")
 
 
 def is_transient(error: BaseException | None) -> bool:

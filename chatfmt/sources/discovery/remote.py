@@ -27,7 +27,7 @@ def resolve_remote(url: str, options: ParseOptions, split: str | None = None, ke
     found = found_files(url)
     shown = without_credentials(url)
     if not any(found.values()):
-        raise InputError(f"no file matches `{shown}`", code="file.missing")
+        raise InputError(f"no file matches `{shown}`", code="file.missing", hint="check the path and the pattern")
     wanted = dict.fromkeys(part.split for part in select_slices(split, list(found))) if split else found
     folder = None if keep_in is None else Path(tempfile.mkdtemp(dir=keep_in, prefix=KEPT))
     files = {name: tuple(_file(file, folder, options) for file in found[name]) for name in wanted}

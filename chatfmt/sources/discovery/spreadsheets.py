@@ -42,8 +42,8 @@ def read_sheet(path: Path, name: str | None, target: Path) -> str:
         with explained(target):
             raise OSError(found["errno"], os.strerror(found["errno"]))
     if "error" in found:
-        message = f"the file cannot be read: {found['error']}"
-        raise InputError(message, code="file.damaged", at=Location(str(path)))
+        message, hint = f"the file cannot be read: {found['error']}", "save it again, or its sheet as CSV"
+        raise InputError(message, code="file.damaged", at=Location(str(path)), hint=hint)
     return _choose_sheet(name, found["filled"], found["known"], path)
 
 

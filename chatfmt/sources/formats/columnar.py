@@ -68,7 +68,8 @@ def open_parquet(uri: str, shown: str) -> pq.ParquetFile:
 
     source = open_binary(uri) if is_remote(uri) else uri
     if not is_remote(uri) and not Path(uri).exists():
-        raise InputError(f"no such file `{uri}`", code="file.missing")
+        hint = "it was there when it was looked for: restore it, then run again"
+        raise InputError(f"no such file `{uri}`", code="file.missing", hint=hint)
     with translate_arrow_errors(shown):
         ahead = {"pre_buffer": True} if is_remote(uri) else {"pre_buffer": False, "buffer_size": _BUFFER}
         return pq.ParquetFile(source, page_checksum_verification=True, **ahead)
@@ -243,19 +244,22 @@ def _dictionary_bytes(uri: str, chunk: Any) -> int:
     return zigzag >> 1
 
 
+_WHERE = "where the file is written, or with `Table.rename_columns` of pyarrow"
+
+
 def _columns_to_read(schema: pa.Schema, columns: Sequence[str] | None, shown: str) -> list[str] | None:
     if len(schema) > MOST_COLUMNS:
-        raise InputError(f"the file has {len(schema):,} columns, {TOO_MANY}", code="file.schema", at=Location(shown))
+        text, hint = f"the file has {len(schema):,} columns, {TOO_MANY}", "keep what they hold in one column of lists"
+        raise InputError(text, code="file.schema", at=Location(shown), hint=hint)
     names = Counter(schema.names)
     twice = next((name for name, count in names.items() if count > 1), None)
     if twice is not None:
-        hint = "rename one where the file is written, or with `Table.rename_columns` of pyarrow"
-        raise InputError(f"two columns are named `{twice}`", code="file.schema", at=Location(shown), hint=hint)
+        text, hint = f"two columns are named `{twice}`", f"rename one {_WHERE}"
+        raise InputError(text, code="file.schema", at=Location(shown), hint=hint)
     ours = next((name for name in (ROW, KEYS) if name in names), None)
     if ours is not None:
-        raise InputError(
-            f"a column is named `{ours}`, which is reserved by chatfmt", code="file.schema", at=Location(shown)
-        )
+        text, hint = f"a column is named `{ours}`, which is reserved by chatfmt", f"rename it {_WHERE}"
+        raise InputError(text, code="file.schema", at=Location(shown), hint=hint)
     return None if columns is None else [name for name in columns if name in names]
 
 

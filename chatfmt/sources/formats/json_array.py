@@ -66,12 +66,14 @@ def elements(
                 yield pending.take()
         elif mark or (not inside and not pending.is_blank()):
             if ended or mark != b"[" or not pending.is_blank():
-                raise InputError(_OUTSIDE, code="json.syntax", at=pending.location())
+                hint = "write one array, or JSON Lines: one record on each line"
+                raise InputError(_OUTSIDE, code="json.syntax", at=pending.location(), hint=hint)
             inside = True
         if mark:
             pending.skip(len(mark))
     if not ended and not (is_part and inside and pending.is_blank()):
-        raise InputError("the array does not end", code="file.truncated", at=pending.location())
+        hint = "download or write the file again"
+        raise InputError("the array does not end", code="file.truncated", at=pending.location(), hint=hint)
 
 
 _OUTSIDE = "data outside of the array of records"

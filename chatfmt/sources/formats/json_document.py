@@ -46,7 +46,8 @@ def _rows_of_columns(value: Any, path: str, shown: str) -> list[dict[str, Any]]:
         return [dict(zip(value, items, strict=True)) for items in zip(*columns, strict=True)]
     if len(columns) > 1 and all(type(column) is dict and column.keys() == columns[0].keys() for column in columns):
         return [{name: column[key] for name, column in value.items()} for key in columns[0]]
-    raise InputError(f"`--field {path}`: no columns of one length there", code="json.field", at=Location(shown))
+    text, hint = f"`--field {path}`: no columns of one length there", "name an object of lists of one length"
+    raise InputError(text, code="json.field", at=Location(shown), hint=hint)
 
 
 def _kind(value: Any) -> str:

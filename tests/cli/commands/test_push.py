@@ -157,7 +157,8 @@ def test_a_card_that_was_edited_on_the_hub_is_kept(hub: StandInHub, tmp_path: Pa
         ("hf_unknown", "acme/chat", "not logged in to the Hub, so nothing was pushed to `acme/chat`\n"
          "hint: `hf auth login`, or set HF_TOKEN"),
         (f"{TOKEN} \u00e9", "acme/chat", "the Hub refused the push to `acme/chat`: "
-         "'ascii' codec can't encode character '\\xe9' in position 37: ordinal not in range(128)"),
+         "'ascii' codec can't encode character '\\xe9' in position 37: ordinal not in range(128)\n"
+         "hint: check HF_TOKEN and the name of the dataset, then run the same command again"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("exists", [False, True])

@@ -332,7 +332,8 @@ def test_a_file_whose_name_looks_like_a_pattern_is_read_and_a_pattern_finds_no_f
         done = run_here("convert", f"memory://bucket/{pattern}")
         assert (done.returncode, len(done.stdout.splitlines())) == (0, rows), done.stderr
     done = run_here("convert", "memory://bucket/xs*")
-    assert (done.returncode, done.stderr) == (3, b"error: no file matches `memory://bucket/xs*`\n")
+    said = b"error: no file matches `memory://bucket/xs*`\nhint: check the path and the pattern\n"
+    assert (done.returncode, done.stderr) == (3, said)
 
 
 @pytest.mark.parametrize(("refusals", "rows"), [(3, 9), (4, 0)])
