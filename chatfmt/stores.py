@@ -341,7 +341,9 @@ def translated(error: Exception, url: str, kind: type[ChatfmtError]) -> ChatfmtE
             hint = f"set credentials of {scheme}:// that may write and remove files there, and try again"
         return kind(f"`{shown}`: {why}", hint=hint, code="store.forbidden")
     if reads:
-        hint = f"check the network and the settings of {scheme_of(url)}://, and try again"
+        scheme = scheme_of(url)
+        what = "the address" if scheme in ("http", "https") else f"the settings of {scheme}://"
+        hint = f"check the network and {what}, and try again"
         return kind(f"cannot read `{shown}`: {reason_of(error)}", hint=hint, code="store.failed")
     return kind(f"cannot write `{shown}`: {reason_of(error)}", hint=AGAIN, code="store.failed")
 

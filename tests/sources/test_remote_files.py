@@ -128,6 +128,7 @@ def test_a_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
         done = run_here("convert", f"{url}?sig=hunter2")
     assert (done.returncode, done.stderr.decode()) == (
         3, f"error: cannot read `{url}?sig=…`: no answer within 0.2 seconds\n"
+        "hint: check the network and the address, and try again\n",
     )  # fmt: skip
 
 

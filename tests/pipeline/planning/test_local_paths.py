@@ -19,9 +19,9 @@ WRITABLE = (
     [
         (("--report", "s3://b/r.html"),
          ["error: a report is a file on this machine, not `s3://b/r.html`", "hint: r.html"]),
-        (("--rejects", "https://b/c/r.jsonl"), ["error: cannot write to `https://b/c`", WRITABLE]),
+        (("--rejects", "https://b/c/r.jsonl"), ["error: cannot write to `https://b/c/r.jsonl`", WRITABLE]),
         (("--rejects", "s3://u:secret@b/r.jsonl"),
-         ["error: `s3://…@b` holds a password", "hint: leave it to the configuration of its library"]),
+         ["error: `s3://…@b/r.jsonl` holds a password", "hint: leave it to the configuration of its library"]),
         (("--rejects", "memory://b/in.jsonl", "-o", "memory://b/in.jsonl"),
          ["error: `memory://b/in.jsonl` is the output", "hint: choose another file for --rejects"]),
         (("-o", "simplecache::s3://b/x"), ["error: cannot write to `simplecache::s3://b/x`", WRITABLE]),
