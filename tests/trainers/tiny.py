@@ -28,8 +28,8 @@ def make_tokenizer(template: ChatTemplate, folder: Path) -> Any:
     tokens = {"pad_token": "<|pad|>", **template.special_tokens}
     tokenizer.add_special_tokens(sorted({*tokens.values(), *SPECIAL.findall(template.text)}))
     if bos := tokens.get("bos_token"):
-        ids = [(bos, tokenizer.token_to_id(bos))]
-        tokenizer.post_processor = processors.TemplateProcessing(single=f"{bos} $A", special_tokens=ids)
+        first = {"id": "bos", "ids": [tokenizer.token_to_id(bos)], "tokens": [bos]}  # the token may have a colon
+        tokenizer.post_processor = processors.TemplateProcessing(single="bos $A", special_tokens=[first])
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **tokens)
     fast.chat_template = template.text
     fast.save_pretrained(folder)
