@@ -246,7 +246,15 @@ def raise_first(errors: Sequence[RowError]) -> None:
 
 def first_of(errors: Sequence[RowError]) -> RowError:
     """Return the error of the first row, with those of the `others`; of errors in one row the first one counts."""
-    first, *others = sorted(errors, key=lambda error: -1 if error.at.row is None else error.at.row)
+    counted, taken = list[RowError](), set[int]()
+    for error in errors:
+        rows = [row for row in error.rows if row is not None and row not in taken]
+        taken.update(rows)
+        if error.at.row is None or len(rows) == len(error.rows):
+            counted.append(error)
+        elif rows:
+            counted.append(error.of_rows(rows))
+    first, *others = sorted(counted, key=lambda error: -1 if error.at.row is None else error.at.row)
     first.others = others
     return first
 

@@ -45,6 +45,7 @@ OnRejects = Callable[[Sequence[Rejected]], None]
 OnFinding = Callable[[checks.Finding, Location], None]
 """Called with the finding of a check and its location."""
 Views = Sequence[checks.ColumnView]
+"""The columns of conversations as the checks read them, made once for a batch."""
 
 OFFERS = 16
 """How many kinds of errors a conversion tries to remedy with `--fit`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, starmap
 from typing import BinaryIO
 
@@ -68,8 +68,7 @@ def pipe(
         on_note(note)
 
     with open_rejects(run.rejects) as write_rejects:
-        for chunk in _convert_stdin(recipe, target, counts, add_note):
-            write_rejects(chunk.rejects)
+        for chunk in _convert_stdin(recipe, target, counts, write_rejects, add_note):
             stream.write(chunk.data)
             stream.flush()
             types = chunk.types
@@ -82,12 +81,20 @@ def pipe(
     return summary
 
 
-def _convert_stdin(recipe: Recipe, target: Target, counts: RowCounts, on_note: OnNote) -> Iterator[StreamChunk]:
-    """Yield stdin, converted, batch by batch; the dialect is detected from the rows that arrive first."""
+def _convert_stdin(
+    recipe: Recipe,
+    target: Target,
+    counts: RowCounts,
+    write_rejects: Callable[[Iterable[Reject]], None],
+    on_note: OnNote,
+) -> Iterator[StreamChunk]:
+    """Yield stdin, converted, batch by batch; the dialect is detected from the rows that arrive first.
+
+    Rejects are written at once, and are in no chunk: between two chunks there may be any number of bad rows.
+    """
     if recipe.split not in (None, "train"):
         raise UsageError("stdin has no splits", hint="leave --split out; --limit takes the first rows")
-    rejects = list[Reject]()
-    on_rejects = (lambda rows: rejects.extend(starmap(to_reject, rows))) if recipe.on_error == "skip" else None
+    on_rejects = (lambda rows: write_rejects(starmap(to_reject, rows))) if recipe.on_error == "skip" else None
     buffer = RejectBuffer(on_rejects, counts, "-")
     rows = sources.read_stream(
         stdin_bytes(), "-", parse_options(recipe), on_bad=buffer.on_unreadable, spool_limit=recipe.spool_limit
@@ -98,11 +105,11 @@ def _convert_stdin(recipe: Recipe, target: Target, counts: RowCounts, on_note: O
         buffer.flush()
         if row_slice(recipe) and not counts.rejected and not recipe.allow_empty:
             raise sources.no_records_error("-", f"train{row_slice(recipe)}")
-        yield StreamChunk(b"", counts, rejects)
+        yield StreamChunk(b"", counts)
         return
     conversion = Conversion(_plan(recipe, first, target, on_note))
     converted = convert_batches(chain([first], batches), conversion, "-", counts, buffer)
-    yield from encode_to_chunks(arranged(converted, conversion.job, counts), conversion, counts, rejects)
+    yield from encode_to_chunks(arranged(converted, conversion.job, counts), conversion, counts, [])
 
 
 def _plan(recipe: Recipe, first: pa.RecordBatch, target: Target, on_note: OnNote) -> Job:

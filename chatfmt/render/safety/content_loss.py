@@ -29,8 +29,8 @@ from msgspec.structs import replace
 from ...errors import SKIP, Location, RenderError, TemplateError
 from ...json_columns import JSON, TEXT, integers
 from ...rendering import ConversationBatch
-from ...schema import MEDIA
-from ...turn_columns import any_turn, contains
+from ...schema import MEDIA, REASONING_FIELDS
+from ...turn_columns import any_turn, contains, fields_of, lengths_of, offsets_of, to_bools
 from ..masks.markers import (
     CALLS,
     CONTENT,
@@ -58,6 +58,8 @@ SCHEMAS = 256
 """How many different lists of tools a guard compares with their schemas."""
 FIRST_ROWS = 200
 """The number of first rows of a task that are all checked; of later rows, only those with a new shape."""
+_MARKED_OTHERWISE = rf"{THINK_TAG}|[\x{{F0000}}-\x{{10FFFF}}]"
+"""Finds texts that markers treat piece by piece, or that are marked with those of another plane."""
 _REASONING_CHATS: tuple[Turns, ...] = (
     [{"role": "user", "content": "x"}, {"role": "assistant", "reasoning_content": "x", "content": "x"}],
     [{"role": "user", "content": "x"}, {"role": "assistant", "content": "<think>\nx\n</think>\n\nx"}],
@@ -255,8 +257,8 @@ class LossGuard:
     ) -> dict[Loss, list[int]]:
         """Return the first loss that is not allowed of each row that has one, with these rows; see `check`.
 
-        All rows with a message of a shape that has lost something are checked, one of those that must lose the same,
-        by `Rendered.groups`.
+        All rows with a message of a shape that has lost something are checked; of those that must lose the same (see
+        `_kinds`; `groups` are `Rendered.groups`), the first.
         """
         self._note_trimmed(chats)
         unknown = _unknown_rows(chats, all_printed)
@@ -264,12 +266,12 @@ class LossGuard:
         if not len(unknown) or not (len(wanted) or self._lossy):
             return {}
         rows, shapes = message_shapes(chats.messages, (chats.tools, chats.documents))
-        kinds = _kinds(chats.messages, rows, shapes, groups)
+        kinds = _kinds(chats, shapes, groups)
         found = dict[int, Loss | None]()
         while True:
             lossy = rows[np.isin(shapes, np.fromiter(self._lossy, np.uint64, len(self._lossy)))]
             wanted = np.union1d(wanted, np.intersect1d(lossy, unknown))
-            waiting = wanted[~np.isin(kinds[wanted], np.fromiter(found, np.uint64, len(found)))]
+            waiting = wanted[~np.isin(kinds[wanted], np.fromiter(found, np.int64, len(found)))]
             if not len(waiting):
                 break
             _, first = np.unique(kinds[waiting], return_index=True)
@@ -351,24 +353,49 @@ def _unknown_rows(chats: ConversationBatch, all_printed: npt.NDArray[np.bool_] |
 
 
 def _kinds(
-    messages: pa.ListArray,
-    rows: npt.NDArray[np.int64],
-    shapes: npt.NDArray[np.uint64],
-    groups: npt.NDArray[np.int64] | None,
-) -> npt.NDArray[np.uint64]:
-    """Return a number for each row, the same for rows that lose the same: of one group, with the same blank texts."""
-    kinds = np.arange(len(messages)).astype(np.uint64)
-    if groups is None or not len(rows):
+    chats: ConversationBatch, shapes: npt.NDArray[np.uint64], groups: npt.NDArray[np.int64] | None
+) -> npt.NDArray[np.int64]:
+    """Return a number for each row, the same only for rows that lose the same.
+
+    These are rows of one group whose turns have the same shapes and the same blank texts, and that hold nothing else
+    that decides about a loss.
+    """
+    kinds = np.arange(len(chats))
+    if groups is None or not len(shapes):
         return kinds
-    turns = messages.flatten()
-    texts = [column for column in turns.flatten() if column.type == TEXT]
-    blank = [pc.utf8_is_space(text).fill_null(False).to_numpy(zero_copy_only=False) for text in texts]
-    begins = np.flatnonzero(np.diff(rows, prepend=-1))
-    places = np.arange(len(rows)) - np.repeat(begins, np.diff(begins, append=len(rows)))
-    sums = np.add.reduceat(_mix(shapes, [places, *blank]), begins)
-    some = rows[begins]
-    kinds[some] = np.where(groups[some] < 0, kinds[some], _mix(sums, [groups[some]]))
-    return kinds
+    is_own = (groups < 0) | _holds_more_than_text(chats)
+    if is_own.all():
+        return kinds
+    codes = np.unique(shapes, return_inverse=True)[1].astype(np.uint64)
+    for text in _texts(chats.messages.flatten()).values():
+        codes = codes * np.uint64(2) + to_bools(pc.utf8_is_space(text))
+    offsets = pa.py_buffer(offsets_of(lengths_of(chats.messages) * codes.itemsize))
+    keys = pa.Array.from_buffers(pa.large_binary(), len(chats), [None, offsets, pa.py_buffer(codes)])
+    alike = keys.dictionary_encode().indices.to_numpy().astype(np.int64)
+    return np.where(is_own, kinds, len(kinds) + alike * (groups.max() + 1) + groups)
+
+
+def _holds_more_than_text(chats: ConversationBatch) -> npt.NDArray[np.bool_]:
+    """Return whether each conversation has more than roles and plain texts, or texts that are marked in another way.
+
+    More are parts, calls, tools, variables and other keys. Marked in another way is reasoning that is in tags or in
+    several fields of a turn, and text with private-use characters.
+    """
+    turns = chats.messages.flatten()
+    texts, columns = _texts(turns), fields_of(turns)
+    reasoning = [to_bools(text.is_valid()) for name, text in texts.items() if name != CONTENT]
+    special = [np.sum(reasoning, axis=0) > 1] if reasoning else []
+    special += [to_bools(columns[name].is_valid()) for name in columns.keys() - {"role", *texts}]
+    special += [to_bools(pc.match_substring_regex(text, _MARKED_OTHERWISE)) for text in texts.values()]
+    found = [any_turn(chats.messages, turns_found) for turns_found in special]
+    found += [to_bools(column.is_valid()) for column in chats.others if column is not None]
+    return np.asarray(np.logical_or.reduce(found, initial=False), np.bool_)
+
+
+def _texts(turns: pa.StructArray) -> dict[str, pa.StringArray]:
+    """Return the content and the reasoning of turns, by field, where they are plain text."""
+    columns = fields_of(turns).items()
+    return {name: column for name, column in columns if name in (CONTENT, *REASONING_FIELDS) and column.type == TEXT}
 
 
 def has_media(messages: pa.ListArray) -> npt.NDArray[np.bool_]:
