@@ -66,3 +66,19 @@ def test_an_object_of_columns_and_one_record_are_read_with_a_template_as_without
     for name, rows in (("columns", 2), ("record", 1)):
         run = run_cli("convert", f"{name}.json", "-t", "chatml", "-q", cwd=tmp_path)
         assert (run.returncode, from_lines(run.stdout)) == (0, [text] * rows)
+
+
+def test_rejects_of_a_pipe_are_written_while_it_gives_bad_rows_alone(tmp_path):
+    good, bad = ({"messages": [{"role": role, "content": "a"}]} for role in ("user", "narrator"))
+    command = [sys.executable, "-m", "chatfmt", "convert", "-", "-t", "gemma", "--rejects", "bad.jsonl", "--on-error"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([*command, "skip", "--max-bad", "100%"], cwd=tmp_path, **pipes) as run:
+        run.stdin.write(f"{json.dumps(good)}\n".encode())
+        for _ in range(100):
+            run.stdin.write(f"{json.dumps(bad)}\n".encode() * 1000)
+            if written := [file.name for file in tmp_path.iterdir() if file.stat().st_size]:
+                break
+        output, _ = run.communicate(timeout=60)
+    assert [name[:11] for name in written] == [".bad.jsonl."]
+    assert (run.returncode, output) == (0, b'{"text":"<bos><start_of_turn>user\\na<end_of_turn>\\n"}\n')
+    assert [file.name for file in tmp_path.iterdir()] == ["bad.jsonl"]

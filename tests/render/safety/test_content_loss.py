@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 from typing import Any
 
 import numpy as np
@@ -10,13 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatfmt.errors import Location, TemplateError
+from chatfmt.errors import Location, RenderError, TemplateError
 from chatfmt.json_columns import encode_conversations, json_array
 from chatfmt.render.safety.content_loss import Loss, LossFinder, LossGuard, message_shapes
 from chatfmt.render.single import Chat
 from chatfmt.rendering import ConversationBatch
 from tests.render.engines import traced
 from tests.render.templates import (
+    BUILT_IN,
     CALLED,
     CHATML,
     CONVERSATIONS,
@@ -175,29 +178,56 @@ PRINTED = [
     "{{ m.content }}",
     "{{ m.content.split('</think>')[-1] | trim }}",
     "{{ m.content[:2] }}",
-    "{{ m.content if m.role != 'system' }}",
     "{{ m.content if 'b' not in m.content }}",
     "{{ m.reasoning_content or m.content }}",
     "{{ m.content if loop.first or not m.reasoning_content }}",
     "{{ m.content if m.content.startswith('a') else m.reasoning_content }}",
+    "{{ m.content if m.content != messages[0].content }}",
+    "{{ m.content if m.content not in ('a', 'b ') }}",
 ]
-TEXT = st.sampled_from(["", " \n", "\u2003", "a", "ab", "b ", "<think>a</think>b", "\n<think>\n</think>", "</think>"])
-TURN = st.fixed_dictionaries(
-    {"role": st.sampled_from(["system", "user", "assistant"]), "content": TEXT}, optional={"reasoning_content": TEXT}
+LOSING = ["{{ m.content if m.role != 'system' }}", "{{ m.content if m.role != 'assistant' or loop.last }}"]
+TEMPLATES, LOSING_TEMPLATES = (
+    ["{% for m in messages %}" + text + ";{% endfor %}" for text in texts] for texts in (PRINTED, LOSING)
 )
+TEMPLATES += [(BUILT_IN / f"{name}.jinja").read_text() for name in ("mistral", "gemma", "chatml", "qwen3")]
+THOUGHT = "<think>a</think>"
+TEXT = st.sampled_from(
+    ["", " ", "\u2003\n", "a", "ab", "b ", THOUGHT, f"{THOUGHT}b", f"{THOUGHT}\nc", "</think>", "\U000f0000"]
+)
+MORE = {"reasoning_content": None, "thinking": None, "name": None, "tool_calls": [call("look", {})]}
+ROLES = [("system", "user", "assistant"), ("system", *["user", "assistant"] * 2)]
+WITH_PARTS = [say("user", [{"type": "text", "text": "b"}, {"type": "text", "text": "c"}]), say("assistant", " ")]
 
 
-ROWS = st.lists(st.lists(TURN, min_size=1, max_size=2), min_size=1, max_size=6)
+@st.composite
+def alike(draw: st.DrawFn) -> list[list[dict[str, Any]]]:
+    """Return conversations of two shapes, mostly of plain text, so that many have a program in common."""
+    chance = random.Random(draw(st.integers(0, 1 << 32)))
+    texts = [" ", "a", *draw(st.lists(TEXT, max_size=2) | st.just([THOUGHT, f"{THOUGHT}b"]))]
+    more = draw(st.sampled_from([(), (), (), *itertools.combinations(MORE, 1), ("reasoning_content", "thinking")]))
+
+    def turn(role: str) -> dict[str, Any]:
+        chosen = [name for name in more if role == "assistant" and chance.random() < 0.5]
+        return say(role, chance.choice(texts), **{name: MORE[name] or chance.choice(texts) for name in chosen})
+
+    rows = [[turn(role) for role in chance.choice(ROLES)] for _ in range(draw(st.integers(10, 30)))]
+    return rows + draw(st.sampled_from([[], [], [], [WITH_PARTS]]))
 
 
-@given(st.sampled_from(PRINTED), ROWS, st.booleans())
-def test_rows_that_must_lose_the_same_are_checked_once(printed: str, rows: list[Any], tools: bool) -> None:
-    text = "{% for m in messages %}" + printed + ";{% endfor %}"
-    both = json_array([[WEATHER] if row % 2 else [] for row in range(len(rows) * 4)]) if tools else None
-    chats = ConversationBatch(encode_conversations(rows * 4), both)
-    rendered, single = traced(text)(chats), template_renderer(text)
-    wanted = LossGuard(single).check_rows(chats, rendered.all_printed)
-    found = LossGuard(single).check_rows(chats, rendered.all_printed, rendered.groups)
+@given(
+    st.sampled_from(TEMPLATES) | st.sampled_from(LOSING_TEMPLATES),
+    alike(),
+    st.booleans(),
+    st.sampled_from([(), ("reasoning",)]),
+)
+def test_rows_that_must_lose_the_same_are_checked_once(
+    text: str, rows: list[Any], tools: bool, allow: tuple[str, ...]
+) -> None:
+    both = json_array([[WEATHER] if row % 2 else [] for row in range(len(rows))]) if tools else None
+    chats, failures = ConversationBatch(encode_conversations(rows), both), list[RenderError]()
+    rendered, single = traced(text)(chats, failures=failures), template_renderer(text)
+    wanted = LossGuard(single, allow).check_rows(chats, rendered.all_printed)
+    found = LossGuard(single, allow).check_rows(chats, rendered.all_printed, rendered.groups)
     assert list(found.items()) == list(wanted.items())
 
 
