@@ -28,8 +28,8 @@ from chatfmt.render.template import builtin
 from .conftest import ROOT, run_cli
 
 SOURCE = ROOT / "chatfmt"
-OF_ROWS = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, errors.RowError)}
-"""The errors of rows, which have the hint `errors.SKIP` if they have no other."""
+DEFAULT_HINTS = {errors.RowError.exit_code: "--on-error skip"}
+"""The hints of errors that have no other, by exit code; that of a row is `errors.SKIP`."""
 GROUPS = ("templates", "recipes")
 EXIT_CODES = {
     0: "done",
@@ -72,13 +72,12 @@ def codes() -> str:
     findings = "\n".join(
         f"| `{code}` | {check.kind} | {cell(check.summary)} | {cell(check.hint)} |" for code, check in CHECKS.items()
     )
-    found: dict[str, dict[str, tuple[str, str]]] = {}
-    for code, kind, message, hint in sorted(raised()):
-        found.setdefault(code, {}).setdefault(message, (kind, hint))
+    found: dict[tuple[str, int, str], list[str]] = {}
+    for code, kind, message, hint in sorted({*raised()}):
+        found.setdefault((code, getattr(errors, kind).exit_code, message), []).append(hint)
     messages = "\n".join(
-        f"| `{code}` | {getattr(errors, kind).exit_code} | {cell(message)} | {cell(hint)} |"
-        for code, several in found.items()
-        for message, (kind, hint) in several.items()
+        f"| `{code}` | {status} | {cell(message)} | {cell(joined(hints, status))} |"
+        for (code, status, message), hints in found.items()
     )
     return f"""# Errors and exit codes
 
@@ -105,13 +104,19 @@ them errors, `--fail-on CODE` one of them; with `--on-error skip` such rows are 
 
 ## Codes of errors
 
-`…` stands for what the message names, ` / ` is between the hints of different cases. Where nothing better is known, the
-hint of an error of a row is that `--on-error skip` skips such rows and keeps them in a rejects file.
+`…` stands for what the message names; alone it is a hint that depends on what is there, such as files of similar names.
+` / ` is between the hints of different cases. Where nothing better is known, the hint of an error of a row is that
+`--on-error skip` skips such rows and keeps them in a rejects file.
 
 | code | exit | message | hint |
 |---|---|---|---|
 {messages}
 """
+
+
+def joined(hints: list[str], status: int) -> str:
+    """The hints of an error, or what there is to do about any error with its exit code."""
+    return " / ".join(filter(None, hints)) or DEFAULT_HINTS.get(status, "")
 
 
 def raised() -> Iterator[tuple[str, str, str, str]]:
@@ -125,8 +130,7 @@ def raised() -> Iterator[tuple[str, str, str, str]]:
                 given = {keyword.arg: keyword.value for keyword in node.keywords}
                 code, hint = given.get("code"), given.get("hint")
                 if isinstance(code, ast.Constant) and (message := shown(node.args[0], values)):
-                    default = "--on-error skip" if node.func.id in OF_ROWS else ""
-                    yield str(code.value), node.func.id, message, shown(hint, values) or default
+                    yield str(code.value), node.func.id, message, shown(hint, values) or ("…" if hint else "")
 
 
 Values = dict[str, ast.expr]
@@ -159,6 +163,8 @@ def shown(node: ast.expr | None, values: Values) -> str:
     if isinstance(node, ast.IfExp):
         cases = [shown(case, values) for case in (node.body, node.orelse)]
         return " / ".join(case or "…" for case in cases) if any(cases) else ""
+    if isinstance(node, ast.BinOp):
+        return re.sub("…+", "…", shown(node.left, values) + "…")
     return ""
 
 

@@ -89,7 +89,8 @@ def _choose_sheet(name: str | None, filled: Sequence[str], known: Sequence[str],
             raise UnknownName.of("sheet", name, known)
         return name
     if not filled:
-        raise InputError("no records", code="file.empty", at=Location(str(path)))
+        hint = "no sheet has a cell: name a file with rows"
+        raise InputError("no records", code="file.empty", at=Location(str(path)), hint=hint)
     if len(filled) > 1:
         listed = ", ".join(f"`{sheet}`" for sheet in filled)
         raise UsageError(f"`{path}` has several sheets: {listed}", hint=f"choose one, as in --name '{filled[0]}'")
