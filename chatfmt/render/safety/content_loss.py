@@ -416,7 +416,7 @@ def message_shapes(
     rows = np.repeat(np.arange(len(lengths)), lengths)
     turns = messages.flatten()
     fills = [_named_fill(field.name, turns.field(index)) for index, field in enumerate(turns.type)]
-    codes = _mix(_role_hashes(turns), [_has_think_tag(turns), media_kinds(turns), *fills])
+    codes = _mix(_role_hashes(turns), [_think_tags(turns), media_kinds(turns), *fills])
     begins = np.cumsum(lengths) - lengths
     starts = np.arange(len(rows)) == begins[rows]
     ends = np.arange(len(rows)) == (begins + lengths - 1)[rows]
@@ -425,16 +425,25 @@ def message_shapes(
     return rows, _mix(codes, [before, ends.astype(np.uint64), *present])
 
 
-def _has_think_tag(turns: pa.StructArray) -> npt.NDArray[np.uint64]:
-    """Return 1 for turns with reasoning tags in their content, which templates cut out; else 0."""
+def _think_tags(turns: pa.StructArray) -> npt.NDArray[np.uint64]:
+    """Return bits for turns with reasoning tags in their content, which templates cut out; also for blanks by them."""
     index = turns.type.get_field_index("content")
+    bits = np.zeros(len(turns), np.uint64)
     if index < 0 or turns.type[index].type not in (TEXT, JSON):
-        return np.zeros(len(turns), np.uint64)
+        return bits
     column = turns.field(index).cast(pa.large_string())
-    found: npt.NDArray[np.uint64] = (
-        pc.match_substring_regex(column, THINK_TAG).fill_null(False).cast(pa.uint64()).to_numpy()
-    )
-    return found
+    for number, pattern in enumerate((THINK_TAG, _BLANK_REASONING, _BLANK_ANSWER)):
+        bits |= to_bools(pc.match_substring_regex(column, pattern).fill_null(False)) * np.uint64(1 << number)
+        if not bits.any():
+            break
+    return bits
+
+
+_BLANK = r"(?:[\s\p{Z}\x0b\x1c-\x1f\x{85}]|\\[nrtf]|\\u00(?:0b|1[c-f]))*"
+"""A regular expression of RE2 for what `str.isspace` calls blanks, also with the escapes of JSON."""
+_BLANK_REASONING, _BLANK_ANSWER = rf"<think(?:ing)?>{_BLANK}</think", rf"</think(?:ing)?>{_BLANK}\"?$"
+_BLANK_TEXT = rf'(?:^|:)"{_BLANK}"'
+"""A blank text in JSON."""
 
 
 def media_kinds(turns: pa.StructArray) -> npt.NDArray[np.uint64]:
@@ -462,21 +471,21 @@ def _role_hashes(turns: pa.StructArray) -> npt.NDArray[np.uint64]:
 
 def _named_fill(name: str, column: pa.Array) -> npt.NDArray[np.uint64]:
     """Return `_fill` with the field's name hashed in: batches of one file may have different fields."""
-    return _fill(column) + np.uint64(crc32(name.encode()) << 3)
+    return _fill(column) + np.uint64(crc32(name.encode()) << 5)
 
 
 def _fill(column: pa.Array) -> npt.NDArray[np.uint64]:
-    """Return 0 where a field is absent, 1 where it is empty, else 2; for JSON text, 3 for a list, 4 for an object."""
-    if not (pa.types.is_string(column.type) or column.type == JSON):
-        present: npt.NDArray[np.uint64] = pc.is_valid(column).to_numpy(zero_copy_only=False).astype(np.uint64)
-        return present * np.uint64(2)
-    empty = 2 if column.type == JSON else 0
-    length: npt.NDArray[np.int64] = pc.binary_length(column).fill_null(-1).to_numpy(zero_copy_only=False)
-    filled: npt.NDArray[np.uint64] = np.where(length < 0, 0, np.where(length <= empty, 1, 2)).astype(np.uint64)
-    if column.type == JSON:
-        for more, bracket in enumerate("[{", start=1):
-            begins = pc.starts_with(column, bracket).fill_null(False).to_numpy(zero_copy_only=False)
-            filled += begins.astype(np.uint64) * np.uint64(more)
+    """Return 0 where a field is absent, 1 where it is blank, else 2; bits of JSON say that it is a list or an object.
+
+    Another bit says that there is a blank text in it.
+    """
+    filled = to_bools(column.is_valid()) * np.uint64(2)
+    if pa.types.is_string(column.type):
+        filled[to_bools(pc.or_(pc.utf8_is_space(column), pc.equal(column, "")).fill_null(False))] = 1
+    elif column.type == JSON:
+        filled[pc.binary_length(column).fill_null(3).to_numpy(zero_copy_only=False) <= 2] = 1
+        for pattern, more in (("^\\[", 4), (_BLANK_TEXT, 8), ("^{", 16)):
+            filled += to_bools(pc.match_substring_regex(column, pattern).fill_null(False)) * np.uint64(more)
     return filled
 
 

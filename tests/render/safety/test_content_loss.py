@@ -155,6 +155,29 @@ def test_a_new_shape_in_the_middle_of_a_long_column_is_found() -> None:
     assert guard.checked < 220
 
 
+@pytest.mark.parametrize("blank", ["", *(each * 99 for each in " \n\x0b\x1c\x85\u00a0\u2028")])
+@pytest.mark.parametrize("of_text", [str, lambda text: [{"type": "text", "text": text}]])
+def test_a_blank_text_does_not_stand_for_one_with_words(blank: str, of_text: Any) -> None:
+    rows = [[say("system", of_text(text)), *PLAIN] for text in (blank, "Be kind.")]
+    guard = LossGuard(template_renderer(NO_SYSTEM), first_rows=0)
+    assert guard.check(ConversationBatch(encode_conversations(rows))) == Loss(
+        0, "system", "content", structured=of_text is not str, row=1
+    )
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+def test_blank_reasoning_does_not_stand_for_reasoning_with_words(lost: int) -> None:
+    drop = (
+        "{% for m in messages %}{{ m.role }}: "
+        "{{ m.content.split('</think>')[PART].split('<think>')[-1] }}\n{% endfor %}"
+    )
+    forms = ("<think>WORDS</think>yes", "<think>hm</think>WORDS")
+    rows = [[PLAIN[0], say("assistant", forms[lost - 1].replace("WORDS", text))] for text in (" " * 99, "words")]
+    guard = LossGuard(template_renderer(drop.replace("PART", "-1" if lost == 1 else "0")), first_rows=0)
+    field = "reasoning" if lost == 1 else "content"
+    assert guard.check(ConversationBatch(encode_conversations(rows))) == Loss(1, "assistant", field, row=1)
+
+
 def test_reasoning_between_tags_makes_a_new_shape() -> None:
     cuts = "{% for m in messages %}{{ m.role }}: {{ m.content.split('</think>')[-1] }}\n{% endfor %}"
     thought = [PLAIN[0], say("assistant", "<think>\nhm\n</think>\n\nyes")]
