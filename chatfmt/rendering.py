@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from .errors import ChatfmtError, RenderError
 from .escaped_texts import offsets_of
-from .json_columns import integers
+from .json_columns import booleans, integers
 from .turn_columns import same_turns
 
 MOST_TEXT = 128 << 20
@@ -56,7 +56,7 @@ def _filled(texts: pa.StringArray) -> pa.StringArray:
     starts, ends = offsets[:-1][valid], offsets[1:][valid]
     if not len(starts) or (starts[1:] != ends[:-1]).any():
         return texts.drop_null()
-    all_valid = pa.array(np.ones(len(starts), np.bool_)).buffers()[1]  # as `take` returns: it counts in `arrow_bytes`
+    all_valid = booleans(np.ones(len(starts), np.bool_)).buffers()[1]  # as `take` returns: it counts in `arrow_bytes`
     bounds = pa.py_buffer(np.append(starts[:1], ends))
     return pa.Array.from_buffers(pa.string(), len(starts), [all_valid, bounds, texts.buffers()[2]])
 

@@ -183,7 +183,7 @@ def untrained_answers(column: pa.ListArray) -> BoolArray:
 def last_roles(column: pa.ListArray) -> list[str | None]:
     """The role of the last turn in each row; None in a row without turns."""
     lengths = lengths_of(column)
-    last = pa.array(offsets_of(lengths)[1:] - 1, mask=lengths == 0)
+    last = integers(offsets_of(lengths)[1:] - 1, lengths == 0)
     found: list[str | None] = field(column.flatten(), "role").take(last).to_pylist()
     return found
 

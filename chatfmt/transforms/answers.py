@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import UsageError
-from ..json_columns import TEXT, dumps, loads, message_columns, with_column
+from ..json_columns import TEXT, dumps, integers, loads, message_columns, with_column
 from ..schema import KEYS, Conversation
 from ..turn_columns import BoolArray, any_turn, contains, field, lengths_of, offsets_of, role_is, to_bools, with_field
 from .edit import TAILS, Changed, edit_rows
@@ -91,7 +91,7 @@ def _results(column: pa.ListArray, found: BoolArray, content: pa.Array) -> pa.Ar
         pc.extract_regex(content.filter(pa.array(found)), r"(?s)\A.*\n#### (?P<result>[^\n]*)\z"), 0
     )
     rows = any_turn(column, found)
-    return texts.take(pa.array(np.cumsum(rows) - 1, mask=~rows))
+    return texts.take(integers(np.cumsum(rows) - 1, ~rows))
 
 
 def _with_results(batch: pa.RecordBatch, results: pa.Array) -> pa.RecordBatch:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 
-from ..json_columns import decode_conversations, message_columns, with_column
+from ..json_columns import decode_conversations, integers, message_columns, with_column
 from ..schema import CONVERSATION_COLUMNS, Conversation
 from ..turn_columns import BoolArray, any_turn, pick_turns, replace_rows, rows_of_turns, to_bools
 
@@ -88,8 +88,8 @@ def edit_rows(
     A field keeps its type unless it gets a value that the type cannot hold.
     """
     indexes = np.flatnonzero(rows)
-    before = decode_conversations(column.take(pa.array(indexes)))
-    heads = [[]] * len(before) if prompts is None else decode_conversations(prompts.take(pa.array(indexes)))
+    before = decode_conversations(column.take(integers(indexes)))
+    heads = [[]] * len(before) if prompts is None else decode_conversations(prompts.take(integers(indexes)))
     after = [
         None if turns is None else change([*(head or []), *turns])[len(head or []) :]
         for head, turns in zip(heads, before, strict=True)

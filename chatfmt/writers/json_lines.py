@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from ..errors import Location, RowError
 from ..escaped_texts import known_lines
-from ..json_columns import JSON, columns_of, loads, to_json
+from ..json_columns import JSON, columns_of, integers, loads, to_json
 from ..schema import CONVERSATIONS, KEYS
 
 BYTES = pa.large_binary()
@@ -165,7 +165,7 @@ def _lists(column: pa.ListArray) -> pa.Array:
     texts = pc.fill_null(json_text(column.flatten()), _scalar(b"null"))
     lengths = pc.fill_null(column.value_lengths(), 0).to_numpy(zero_copy_only=False)
     offsets = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
-    joined = pc.binary_join(pa.LargeListArray.from_arrays(pa.array(offsets), texts), _scalar(b","))
+    joined = pc.binary_join(pa.LargeListArray.from_arrays(integers(offsets), texts), _scalar(b","))
     lists = pc.binary_join_element_wise(_scalar(b"["), joined, _scalar(b"]"), _scalar(b""))
     return _where_valid(column, lists)
 

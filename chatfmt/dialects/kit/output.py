@@ -217,7 +217,7 @@ def with_reasoning(own: Mapping[str, pa.Array], reasoning: pa.StringArray) -> di
     refuse_rows(lost, lambda row: _reasoning_error("the row has reasoning, but no assistant turn"))
     order = np.full(len(turns), -1, np.int64)
     order[last[given]] = np.flatnonzero(given)
-    thought = reasoning.take(pa.array(order, mask=order < 0))
+    thought = reasoning.take(json_columns.integers(order, order < 0))
     other: set[int] = set()
     for key in (*REASONING_FIELDS, "content"):
         values = field(turns, key)
@@ -230,7 +230,7 @@ def with_reasoning(own: Mapping[str, pa.Array], reasoning: pa.StringArray) -> di
             elif key != "content":
                 other.add(int(order[turn]))
     refuse_rows(sorted(other), lambda row: _reasoning_error("the answer has other reasoning of its own"))
-    thought = reasoning.take(pa.array(order, mask=order < 0))
+    thought = reasoning.take(json_columns.integers(order, order < 0))
     before = field(turns, "reasoning_content")
     if before.null_count < len(before):
         thought = pc.coalesce(*with_same_type(before, thought))
@@ -258,7 +258,7 @@ def _reasoning_error(text: str) -> DialectError:
 def first_turns(lists: pa.ListArray) -> pa.Int64Array:
     """Return the number of each row's first turn among the flattened turns; null for a row without turns."""
     lengths = lengths_of(lists)
-    return pa.array(offsets_of(lengths)[:-1], mask=lengths == 0)
+    return json_columns.integers(offsets_of(lengths)[:-1], lengths == 0)
 
 
 def side_columns(batch: pa.RecordBatch, columns: Columns) -> dict[str, pa.Array]:

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from ... import checks, dialects, mapping, media, render, tokens, transforms, writers
 from ...errors import SKIP, ChatfmtError, Location, RowError, TemplateError, located, raise_first
-from ...json_columns import integers
+from ...json_columns import booleans, integers
 from ...lazy import on_call
 from ...render.safety.control_tokens import Scanner, find_control_tokens, find_token_edges
 from ...render.sandbox.expressions import expression, text_expression
@@ -84,7 +84,7 @@ class StagedRows(Struct):
         """
         keep = np.ones(len(self.source), np.bool_)
         keep[[*bad]] = False
-        kept, rows = pa.array(keep), ROW if ROW in self.batch.schema.names else "row"
+        kept, rows = booleans(keep), ROW if ROW in self.batch.schema.names else "row"
         others = StagedRows.start(self.source.filter(kept))
         is_same = self.counts == RowCounts(read=len(keep)) and self.batch.column(rows).equals(self.source.column(ROW))
         return replace(others, batch=self.batch.filter(kept), done=self.done) if is_same else others

@@ -256,8 +256,8 @@ def joined_spans(spans: pa.ListArray) -> pa.ListArray:
     fresh[1:] = (owner[1:] != owner[:-1]) | (starts[1:] > ends[:-1])
     last = np.append(fresh[1:], True) if len(fresh) else fresh
     joined = lists_of(owner[fresh], starts[fresh], ends[last], len(spans))
-    valid = pa.array(spans.is_valid())
-    return joined if not spans.null_count else joined.take(pa.array(np.arange(len(spans)), mask=~valid.to_numpy(False)))
+    absent = spans.is_null().to_numpy(zero_copy_only=False)
+    return joined if not spans.null_count else joined.take(integers(np.arange(len(spans)), absent))
 
 
 def _to_column(masked: Sequence[MaskedText | None]) -> pa.ListArray:

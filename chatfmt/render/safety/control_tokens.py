@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from msgspec import Struct, field
 
 from ...errors import ChatfmtError, CheckError, Location
-from ...json_columns import JSON, TEXT, dumps, is_turns
+from ...json_columns import JSON, TEXT, dumps, integers, is_turns
 from ...schema import CONVERSATION_COLUMNS, KEYS
 from ..jinja.environment import literal_texts
 from ..masks.turn_boundaries import TOKEN
@@ -73,8 +73,8 @@ class TokenEdges(Struct, frozen=True, dict=True):
         begin, end = offsets[long], offsets[long + 1]
         first, last = self._pairs
         likely = long[first[data[begin], data[begin + 1]] | last[data[end - 2], data[end - 1]]]
-        near = np.union1d(likely, np.flatnonzero(np.diff(offsets) == 1))
-        texts = column.take(pa.array(near)).to_pylist()
+        near = np.sort(np.concatenate([likely, np.flatnonzero(np.diff(offsets) == 1)]))
+        texts = column.take(integers(near)).to_pylist()
         return near[[index for index, text in enumerate(texts) if text is not None and self.token(text)]]
 
     @cached_property

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from msgspec import Struct, field
 
-from ...json_columns import integers
+from ...json_columns import booleans, integers
 from ...rendering import ConversationBatch, Rendered, RenderRequest
 from ...turn_columns import to_bools
 from ..options import SPANS
@@ -63,8 +63,8 @@ def lists_of(owner: Int64Array, start: Int64Array, end: Int64Array, count: int) 
     """Return a column of spans for `count` rows; span `i` belongs to row `owner[i]`, in ascending order."""
     ends = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=count))])
     pairs = np.stack([start, end], axis=1).astype(np.int32).ravel()
-    bounds = pa.ListArray.from_arrays(pa.array(np.arange(0, len(pairs) + 1, 2, dtype=np.int32)), pa.array(pairs))
-    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), bounds, type=SPANS)
+    bounds = pa.ListArray.from_arrays(integers(np.arange(0, len(pairs) + 1, 2, dtype=np.int32)), integers(pairs))
+    return pa.ListArray.from_arrays(integers(ends.astype(np.int32)), bounds, type=SPANS)
 
 
 def together(plain: Rendered | None, left: Int64Array, batch: Batch) -> Rendered:
@@ -81,8 +81,8 @@ def together(plain: Rendered | None, left: Int64Array, batch: Batch) -> Rendered
 
 def with_nulls(texts: pa.StringArray, absent: npt.NDArray[np.bool_]) -> pa.StringArray:
     """Return a new column of texts with more nulls, in the same memory."""
-    valid = to_bools(texts.is_valid()) & ~absent
-    return pa.Array.from_buffers(pa.string(), len(texts), [pa.array(valid).buffers()[1], *texts.buffers()[1:]])
+    valid = booleans(to_bools(texts.is_valid()) & ~absent).buffers()[1]
+    return pa.Array.from_buffers(pa.string(), len(texts), [valid, *texts.buffers()[1:]])
 
 
 def merged(rendered: Rendered, plain: Rendered, left: Int64Array, spans: bool) -> Rendered:

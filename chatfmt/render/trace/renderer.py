@@ -315,7 +315,7 @@ class TracedRenderer:
             key = self._cache.tables.programs[program].refusal, texts.dictionary[text].as_py()
             alike.setdefault(key, []).extend(rows[kinds == kind].tolist())
         failures += [self._failure(min(some), *key).of_rows(sorted(some)) for key, some in alike.items()]
-        kept = pa.array(np.arange(len(programs)), mask=refused)
+        kept = json_columns.integers(np.arange(len(programs)), refused)
         spans = None if rendered.spans is None else rendered.spans.take(kept)
         return Rendered(with_nulls(rendered.text, refused), spans)
 
