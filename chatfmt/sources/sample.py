@@ -101,7 +101,7 @@ def _first(source: Source, file: SourceFile, name: str, rows: int, bad: list[Row
         bad.append(error)
 
     for batch in read(whole_file(file, name, source.options), on_bad=add, batch_rows=size):
-        yield batch.slice(0, rows).replace_schema_metadata({FILE: file.shown})
+        yield batch.slice(0, rows).replace_schema_metadata({**(batch.schema.metadata or {}), FILE: file.shown})
         rows, left = rows - batch.num_rows, left - batch.nbytes
         if rows <= 0 or left <= 0:
             return

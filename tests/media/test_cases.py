@@ -205,7 +205,8 @@ REFUSED: dict[str, tuple[Any, str]] = {
             "chosen": [{"role": "assistant", "content": [{"type": "image", "image": "a.png"}]}],
             "rejected": [{"role": "assistant", "content": [{"type": "image", "image": "b.png"}]}],
         },
-        "error: in.jsonl row 0: the answers of the row have different images (line 1)\n",
+        "error: in.jsonl row 0: the answers of the row have different images (line 1)\n"
+        "hint: `--on-error skip` skips such rows and keeps them in a rejects file\n",
     ),
 }
 

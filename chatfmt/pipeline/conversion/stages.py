@@ -217,9 +217,12 @@ class Conversion:
         return [staged.without(bad)]
 
     def _first_error(self, error: RowError, source: pa.RecordBatch) -> RowError:
-        """Return the error of the first bad row of a source batch: rows before that of `error` may fail later on."""
+        """Return the error of the first bad row of a source batch: rows before that of `error` may fail later on.
+
+        A column that the sample does not know is named first: what to do with it changes all rows.
+        """
         with suppress(TemplateError, BatchTooLarge):
-            while first := min(error_by_row(error, source), default=0):
+            while error.code != "col.late" and (first := min(error_by_row(error, source), default=0)):
                 source = source.slice(0, first)
                 try:
                     self._run_stages(StagedRows.start(source), self._file, self._stages)

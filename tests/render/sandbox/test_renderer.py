@@ -218,7 +218,7 @@ def test_a_row_that_is_too_slow_is_found_and_the_others_are_rendered() -> None:
         "{% for j in range(99) %}{% set x = l | sort %}{% endfor %}{% endfor %}{% endif %}{{ messages[0].content }}"
     )
     rows = [[{"role": "user", "content": "slow" if place == 3 else str(place)}] for place in range(6)]
-    renderer = SandboxRenderer(template(slow), RenderOptions(), limits=SandboxLimits(seconds=1.5))
+    renderer = SandboxRenderer(template(slow), RenderOptions(), limits=SandboxLimits(seconds=1.5, steps=10**9))
     texts, _, errors = outcomes(renderer, ConversationBatch(json_columns.encode_conversations(rows)))
     renderer.close()
     assert texts == ["0", "1", "2", None, "4", "5"]
