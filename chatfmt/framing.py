@@ -5,6 +5,7 @@ Imports nothing beyond the standard library, since these processes import it.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable
 
@@ -40,3 +41,10 @@ def _read_exactly(read: Callable[[int], bytes], size: int) -> bytes | None:
         pieces.append(piece)
         size -= len(piece)
     return b"".join(pieces)
+
+
+def write_to_stdout(data: bytes | bytearray) -> None:
+    """Write frames to the file descriptor of stdout, past Python's own buffer."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(1, view) :]

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import msgspec
 import numpy as np
 
-from .framing import read_frame, to_frame
+from .framing import read_frame, to_frame, write_to_stdout
 from .python_command import die_with_parent
 
 MEMORY, MEMORY_PER_BYTE = 512 << 20, 256
@@ -134,9 +134,7 @@ def main() -> None:
             raise
         except BaseException as error:  # a panic of the library is no Exception
             answer = {"error": str(error)}
-        frame = memoryview(to_frame(msgspec.msgpack.encode(answer)))
-        while frame:
-            frame = frame[os.write(1, frame) :]
+        write_to_stdout(to_frame(msgspec.msgpack.encode(answer)))
 
 
 def _limit(size: int) -> None:

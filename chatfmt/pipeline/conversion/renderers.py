@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import Struct
 from msgspec.structs import replace
 
 from ... import render
 from ...errors import ChatfmtError, RenderError
+from ...json_columns import booleans
 from ...render.ending import EndedRenderer
 from ...render.masks.masker import WHOLE_TURNS, Masker
 from ...render.masks.prompt_boundary import split_texts
@@ -70,8 +70,9 @@ class GuardedRenderer(Struct, frozen=True):
         if not losses:
             return rendered
         failures += [loss.row_error(single.template.name).of_rows(rows) for loss, rows in losses.items()]
-        lost = np.isin(np.arange(len(chats)), np.concatenate([*losses.values()]))
-        return replace(rendered, text=pc.if_else(pa.array(lost), None, rendered.text))
+        lost = np.zeros(len(chats), np.bool_)
+        lost[np.concatenate([*losses.values()])] = True
+        return replace(rendered, text=pc.if_else(booleans(lost), None, rendered.text))
 
     def _raise_loss(self, loss: Loss | None) -> None:
         if loss is not None:

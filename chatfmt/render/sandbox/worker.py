@@ -30,7 +30,7 @@ from typing import Any
 import jinja2
 from msgspec import Struct
 
-from ...framing import read_frame, to_frame
+from ...framing import read_frame, to_frame, write_to_stdout
 from ...python_command import die_with_parent
 from ..jinja.inputs import context, normalise_messages
 from ..jinja.row import RowRenderer
@@ -67,15 +67,15 @@ def main() -> None:
     named = setup.render.named
     text = named["tool_use"] if named.keys() == {"tool_use"} else setup.render.text
     error = _attempt(partial(setup.templates.check, text))
-    write(to_answer({"level": level, "errors": [error] if error else []}))
+    write_to_stdout(to_answer({"level": level, "errors": [error] if error else []}))
     while (request := read_message()) is not None:
         waiting = bytearray()
         for answer in ANSWERS[request["do"]](setup, request):
             waiting += to_answer(answer)
             if len(waiting) > FLUSH_SIZE:
-                write(waiting)
+                write_to_stdout(waiting)
                 waiting = bytearray()
-        write(waiting)
+        write_to_stdout(waiting)
 
 
 def serve() -> None:
@@ -245,9 +245,3 @@ def to_answer(message: Any) -> bytes:
     except UnicodeEncodeError:
         body = json.dumps(message).encode()
     return to_frame(body)
-
-
-def write(data: bytes | bytearray) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(1, view) :]
