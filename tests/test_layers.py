@@ -16,12 +16,11 @@ PACKAGE = Path(__file__).parent.parent / "chatfmt"
 LAYERS = [
     {"errors", "framing", "lazy", "plain_yaml", "python_command"},
     {
-        "arrow_values", "hub_models", "schema", "scratch_folder", "stores", "tokenizer_worker", "validation",
-        "whole_files",
+        "arrow_values", "hub_models", "schema", "scratch_folder", "stores", "validation", "whole_files",
     },
-    {"escaped_texts", "json_columns", "tokenizer_process", "trainers"},
+    {"escaped_texts", "json_columns", "trainers"},
     {"turn_columns", "features", "recipe", "manifest"},
-    {"rendering", "field_path", "token_spans"},
+    {"rendering", "field_path"},
     {
         "sources", "dialects", "mapping", "media", "transforms", "checks", "views", "render", "tokens", "writers",
         "executors",

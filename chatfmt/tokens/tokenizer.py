@@ -6,7 +6,7 @@ Rendered text contains its special tokens, so none are added. Nothing is truncat
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,13 +19,12 @@ import pyarrow.compute as pc
 from msgspec import Struct
 from numpy.typing import ArrayLike
 
-from .errors import NOWHERE, CheckError, InputError, Location, MissingExtra
-from .hub_models import MODEL_ID, download
-from .schema import Turns
-from .token_spans import Int32Array, MaskArray, Spans, TokenBytes
-from .tokenizer_process import TokenizerError, TokenizerProcess, tokenizer_process
-from .turn_columns import IntArray, offsets_of, to_lists
-from .whole_files import check_whole
+from ..errors import NOWHERE, InputError, Location, MissingExtra
+from ..hub_models import MODEL_ID, download
+from ..turn_columns import IntArray, offsets_of, to_lists
+from ..whole_files import check_whole
+from .process import TokenizerError, TokenizerProcess, tokenizer_process
+from .spans import Int32Array, MaskArray, Spans, TokenBytes
 
 IGNORED = -100
 """The label of tokens that are not trained on."""
@@ -36,7 +35,6 @@ SCHEMA = pa.schema({
 """The columns that `Tokenizer.columns` makes."""
 PIECE = 1 << 20
 """Bytes of text to encode at a time."""
-_SYSTEM = ("system", "developer")
 
 
 class Tokenizer:
@@ -214,52 +212,3 @@ def _find(reference: str) -> Path:
         return download(reference, "tokenizer.json")
     hint = "--tokenizer needs a tokenizer.json, a folder with one, or the id of a Hub model, OWNER/NAME"
     raise InputError(f"no tokenizer at `{reference}`", hint=hint, code="file.missing")
-
-
-def over_length(counts: pa.Array, limit: int) -> list[CheckError]:
-    """Return an error for each row with more than `limit` tokens; null counts are skipped."""
-    hint = "`--over-length drop` drops such rows, `--over-length split-turns` splits them"
-    return [
-        CheckError(f"{count} tokens, over the limit of {limit}", hint=hint, at=Location(row=row), code="token.length")
-        for row, count in enumerate(counts.to_pylist())
-        if count is not None and count > limit
-    ]
-
-
-def split_turns(messages: Turns, fits: Callable[[Turns], bool]) -> list[list[Mapping[str, Any]]] | None:
-    """Split a conversation before user turns into the fewest that fit; None if an exchange alone is too long.
-
-    Each starts with the system and developer turns of the whole, and no exchange is split: the user turns, the answer,
-    and the tool calls and results between.
-    """
-    head = list(_head(messages))
-    pieces: list[list[Mapping[str, Any]]] = []
-    current: list[Mapping[str, Any]] = []
-    for exchange in _exchanges(messages[len(head) :]):
-        if current and fits([*head, *current, *exchange]):
-            current = [*current, *exchange]
-            continue
-        pieces += [[*head, *current]] if current else []
-        if not fits([*head, *exchange]):
-            return None
-        current = exchange
-    return [*pieces, [*head, *current]] if current or head else []
-
-
-def _head(messages: Turns) -> Iterator[Mapping[str, Any]]:
-    for message in messages:
-        if message.get("role") not in _SYSTEM:
-            return
-        yield message
-
-
-def _exchanges(messages: Turns) -> list[list[Mapping[str, Any]]]:
-    """Group turns, each group but the first starting with a user turn."""
-    groups: list[list[Mapping[str, Any]]] = []
-    before = None
-    for message in messages:
-        if not groups or (message.get("role") == "user" and before != "user"):
-            groups.append([])
-        groups[-1].append(message)
-        before = message.get("role")
-    return groups

@@ -15,8 +15,8 @@ from chatfmt import Recipe, convert
 from chatfmt.errors import InputError, MissingExtra, OutputError
 from chatfmt.render.masks.masker import Masker
 from chatfmt.render.single import Chat
-from chatfmt.tokenizer_worker import mask_as_transformers, token_mask
 from chatfmt.tokens import load, over_length, split_turns
+from chatfmt.tokens.worker import mask_as_transformers, token_mask
 from tests.conftest import run_cli
 from tests.render.templates import CHATML, CONVERSATIONS, TOKENS, known_templates, say, template_renderer
 from tests.stand_in_hub import StandInHub

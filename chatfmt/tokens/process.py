@@ -14,12 +14,12 @@ from typing import Any, BinaryIO, cast
 
 import msgspec
 
-from .errors import InputError, Location
-from .framing import read_frame, to_frame
-from .python_command import python_command
-from .whole_files import read_whole
+from ..errors import InputError, Location
+from ..framing import read_frame, to_frame
+from ..python_command import python_command
+from ..whole_files import read_whole
 
-_CHILD = "from chatfmt.tokenizer_worker import main; main()"
+_CHILD = "from chatfmt.tokens.worker import main; main()"
 
 
 class TokenizerError(Exception):

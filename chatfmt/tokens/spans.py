@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import Struct
 
-from .turn_columns import BoolArray, IntArray, lengths_of
+from ..turn_columns import BoolArray, IntArray, lengths_of
 
 Int32Array = np.ndarray[Any, np.dtype[np.int32]]
 MaskArray = np.ndarray[Any, np.dtype[np.int8]]
