@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from mimetypes import guess_type
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,6 +34,7 @@ KEYWORDS = {
 """Words in names of files and folders that indicate their split."""
 _SHARDED = re.compile(r"data/(?P<split>\w+(?:\.\w+)*)-\d{5}-of-\d{5}[^/]*\.[^/]*")
 _NO_DATA = {"config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
+_DOCUMENTS = re.compile(r"(readme|licen[cs]e|notice|changelog|citation|contributing|authors)\b", re.IGNORECASE)
 
 
 class FoundFiles(Struct, frozen=True):
@@ -44,6 +46,8 @@ class FoundFiles(Struct, frozen=True):
     languages: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
     """Data files whose names indicate no split while others' names do; `datasets` skips them, and so does chatfmt."""
+    others: tuple[str, ...] = ()
+    """Files in formats that a folder is not searched for, such as spreadsheets and archives; no media or documents."""
 
 
 def find_splits(
@@ -61,8 +65,8 @@ def find_splits(
         return FoundFiles(_splits_by_config(root, config), str(config.get("config_name", "default")), **_about(card))
     if name is not None:
         raise UsageError(f"`{root}` has no subset `{name}`, or any other", hint="omit `--name`")
-    splits, unread = _splits_by_names(base)
-    return FoundFiles(splits, unread=unread, **_about(card))
+    splits, unread, others = _splits_by_names(base)
+    return FoundFiles(splits, unread=unread, others=others, **_about(card))
 
 
 def parse_data_files(data_files: Sequence[str]) -> dict[str, list[str]]:
@@ -85,29 +89,32 @@ def inside(root: Path, path: Path) -> Path:
     return path
 
 
-def _listed(root: Path) -> list[Path]:
-    """List the visible data files below `root`, sorted by name."""
-    files: list[Path] = []
+def _listed(root: Path) -> tuple[dict[Path, str], tuple[str, ...]]:
+    """Return the visible data files below `root` with their names, sorted by these, and the names of other files."""
+    files: dict[str, bool] = {}
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if name[0] not in "._")
         for linked in (Path(folder, name) for name in folders if Path(folder, name).is_symlink()):
             inside(root, linked)
-        files += [inside(root, Path(folder, name)) for name in names if _is_data(name)]
-    return sorted(files, key=lambda path: path.relative_to(root).as_posix())
+        base = Path(folder).relative_to(root)
+        files |= {(base / name).as_posix(): format_by_name(name) is not None for name in names if _may_be_data(name)}
+    data = {inside(root, root / name): name for name, is_data in sorted(files.items()) if is_data}
+    return data, tuple(name for name, is_data in sorted(files.items()) if not is_data)
 
 
-def _is_data(name: str) -> bool:
-    return name[0] not in "._" and name not in _NO_DATA and format_by_name(name) is not None
+def _may_be_data(name: str) -> bool:
+    is_media = (guess_type(name)[0] or "").startswith(("image/", "video/", "audio/"))
+    return not (name[0] in "._" or name in _NO_DATA or is_media or _DOCUMENTS.match(name))
 
 
-def _splits_by_names(root: Path) -> tuple[Splits, tuple[str, ...]]:
-    """The visible data files below `root` by split, and the names of those without a split."""
-    names = {path: path.relative_to(root).as_posix() for path in _listed(root)}
+def _splits_by_names(root: Path) -> tuple[Splits, tuple[str, ...], tuple[str, ...]]:
+    """The visible data files below `root` by split, the names of those without a split, and those of other files."""
+    names, others = _listed(root)
     if not names:
         raise InputError(f"no data files in `{root}`", code="file.missing", hint=f"data files are named {_SUFFIXES}")
     splits = splits_by_name(names)
     taken = {path for paths in splits.values() for path in paths}
-    return splits, tuple(name for path, name in names.items() if path not in taken)
+    return splits, tuple(name for path, name in names.items() if path not in taken), others
 
 
 def splits_by_name(names: Mapping[T, str]) -> dict[str, list[T]]:

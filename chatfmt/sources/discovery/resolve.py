@@ -6,7 +6,7 @@ import glob
 import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path
 
@@ -189,15 +189,17 @@ def _from_folder(source: str, root: Path, found: FoundFiles, split: str | None, 
         subset=found.subset,
         licence=found.licence,
         languages=found.languages,
-        notes=_unread_files_note(source, found),
+        notes=tuple(_skipped_files(source, found)),
         options=options,
     )
 
 
-def _unread_files_note(source: str, found: FoundFiles) -> tuple[str, ...]:
-    """The note on data files that are in no split."""
-    if not found.unread:
-        return ()
-    files = "1 data file" if len(found.unread) == 1 else f"{len(found.unread)} data files"
-    more = "" if len(found.unread) == 1 else " …"
-    return (f"skipped {files} of `{source}` without a split (`{found.unread[0]}`{more}); name them with --data-files",)
+def _skipped_files(source: str, found: FoundFiles) -> Iterator[str]:
+    """Yield notes on data files that are in no split, and on files in other formats."""
+    for names, noun, why in (
+        (found.unread, "data file", "without a split ({}); name them with --data-files"),
+        (found.others, "file", "in other formats ({}); convert each by itself"),
+    ):
+        if names:
+            count, some = (f"1 {noun}", "") if len(names) == 1 else (f"{len(names)} {noun}s", " …")
+            yield f"skipped {count} of `{source}` {why.format(f'`{names[0]}`{some}')}"

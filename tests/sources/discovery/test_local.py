@@ -174,6 +174,17 @@ def test_files_without_a_split_are_noted(tmp_path: Path) -> None:
     assert resolve(str(tmp_path), data_files=["*.jsonl"]).notes == ()
 
 
+def test_files_in_other_formats_are_noted(tmp_path: Path) -> None:
+    names = ("a.jsonl", "README.md", "LICENSE", "config.json", "cat.png", ".cache.bin", "_state.db", "logs/run.txt")
+    for name in names:
+        written(tmp_path, b'{"a": "x"}\n', name)
+    said = f"skipped 1 file of `{tmp_path}` in other formats (`logs/run.txt`); convert each by itself"
+    assert resolve(str(tmp_path)).notes == (said,)
+    written(tmp_path, b"", "answers.xlsx")
+    said = f"skipped 2 files of `{tmp_path}` in other formats (`answers.xlsx` …); convert each by itself"
+    assert resolve(str(tmp_path)).notes == (said,)
+
+
 def test_a_glob_that_matches_a_pipe_with_a_name_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
     os.mkfifo(tmp_path / "b.jsonl")
