@@ -52,7 +52,7 @@ def write_plan(plan: Plan, scratch: Scratch, run: Run, copy: Path | None = None)
     """
     check_place(plan.target)
     check_sources(plan)
-    check_output(plan, None)
+    check_output(plan, run)
     if plan.target.kind == "store":
         return write_plan_to_store(plan, scratch, run, copy)
     with open_output(plan, run) as output:

@@ -82,6 +82,27 @@ def test_rejects_of_a_pipe_without_one_good_row_are_kept(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.jsonl"]
 
 
+def test_a_file_that_holds_no_rejects_is_not_replaced_by_them(tmp_path):
+    rows, options = b'x\n{"messages": [{"role": "user", "content": "a"}]}\n', ("--on-error", "skip", "--max-bad", "90%")
+    (tmp_path / "in.jsonl").write_bytes(rows)
+    for source in ("-", "in.jsonl"):
+        (tmp_path / "bad.jsonl").write_text("mine\n")
+        command = ("convert", source, "-t", "chatml", *options, "--rejects", "bad.jsonl")
+        refused = run_cli(*command, cwd=tmp_path, stdin=rows)
+        assert (refused.returncode, refused.stdout) == (5, b"")
+        assert refused.stderr.decode().splitlines() == [
+            "error: `bad.jsonl` already exists and holds no rejects",
+            "hint: name another file with `--rejects`, or replace it with `--overwrite`",
+        ]
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+            "in.jsonl": rows,
+            "bad.jsonl": b"mine\n",
+        }
+        for more in (("--overwrite",), ()):
+            assert run_cli(*command, *more, cwd=tmp_path, stdin=rows).returncode == 0
+            assert [json.loads(line)["code"] for line in (tmp_path / "bad.jsonl").open()] == ["json.syntax"]
+
+
 def test_fit_reports_only_changes_that_it_makes(tmp_path):
     write(tmp_path / "in.jsonl", [ASKED, {"role": "assistant", "content": "This."}])
     run = run_cli("convert", "in.jsonl", "-t", "gemma", "-o", "out", "--dry-run", cwd=tmp_path)

@@ -19,6 +19,9 @@ from ..planning.scratch import Scratch
 from ..planning.target import Target
 from .resuming import work_folder
 
+_START = b'{"v":1,"code":'
+"""How a line of rejects begins."""
+
 
 def with_rejects(plan: Plan, run: Run) -> Run:
     """Return how to run, with rejects beside the one file (`x.jsonl`: `x.rejects.jsonl`) of a run that skips bad rows.
@@ -57,14 +60,30 @@ def kept_rejects(run: Run, target: Target) -> str | None:
     return f"{target}/{REJECTS}" if target.kind in ("folder", "store") else None
 
 
-def check_rejects(path: Path | None) -> None:
-    """Raise UsageError for a folder, a device or a pipe; remove what dead processes have left beside the file."""
+def check_rejects(run: Run) -> None:
+    """Raise UsageError for a folder, a device or a pipe, OutputError for a file that must not be replaced.
+
+    Remove what dead processes have left beside the file.
+    """
+    path = run.rejects
     if path is not None and (url := url_of(path)):
         check_writable(url, is_file=True)
     elif path is not None and path.exists() and not path.is_file():
         raise UsageError(f"`{path}` is not a regular file", hint="choose another file for --rejects")
     elif path is not None:
+        if path.exists() and not (run.overwrite or _holds_rejects(path)):
+            raise OutputError(
+                f"`{path}` already exists and holds no rejects", code="output.exists",
+                hint="name another file with `--rejects`, or replace it with `--overwrite`",
+            )  # fmt: skip
         writers.remove_abandoned_parts(path)
+
+
+def _holds_rejects(path: Path) -> bool:
+    """Return whether a file is empty or begins with a reject of an earlier run, which another run replaces."""
+    with path.open("rb") as file:
+        start = file.read(len(_START))
+    return start in (b"", _START)
 
 
 @contextmanager

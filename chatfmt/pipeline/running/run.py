@@ -92,14 +92,14 @@ def run_plans(planned: Sequence[tuple[Plan, Run]], on_progress: OnProgress = ign
     """
     first, run = planned[0]
     if first.target.kind == "stream" and not first.recipe.reorders_rows:
-        check_output(first, run.rejects)
+        check_output(first, run)
         try:
             return [stream_rows(first, run, on_progress)]
         finally:
             forget_conversions()
     planned = [(plan, with_rejects(plan, run)) for plan, run in planned]
     for each in planned:
-        check_output(each[0], each[1].rejects)
+        check_output(*each)
         executors.executor(each[1].executor)  # raises UnknownName before anything is written
     with ExitStack() as stack:
         stack.callback(forget_conversions)
@@ -124,9 +124,10 @@ def publish(plan: Plan, run: Run, destination: Destination, shards: Sequence[Sha
     return replace(summary, notes=(*summary.notes, card)) if card else summary
 
 
-def check_output(plan: Plan, rejects: Path | None) -> None:
+def check_output(plan: Plan, run: Run) -> None:
     """Raise UsageError if the output or the rejects file is one of the inputs, also through links."""
-    check_rejects(rejects)
+    check_rejects(run)
+    rejects = run.rejects
     inputs = {Path(file.uri).resolve() for source in plan.sources for file in source.source.files_as_found}
     rejects_read = {Path(spec.source).resolve() for spec in plan.recipe.source if plan.recipe.from_rejects}
     if rejects is not None and rejects.resolve() in inputs | rejects_read:

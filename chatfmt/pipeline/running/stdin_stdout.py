@@ -60,7 +60,7 @@ def pipe(
 ) -> Summary:
     """Convert stdin to a stream; `on_note` receives each note before the first row is written."""
     check_options(recipe, target, run)
-    check_rejects(run.rejects)
+    check_rejects(run)
     counts, stream, noted, types = RowCounts(), open_stream(target), list[str](), Types()
 
     def add_note(note: str) -> None:
