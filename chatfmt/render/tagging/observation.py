@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -11,8 +11,8 @@ from msgspec.structs import replace
 from ..single import Chat, TemplateRenderer
 from ..template.chat_template import ChatTemplate
 from ..types import Span
-from .conditions import LAST_TRAINED, Explanation, branches_of, explain, with_branches
-from .pieces import Piece, joined
+from .conditions import LAST_TRAINED, Effort, Explanation, branches_of, conditions, explain, with_branches
+from .pieces import Piece, cut, joined
 
 _NOTE, _NOTED, _END = "\U000f8000", "\U000f8001", "\U000f8002"
 _NOTES = re.compile(f"{_NOTE}([0-9]+):([01]*){_NOTED}|{_END}")
@@ -45,6 +45,10 @@ class Printed(Struct, frozen=True):
         return self.trained.index(True), len(self.trained) - self.trained[::-1].index(True)
 
 
+Run = list[tuple[int, Printed]]
+"""What the pieces printed in one example, in order, if only '': the number of the piece, and what it printed."""
+
+
 class Noted(Struct):
     """A piece with the conditions that might explain when it is trained, and all that it has printed."""
 
@@ -58,20 +62,63 @@ def with_text(renderer: TemplateRenderer, text: str) -> TemplateRenderer:
     return replace(renderer, template=ChatTemplate(renderer.template.name, text, renderer.template.special_tokens))
 
 
-def observe(renderer: TemplateRenderer, noted: Sequence[Noted], known: Sequence[Example]) -> None:
-    """Render the examples with notes, and record what each piece prints."""
-    noting = with_text(renderer, _with_notes(noted))
-    runs = []
-    for example in known:
-        text = noting.text_or_none(example.chat, generation_prompt=example.prompt or None)
-        if text is None or _NOTES.sub("", text) != example.text:
+class Observations:
+    """What the pieces of a template print in examples; each way of cutting and asking is rendered once, when needed.
+
+    Conditions are asked for only where a piece prints both what is trained and what is not.
+    """
+
+    def __init__(self, renderer: TemplateRenderer, known: Sequence[Example]) -> None:
+        self._renderer, self.known = renderer, known
+        self._found: dict[tuple[bool, Effort | None], tuple[list[Noted], list[Run | None]]] = {}
+
+    def of(self, some: Sequence[int], effort: Effort, *, whole: bool) -> list[Noted]:
+        """Return the pieces of the template (see `cut`) and what they print in some of the examples.
+
+        Raises Unexplained if the template prints differently in one of them when its pieces are printed one by one.
+        """
+        noted, every = self._runs(effort, whole)
+        runs = [run for number in some if (run := every[number]) is not None]
+        if len(runs) < len(some):
             raise Unexplained("the template prints differently when its pieces are printed one by one")
-        runs.append(_run(text, example))
+        found = [Noted(note.piece, note.conditions) for note in noted]
+        for run in runs:
+            for number, printed in run:
+                found[number].printed += [printed] if printed.text else []
+        if any(note.conditions[-1:] == (LAST_TRAINED,) for note in found):
+            _add_last_trained(found, runs)
+        return found
+
+    def _runs(self, effort: Effort | None, whole: bool) -> tuple[list[Noted], list[Run | None]]:
+        """Return the pieces with their conditions, and the run of each example; None where another text is printed."""
+        if (whole, effort) not in self._found:
+            source = self._renderer.template.text
+            if effort is None:
+                noted = [Noted(piece) for piece in cut(source, whole=whole)]
+            else:
+                plain, runs = self._runs(None, whole)
+                pieces = [note.piece for note in plain]
+                mixed = _mixed(runs)
+                noted = [Noted(piece, conditions(piece, source, pieces, effort) if number in mixed else ())
+                         for number, piece in enumerate(pieces)]  # fmt: skip
+            noting = with_text(self._renderer, _with_notes(noted))
+            self._found[whole, effort] = noted, [_observe(noting, example) for example in self.known]
+        return self._found[whole, effort]
+
+
+def _mixed(runs: Iterable[Run | None]) -> set[int]:
+    """Return the numbers of the pieces that print both what is trained and what is not."""
+    found: dict[int, set[bool]] = {}
     for run in runs:
-        for number, printed in run:
-            noted[number].printed += [printed] if printed.text else []
-    if any(note.conditions[-1:] == (LAST_TRAINED,) for note in noted):
-        _add_last_trained(noted, runs)
+        for number, printed in run or ():
+            found.setdefault(number, set()).update(printed.trained)
+    return {number for number, trained in found.items() if len(trained) > 1}
+
+
+def _observe(noting: TemplateRenderer, example: Example) -> Run | None:
+    """Return what each piece prints in an example; None if the template with notes prints another text."""
+    text = noting.text_or_none(example.chat, generation_prompt=example.prompt or None)
+    return None if text is None or _NOTES.sub("", text) != example.text else _run(text, example)
 
 
 def _with_notes(noted: Sequence[Noted]) -> str:
@@ -89,13 +136,13 @@ def _with_notes(noted: Sequence[Noted]) -> str:
     return joined(lines)
 
 
-def _run(text: str, example: Example) -> list[tuple[int, Printed]]:
-    """Return what a rendered text with notes says: the pieces in the order in which they printed, if only ''."""
+def _run(text: str, example: Example) -> Run:
+    """Return what a rendered text with notes says."""
     trained = [False] * len(example.text)
     for start, end in example.spans:
         trained[start:end] = [True] * (end - start)
     length = last = begun = 0
-    number, answers, found = -1, "", list[tuple[int, Printed]]()
+    number, answers, found = -1, "", Run()
     for match in _NOTES.finditer(text):
         length += match.start() - last
         last = match.end()
@@ -106,7 +153,7 @@ def _run(text: str, example: Example) -> list[tuple[int, Printed]]:
     return found
 
 
-def _add_last_trained(noted: Sequence[Noted], runs: Sequence[Sequence[tuple[int, Printed]]]) -> None:
+def _add_last_trained(noted: Sequence[Noted], runs: Iterable[Run]) -> None:
     """Add the answer to LAST_TRAINED to all that was printed. Of a piece that prints '' it is told when it would be."""
     explained = [_explanation(note) for note in noted]
     for note in noted:

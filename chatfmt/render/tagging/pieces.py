@@ -172,8 +172,8 @@ def _split(tokens: list[Token]) -> list[list[Token]]:
 
 def _part(tokens: list[Token]) -> Iterator[Piece]:
     if tokens and all(kind in ("string", "whitespace") for kind, _ in tokens):
-        literals = (sandbox().compile_expression(text)() for kind, text in tokens if kind == "string")
-        yield Piece("text", "".join(map(str, literals)))
+        literals = sandbox().lexer.wrap((1, kind, text) for kind, text in tokens if kind == "string")
+        yield Piece("text", "".join(literal.value for literal in literals))
     elif _without_parentheses(tokens) != tokens:
         yield from _printed(tokens, whole=False)
     elif tokens:

@@ -24,10 +24,10 @@ from ..masks.spans import together
 from ..masks.turn_boundaries import missing_stop
 from ..single import Chat, TemplateRenderer
 from ..template.chat_template import GENERATION, ChatTemplate
-from .conditions import Effort, branches_of, conditions, explain, plain_conditions, with_branches
+from .conditions import Effort, branches_of, explain, plain_conditions, with_branches
 from .examples import examples
-from .observation import Example, Noted, Printed, Unexplained, observe, with_text
-from .pieces import Piece, cut, quoted
+from .observation import Example, Noted, Observations, Printed, Unexplained, with_text
+from .pieces import Piece, quoted
 from .writing import UNKNOWN, Decided, Trained, refusing, written
 
 _WORD = re.compile("qx[0-9]+q")
@@ -102,14 +102,15 @@ def tag(renderer: TemplateRenderer) -> TaggedTemplate | Untaggable:
     if boundaries.stops_late:
         return Untaggable("a stop token is printed after the last answer only")
     known = list(_known_examples(masker, examples(source, boundaries.lead, boundaries.tools)))
-    usual = [example for example in known if _is_usual(example.chat, source)]
-    if not any(example.spans for example in usual):
+    usual = [number for number, example in enumerate(known) if _is_usual(example.chat, source)]
+    if not any(known[number].spans for number in usual):
         return Untaggable("the masks of plain conversations are not known")
     first: Untaggable | None = None
-    simpler = [[each for each in some if not _has_odd_reasoning(each.chat)] for some in (known, usual)]
+    every, observations = range(len(known)), Observations(renderer, known)
+    simpler = [[each for each in some if not _has_odd_reasoning(known[each].chat)] for some in (every, usual)]
     for efforts in (EFFORTS[:2], EFFORTS[2:]):
-        for some in (known, *simpler):
-            found = _tagged(renderer, some, efforts)
+        for some in (every, *simpler):
+            found = _tagged(renderer, observations, some, efforts)
             if isinstance(found, TaggedTemplate):
                 return found
             first = first or found
@@ -129,19 +130,17 @@ def _is_usual(chat: Chat, source: str) -> bool:
 
 
 def _tagged(
-    renderer: TemplateRenderer, known: Sequence[Example], efforts: Sequence[Effort]
+    renderer: TemplateRenderer, observations: Observations, some: Sequence[int], efforts: Sequence[Effort]
 ) -> TaggedTemplate | Untaggable:
-    """Return the template with tags that explain the examples, with the least effort that does so."""
-    source = renderer.template.text
-    for whole in (False, True):
-        pieces = cut(source, whole=whole)
-        noted = [Noted(piece, conditions(piece, source, pieces, efforts[-1])) for piece in pieces]
+    """Return the template with tags that explain some of the examples, with the least effort that does so."""
+    try:
+        noted = observations.of(some, efforts[-1], whole=False)
+    except Unexplained:
         try:
-            observe(renderer, noted, known)
-            break
+            noted = observations.of(some, efforts[-1], whole=True)
         except Unexplained as error:
-            if whole:
-                return Untaggable(str(error))
+            return Untaggable(str(error))
+    known = [observations.known[number] for number in some]
     tries = [_explained(renderer, noted, known, efforts[0])]
     for effort in efforts[1:]:
         if isinstance(tries[-1], Untaggable):
@@ -166,9 +165,12 @@ def _explained(
     ]
     unknown = [piece for piece, trained in decided if trained == "unknown" and not piece.source.startswith(RAISE)]
     tagged = TaggedTemplate(written(decided, strict=False), written(decided, strict=True), tuple(map(str, unknown)))
-    for text in (tagged.text, tagged.strict):
-        if difference := _difference(with_text(renderer, text), known):
+    for text in (tagged.strict, tagged.text):
+        difference, refuses = _difference(with_text(renderer, text), known)
+        if difference:
             return Untaggable(difference)
+        if not refuses:  # so the other one does the same
+            break
     return tagged
 
 
@@ -278,8 +280,9 @@ def _when(note: Noted, seen: Sequence[tuple[str, bool]], effort: Effort) -> Trai
     raise Unexplained(f"it is not clear when `{note.piece}` is trained")
 
 
-def _difference(tagged: TemplateRenderer, known: Sequence[Example]) -> str:
-    """Return how the tagged template differs from what is known; empty if it does not, or refuses the conversation."""
+def _difference(tagged: TemplateRenderer, known: Sequence[Example]) -> tuple[str, bool]:
+    """Return how the tagged template differs from what is known, empty if it does not, and if it refuses any of it."""
+    refuses = False
     for example in known:
         if example.prompt:
             continue
@@ -287,10 +290,11 @@ def _difference(tagged: TemplateRenderer, known: Sequence[Example]) -> str:
             text, spans = tagged.tracked(example.chat)
         except Exception as error:
             if UNKNOWN in str(error):
+                refuses = True
                 continue
-            return f"with tags it raises {type(error).__name__}"
+            return f"with tags it raises {type(error).__name__}", refuses
         if text != example.text:
-            return "it prints another text with tags"
+            return "it prints another text with tags", refuses
         if tuple(together(spans)) != tuple(together(example.spans)):
-            return "its tags do not mark what is trained"
-    return ""
+            return "its tags do not mark what is trained", refuses
+    return "", refuses
