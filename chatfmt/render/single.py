@@ -6,8 +6,8 @@ texts in it. A `TemplateRenderer` keeps options, special tokens and named templa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeVar, cast
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -39,8 +39,14 @@ class ConversationRenderer(Protocol):
     """Render the text of an untrusted template in another process (see `sandbox.sessions`)."""
 
     def __call__(
-        self, text: str, chat: Chat, variables: Mapping[str, Any], options: RenderOptions, prompt: bool, spans: bool
-    ) -> Any: ...
+        self,
+        text: str,
+        chats: Sequence[Chat],
+        variables: Sequence[Mapping[str, Any]],
+        options: RenderOptions,
+        prompt: bool,
+        spans: bool,
+    ) -> list[Any]: ...
 
 
 class TemplateRenderer(Struct, frozen=True):
@@ -67,12 +73,36 @@ class TemplateRenderer(Struct, frozen=True):
         prompt = self.options.generation_prompt if generation_prompt is None else generation_prompt
         text = self.template.choose(chat.tools)
         if self.sessions is not None:
-            found: T = self.sessions(text, chat, self._variables(chat), self.options, prompt, render is render_spans)
-            return found
+            variables = [self._variables(chat)]
+            (found,) = self.sessions(text, [chat], variables, self.options, prompt, render is render_spans)
+            if isinstance(found, BaseException):
+                raise found
+            return cast(T, found)
         return render(
             text, chat.messages, chat.tools, chat.documents,
             add_generation_prompt=prompt, variables=self._variables(chat), now=self.options.date,
         )  # fmt: skip
+
+    def outcomes(self, chats: Sequence[Chat], *, spans: bool = False) -> Iterator[Any]:
+        """Yield for each conversation what `text` or, with `spans`, `tracked` returns, or the exception it raises.
+
+        The template has one text. In a sandbox, all conversations are rendered with one request.
+        """
+        if self.sessions is None:
+            yield from (_attempt(self.tracked if spans else self.text, chat) for chat in chats)
+            return
+        text, variables = self.template.choose(), [self._variables(chat) for chat in chats]
+        prompt = self.options.generation_prompt
+        try:
+            found = self.sessions(text, chats, variables, self.options, prompt, spans)
+        except Exception as error:
+            found = [error] * len(chats)
+        for chat, each in zip(chats, found, strict=True):
+            if isinstance(each, BaseException):
+                yield each
+                continue
+            stripped = self._strip_bos(each[0], each[1], chat) if spans else self._strip_bos(each, [], chat)
+            yield stripped if spans else stripped[0]
 
     def _strip_bos(self, text: str, spans: list[Span], chat: Chat) -> tuple[str, list[Span]]:
         if self.options.bos != "strip":
@@ -109,3 +139,11 @@ class TemplateRenderer(Struct, frozen=True):
 
     def _variables(self, chat: Chat) -> dict[str, Any]:
         return {**self.template.special_tokens, **self.options.variables, **chat.variables}
+
+
+def _attempt(render: Callable[[Chat], T], chat: Chat) -> T | Exception:
+    """Return what `render` returns, or the exception it raises; a template may raise anything."""
+    try:
+        return render(chat)
+    except Exception as error:
+        return error

@@ -7,7 +7,7 @@ shared if its output is the same.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...errors import TemplateError
@@ -24,7 +24,7 @@ PROCESSES = 4
 
 
 class SandboxSessions:
-    """Render for a `TemplateRenderer` in sandbox processes; raises what the template raised there."""
+    """Render for a `TemplateRenderer` in sandbox processes."""
 
     def __init__(
         self,
@@ -38,18 +38,26 @@ class SandboxSessions:
         self._refused: dict[tuple[str, Moment], TemplateError] = {}
 
     def __call__(
-        self, text: str, chat: Chat, variables: Mapping[str, Any], options: RenderOptions, prompt: bool, spans: bool
-    ) -> Any:
-        """Return the rendered text; with `spans`, a pair of the text and its generation spans."""
-        values = (chat.tools, chat.documents, dict(variables))
-        shared = [[] if value is None else [value] for value in values]
-        row = [list(chat.messages), *(0 if value else None for value in shared)]
+        self,
+        text: str,
+        chats: Sequence[Chat],
+        variables: Sequence[Mapping[str, Any]],
+        options: RenderOptions,
+        prompt: bool,
+        spans: bool,
+    ) -> list[Any]:
+        """Return the text of each conversation, with `spans` a pair of it and its spans, or what the template raised.
+
+        Raises TemplateError as `SandboxRenderer` does.
+        """
+        shared = [[chat.tools for chat in chats], [chat.documents for chat in chats], list(map(dict, variables))]
+        rows = [
+            [list(chat.messages), *(None if column[row] is None else row for column in shared)]
+            for row, chat in enumerate(chats)
+        ]
         renderer = self._renderer(text, options.date)
-        (answer,) = renderer.answers([row], shared, RenderRequest(prompt, spans))
-        if isinstance(answer, dict):
-            raise template_exception(renderer.template.name, answer["error"])  # no variable holds it and its frames
-        found, pairs = answer
-        return (found, [tuple(span) for span in pairs]) if spans else found
+        answers = renderer.answers(rows, shared, RenderRequest(prompt, spans))
+        return [_outcome(renderer.template.name, answer, spans) for answer in answers]
 
     def level(self, date: Moment) -> str:
         """Return the isolation in force, one of `seccomp.LEVELS`."""
@@ -81,6 +89,13 @@ class SandboxSessions:
             with contextlib.suppress(OSError):
                 renderer.close()
         self._open.clear()
+
+
+def _outcome(name: str, answer: Any, spans: bool) -> Any:
+    if isinstance(answer, dict):
+        return template_exception(name, answer["error"])
+    text, pairs = answer
+    return (text, [tuple(span) for span in pairs]) if spans else text
 
 
 def _is_equivalent(renderer: SandboxRenderer, text: str, date: Moment) -> bool:

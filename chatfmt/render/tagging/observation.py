@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -102,7 +102,7 @@ class Observations:
                 noted = [Noted(piece, conditions(piece, source, pieces, effort) if number in mixed else ())
                          for number, piece in enumerate(pieces)]  # fmt: skip
             noting = with_text(self._renderer, _with_notes(noted))
-            self._found[whole, effort] = noted, [_observe(noting, example) for example in self.known]
+            self._found[whole, effort] = noted, list(_observe(noting, self.known))
         return self._found[whole, effort]
 
 
@@ -115,10 +115,12 @@ def _mixed(runs: Iterable[Run | None]) -> set[int]:
     return {number for number, trained in found.items() if len(trained) > 1}
 
 
-def _observe(noting: TemplateRenderer, example: Example) -> Run | None:
-    """Return what each piece prints in an example; None if the template with notes prints another text."""
-    text = noting.text_or_none(example.chat, generation_prompt=example.prompt or None)
-    return None if text is None or _NOTES.sub("", text) != example.text else _run(text, example)
+def _observe(noting: TemplateRenderer, known: Sequence[Example]) -> Iterator[Run | None]:
+    """Yield what each piece prints in an example; None if the template with notes prints another text."""
+    texts = noting.outcomes([example.chat for example in known if not example.prompt])
+    for example in known:
+        text = noting.text_or_none(example.chat, generation_prompt=True) if example.prompt else next(texts)
+        yield _run(text, example) if isinstance(text, str) and _NOTES.sub("", text) == example.text else None
 
 
 def _with_notes(noted: Sequence[Noted]) -> str:

@@ -101,7 +101,7 @@ def tag(renderer: TemplateRenderer) -> TaggedTemplate | Untaggable:
     boundaries = masker.boundaries(Chat([]))
     if boundaries.stops_late:
         return Untaggable("a stop token is printed after the last answer only")
-    known = list(_known_examples(masker, examples(source, boundaries.lead, boundaries.tools)))
+    known = list(_known_examples(masker, list(examples(source, boundaries.lead, boundaries.tools))))
     usual = [number for number, example in enumerate(known) if _is_usual(example.chat, source)]
     if not any(known[number].spans for number in usual):
         return Untaggable("the masks of plain conversations are not known")
@@ -174,11 +174,15 @@ def _explained(
     return tagged
 
 
-def _known_examples(masker: Masker, chats: Iterator[Chat]) -> Iterator[Example]:
+def _known_examples(masker: Masker, chats: Sequence[Chat]) -> Iterator[Example]:
     """Yield the conversations whose masks markers find."""
-    for chat in chats:
+    plans, render = [masker.first_plan(chat) for chat in chats], masker.renderer.outcomes
+    marked = render([plan.chat if plan else chat for chat, plan in zip(chats, plans, strict=True)])
+    for chat, text, plan, printed in zip(chats, render(chats), plans, marked, strict=True):
+        first = (plan, printed) if plan and isinstance(printed, str) else None
         try:
-            masked = masker.mask(chat)
+            rendered = isinstance(text, str)
+            masked = masker.mask_rendered(chat, text, None, first) if rendered else masker.mask(chat)  # which raises
         except RenderError:
             continue
         answers = {number for number, turn in enumerate(chat.messages) if turn["role"] == "assistant"}
@@ -283,16 +287,14 @@ def _when(note: Noted, seen: Sequence[tuple[str, bool]], effort: Effort) -> Trai
 def _difference(tagged: TemplateRenderer, known: Sequence[Example]) -> tuple[str, bool]:
     """Return how the tagged template differs from what is known, empty if it does not, and if it refuses any of it."""
     refuses = False
-    for example in known:
-        if example.prompt:
-            continue
-        try:
-            text, spans = tagged.tracked(example.chat)
-        except Exception as error:
-            if UNKNOWN in str(error):
+    asked = [example for example in known if not example.prompt]
+    for example, found in zip(asked, tagged.outcomes([each.chat for each in asked], spans=True), strict=False):
+        if isinstance(found, Exception):
+            if UNKNOWN in str(found):
                 refuses = True
                 continue
-            return f"with tags it raises {type(error).__name__}", refuses
+            return f"with tags it raises {type(found).__name__}", refuses
+        text, spans = found
         if text != example.text:
             return "it prints another text with tags", refuses
         if tuple(together(spans)) != tuple(together(example.spans)):
