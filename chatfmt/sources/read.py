@@ -17,7 +17,8 @@ from ..stores import is_remote
 from .bytes.remote_cache import kept_here
 from .bytes.text import content, needs_recoding
 from .bytes.unchanged import while_unchanged
-from .formats.columnar import open_parquet, read_arrow, read_parquet
+from .formats.arrow import read_arrow
+from .formats.columnar import open_parquet, read_parquet
 from .formats.csv import read_cells
 from .formats.grouped import rows_in_groups
 from .formats.json_array import read_elements

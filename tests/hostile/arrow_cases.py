@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+from typing import Any
 
 import pyarrow as pa
 
@@ -46,7 +47,46 @@ def of_run(length: int) -> bytes:
     return arrow(pa.table({"v": pa.RunEndEncodedArray.from_arrays(pa.array([length], pa.int32()), pa.array(["x"]))}))
 
 
+BOMB = Error(3, "file.compressed", "unpacks to more than 1000 times its size")
+
+
+def large_text(rows: int = 3000) -> pa.Array:
+    """Rows that share a text of a megabyte."""
+    return pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array(["x" * 2**20]))
+
+
+def packed(data: pa.Table) -> bytes:
+    return arrow(data, options=pa.ipc.IpcWriteOptions(compression="zstd"))
+
+
+def claiming(claimed: int) -> bytes:
+    """A compressed column that says of its text that it has so many bytes."""
+    return packed(table(1, v=pa.array(["x" * 12345]))).replace(
+        struct.pack("<q", 12345) + b"\x28\xb5", struct.pack("<q", claimed) + b"\x28\xb5"
+    )
+
+
+def sharing(name: str, column: pa.Array, value: Any) -> Case:
+    """Gigabytes if every row had a value of its own, of which two rows are converted."""
+    return Case(
+        f"shared, {name}",
+        {"in.arrow": arrow(table(len(column), v=column))},
+        Rows([{**ROW, "v": value}] * 2),
+        (*CONVERT, "--limit", "2"),
+    )
+
+
+CONVERT = ("convert", "in.arrow", "-o", "out.jsonl", "--keep", "all")
+SHARED = [
+    sharing("text", large_text(), "x" * 2**20), sharing("text in objects", pa.StructArray.from_arrays([large_text()], ["a"]), {"a": "x" * 2**20}),
+    sharing("lists", pa.DictionaryArray.from_arrays(pa.array([0] * 9, pa.int32()), pa.array([["a"], ["b"]])), ["a"]),
+    sharing("a run", pa.RunEndEncodedArray.from_arrays(pa.array([3000], pa.int32()), pa.array(["x" * 2**20])), "x" * 2**20),
+    sharing("views of text", pa.Array.from_buffers(pa.string_view(), 3000, [None, pa.py_buffer(struct.pack("<i4sii", 2**20, b"xxxx", 0, 0) * 3000), pa.py_buffer(b"x" * 2**20)]), "x" * 2**20),
+    sharing("views of lists", pa.ListViewArray.from_arrays(pa.array([0] * 3000, pa.int32()), pa.array([3000] * 3000, pa.int32()), pa.array(["x" * 99] * 3000)), ["x" * 99] * 3000),
+]  # fmt: skip
 CASES: list[Case] = [
+    *SHARED, *(file(f"text that says it has {size} bytes", claiming(size), BOMB) for size in (1 << 33, 1 << 62)),
+    file("100 MB of one letter", lambda path: path.write_bytes(packed(table(1, v=pa.array(["x" * 100_000_000])))), BOMB),
     file("a run of 10^9 rows", of_run(10**9), Error(3, "file.compressed", "unpacks to more than 1000 times its size")),
     file("whole", FILE, Rows([ROW] * 3)), file("a stream", STREAM, Rows([ROW] * 3)), file("packed inside", arrow(table(), options=pa.ipc.IpcWriteOptions(compression="zstd")), Rows([ROW] * 3)),
     file("a stream, half of it", STREAM[: len(STREAM) // 2], BROKEN), file("a file, half of it", FILE[: len(FILE) // 2], BROKEN), file("a byte short", FILE[:-1], BROKEN), file("only the magic", b"ARROW1", BROKEN),

@@ -84,8 +84,21 @@ def of_nulls(path: Path, rows: int = 80_000_000) -> None:
     pq.write_table(pa.table({"v": pa.nulls(rows)}), path, compression="zstd", **one)
 
 
+BOMB = Error(3, "file.compressed", "unpacks to more than 1000 times its size")
+
+
+def sharing_turns(rows: int) -> pa.Array:
+    """A turn a row, whose content is the same megabyte, in a dictionary."""
+    text = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array(["x" * 2**20]))
+    turns = pa.StructArray.from_arrays([pa.array(["user"] * rows), text], ["role", "content"])
+    return pa.ListArray.from_arrays(pa.array(range(rows + 1), pa.int32()), turns)
+
+
 CASES: list[Case] = [
-    file("80,000,000 rows of null", of_nulls, Error(3, "file.compressed", "unpacks to more than 1000 times its size")),
+    file("80,000,000 rows of null", of_nulls, BOMB),
+    file("100 MB of one letter", lambda path: path.write_bytes(parquet(table(1, v=pa.array(["x" * 100_000_000])), compression="zstd", use_dictionary=False)), BOMB),
+    Case("100 MB of one letter, not read", {"in.parquet": lambda path: path.write_bytes(parquet(pa.concat_tables([table(5000, v=pa.array(["y"] * 5000)), table(1, v=pa.array(["x" * 100_000_000]))]), compression="zstd", use_dictionary=False, row_group_size=5000))}, Rows([ROW] * 5001), ("convert", "in.parquet", "-o", "out.jsonl")),
+    Case("turns that share a text", {"in.parquet": parquet(pa.table({"messages": sharing_turns(3000)}), compression="zstd")}, Rows([{"messages": [{"role": "user", "content": "x" * 2**20}]}] * 2), ("convert", "in.parquet", "-o", "out.jsonl", "--limit", "2")),
     *COLUMNS, *LIES, *FORMS, *SCHEMAS,
     Case("a bomb, looked at", {"in.parquet": exploding}, Rows([ROW] * 2), ("convert", "in.parquet", "-o", "out.jsonl", "--limit", "2")),
     *(file(f"a byte changed at {place}", bent(WHOLE, place), Damaged(MANY)) for place in range(2, len(WHOLE), len(WHOLE) // 40)),

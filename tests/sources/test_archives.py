@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 import chatfmt
 from chatfmt.errors import ChatfmtError
 from chatfmt.manifest import read_manifest
+from chatfmt.sources.discovery import archives
 
 from ..conftest import read_rows, run_cli
 
@@ -182,9 +184,13 @@ def test_a_sheet(tmp_path: Path) -> None:
     assert "the sheet `Talk` is read" in summary.notes
 
 
-@pytest.mark.parametrize(
-    "change", [("</sheetData>", '<row r="1048576"><c r="XFD1048576"><v>1</v></c></row></sheetData>'), ("", "")]
-)
+CELL = '<row r="{}"><c r="{}{}"><v>1</v></c></row></sheetData>'
+
+
+LAST, BEYOND = CELL.format(2**20, "XFD", 2**20), CELL.format(10**11, "ZZZZZZ", 10**11)
+
+
+@pytest.mark.parametrize("change", [("</sheetData>", LAST), ("</sheetData>", BEYOND), ("", "")])
 def test_a_sheet_that_asks_for_all_memory(change: tuple[str, str], tmp_path: Path) -> None:
     """A cell in the last row and column ended the process: half a terabyte for the cells before it."""
     pytest.importorskip("python_calamine")
@@ -198,7 +204,9 @@ def test_a_sheet_that_asks_for_all_memory(change: tuple[str, str], tmp_path: Pat
         "reading the spreadsheet takes more than 4 GiB of memory\nhint: save the sheet as CSV; or the file is damaged\n"
     )
     assert done.returncode == 3
-    assert done.stderr.decode().startswith(f"error: a.xlsx: {memory if change[0] else 'the file cannot be read: '}")
+    assert done.stderr.decode().startswith(
+        f"error: a.xlsx: {memory if LAST in change else 'the file cannot be read: '}"
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.xlsx", "csv.py"]
 
 
@@ -257,3 +265,20 @@ def test_a_chat_log_of_whatsapp_is_refused_in_words_or_read_as_text(log: str, tm
 def test_a_table_with_dates_is_no_chat_log(tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("12/31/23,question,answer\n1,Sky?,Blue.\n")
     assert b"chat log" not in run_cli("convert", "in.csv", cwd=tmp_path).stderr
+
+
+def test_bzip2_in_a_zip_archive_is_unpacked_piece_by_piece(tmp_path: Path) -> None:
+    """`zipfile` unpacks as much of it at once as is asked for packed: the ratio of bzip2 is up to 20,000."""
+    rows = b"".join(b'{"prompt":"%d","completion":"x"}\n' % number for number in range(400_000))
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("a.jsonl", rows)
+    unpack = archives.unpacker(tmp_path / "a.zip")
+    assert unpack is not None
+    tracemalloc.start()
+    try:
+        unpack(tmp_path / "a.zip", tmp_path / "to", None)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (tmp_path / "to" / "a.jsonl").read_bytes() == rows
+    assert peak < len(rows) // 4

@@ -27,6 +27,8 @@ from .spreadsheets import read_sheet
 
 SPREADSHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
 _CARD = "README.md"
+_PIECE = 16 << 10
+"""Bytes that are asked for of a member of a zip archive, which unpacks as many packed ones whole, of bzip2 or LZMA."""
 _HEAD = 64 << 10
 """Bytes at the start of a file that show what it is."""
 
@@ -93,7 +95,7 @@ def _unpack_zip(path: Path, folder: Path, name: str | None) -> Unpacked:
         members = [info for info in archive.infolist() if not info.is_dir() and _is_wanted(info.filename)]
         links = {info.filename for info in members if stat.S_ISLNK(info.external_attr >> 16)}
         contents = ((info.filename, None if info.filename in links else archive.open(info)) for info in members)
-        return _write_members(path, folder, contents)
+        return _write_members(path, folder, contents, _PIECE)
 
 
 def _unpack_tar(path: Path, folder: Path, name: str | None) -> Unpacked:
@@ -125,7 +127,9 @@ def _is_wanted(name: str) -> bool:
     return format_by_name(name) is not None or PurePosixPath(name).name == _CARD
 
 
-def _write_members(path: Path, folder: Path, members: Iterable[tuple[str, IO[bytes] | None]]) -> Unpacked:
+def _write_members(
+    path: Path, folder: Path, members: Iterable[tuple[str, IO[bytes] | None]], piece: int = CHUNK
+) -> Unpacked:
     """Write members below the folder, and return a note on those without content: links and devices.
 
     Raises InputError without any others, or if they are far larger than the archive.
@@ -134,7 +138,7 @@ def _write_members(path: Path, folder: Path, members: Iterable[tuple[str, IO[byt
 
     def chunks_of(content: IO[bytes]) -> Iterator[bytes]:
         nonlocal written
-        while chunk := content.read(CHUNK):
+        while chunk := content.read(piece):
             written += len(chunk)
             check_ratio(written, size, str(path))
             yield chunk

@@ -69,6 +69,10 @@ def main() -> None:
         answer = {"error": str(error)}
     except OSError as error:
         answer = {"errno": error.errno}
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of the library, for what it does not expect
+            raise
+        answer = {"error": str(error)}
     sys.stdout.write(json.dumps(answer))
 
 

@@ -6,7 +6,6 @@ altered text. A batch holds about `batch_bytes` at most, whatever the footer cla
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -27,17 +25,20 @@ from ...stores import is_remote
 from ...turn_columns import fields_of, rows_of_turns, struct_of, with_turns
 from ..bytes.compression import check_ratio, open_binary, unreadable_error
 from ..json.strict import parse_value
-from ..model import ReadOptions, RowGroups, SourceFile
-from .parquet_footer import FooterCheck, check_not_joined, column_chunks
+from ..model import ReadOptions, RowGroups
+from .parquet_footer import FooterCheck, check_not_joined, column_chunks, leaves_of
+from .shared_values import DECODED_BYTES, is_list, joined, own_values
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
-_DECODED_ROWS, _DECODED_BYTES = 64, 64 << 20
-"""Rows decoded at a time, which is as fast as thousands, and their bytes if each has the longest value of a column."""
+_DECODED_ROWS = 64
+"""Rows decoded at a time, which is as fast as thousands."""
+_MOST_DECODED = 1 << 30
+"""Bytes up to which the values of a file may be any multiple of its size: equal rows share theirs."""
 _BUFFER = 1 << 20
 """Read-ahead per column; without it a whole row group is buffered, which may be the whole file."""
-_PLAINLY = "write its rows as JSON Lines"
+PLAINLY = "write its rows as JSON Lines"
 _GROUPS_AT_ONCE = 32
 """Row groups whose metadata is checked at once."""
 
@@ -86,26 +87,31 @@ def read_parquet(
 ) -> Iterator[pa.RecordBatch]:
     """Yield source batches of some row groups, in order; small groups are read together."""
     with open_parquet(uri, shown) as file:
-        names = _columns_to_read(file.schema_arrow, options.columns, shown)
-        row = first_row - piece.skip
+        names = columns_to_read(file.schema_arrow, options.columns, shown)
+        row, came, unpacked, fed = first_row - piece.skip, 0, 0, 0
         stop = None if piece.take is None else first_row + piece.take
         if piece.take is not None:
             options = replace(options, batch_rows=min(options.batch_rows, max(1, piece.skip + piece.take)))
+        leaves = leaves_of(file.schema_arrow, names)
         groups = _groups(file, shown, range(piece.first, piece.stop), options)
         for run in _runs(groups):
             if stop is not None and row >= stop:
                 return
             rows = min(_DECODED_ROWS, _size(run), *(_rows_at_once(uri, group.chunks) for group in run))
+            fed += sum(chunk.total_compressed_size for group in run for chunk in group.chunks)
+            unpacked += sum(group.chunks[leaf].total_uncompressed_size for group in run for leaf in leaves)
+            check_ratio(unpacked, fed, shown, PLAINLY)
             with translate_arrow_errors(shown):
                 decoded = file.iter_batches(
                     rows, row_groups=[group.number for group in run], columns=names, use_threads=False
                 )
-                batches = _joined(decoded, _size(run), options.batch_bytes)
+                batches = joined(decoded, _size(run), options.batch_bytes)
             count = FooterCheck(file.schema_arrow, [group.chunks for group in run], sum(group.rows for group in run))
-            while (batch := _next(batches, shown)) is not None:
-                start, row = row, row + batch.num_rows
+            while (batch := next_batch(batches, shown)) is not None:
+                start, row, came = row, row + batch.num_rows, came + batch.nbytes
+                check_decoded(came, fed, shown)
                 count.add(batch)
-                piece_of = _between(batch, start, first_row, stop)
+                piece_of = between(batch, start, first_row, stop)
                 if piece_of.num_rows:
                     yield to_source_batch(piece_of, shown, max(start, first_row))
                 if stop is not None and row >= stop and count.left:
@@ -135,8 +141,14 @@ def _groups(file: pq.ParquetFile, shown: str, numbers: Sequence[int], options: R
         for group in groups:
             rows += min([group.rows, *(chunk.num_values for chunk in group.chunks)])  # one of them may be a lie
             size += sum(chunk.total_compressed_size for chunk in group.chunks)
-        check_ratio(rows, size, shown, _PLAINLY)
+        check_ratio(rows, size, shown, PLAINLY)
         yield from groups
+
+
+def check_decoded(came: int, fed: int, shown: str) -> None:
+    """Raise InputError if the values of a file of `fed` bytes have far more bytes than it can mean to."""
+    if came > _MOST_DECODED:
+        check_ratio(came, fed, shown, PLAINLY)
 
 
 def _runs(groups: Iterable[_Group]) -> Iterator[list[_Group]]:
@@ -155,7 +167,7 @@ def _size(run: Sequence[_Group]) -> int:
     return min(group.size for group in run)
 
 
-def _next(batches: Iterator[pa.RecordBatch], shown: str) -> pa.RecordBatch | None:
+def next_batch(batches: Iterator[pa.RecordBatch], shown: str) -> pa.RecordBatch | None:
     with translate_arrow_errors(shown):
         batch = next(batches, None)
         if batch is not None:
@@ -180,35 +192,10 @@ def _validate_column(column: pa.Array) -> None:
         column.view(as_integers(column.type)).validate(full=True)
 
 
-def _between(batch: pa.RecordBatch, start: int, first: int, stop: int | None) -> pa.RecordBatch:
+def between(batch: pa.RecordBatch, start: int, first: int, stop: int | None) -> pa.RecordBatch:
     begin = max(first - start, 0)
     end = batch.num_rows if stop is None else max(stop - start, begin)
     return batch.slice(begin, min(end, batch.num_rows) - min(begin, batch.num_rows))
-
-
-def _joined(batches: Iterator[pa.RecordBatch], rows: int, size: int) -> Iterator[pa.RecordBatch]:
-    """Join small batches to batches of `rows`, or of fewer where these have more than `size` bytes."""
-    waiting: list[pa.RecordBatch] = []
-    count = held = 0
-    for batch in batches:
-        batch.validate()  # joining trusts the offsets
-        waiting.append(_with_values(batch))
-        count, held = count + batch.num_rows, held + waiting[-1].nbytes
-        if count >= rows or held >= size:
-            joined = pa.concat_batches(waiting)
-            yield joined.slice(0, rows)
-            waiting = [joined.slice(rows)] if count > rows else []
-            count, held = (waiting[0].num_rows, waiting[0].nbytes) if waiting else (0, 0)
-    if waiting:
-        yield pa.concat_batches(waiting)
-
-
-def _with_values(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Return the batch with the values of dictionaries, so that its size in bytes is known."""
-    if not any(pa.types.is_dictionary(type) for type in batch.schema.types):
-        return batch
-    columns = [column.dictionary_decode() if pa.types.is_dictionary(column.type) else column for column in batch]
-    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names).replace_schema_metadata(batch.schema.metadata)
 
 
 def _batch_size(group: Any, options: ReadOptions) -> int:
@@ -220,7 +207,7 @@ def _batch_size(group: Any, options: ReadOptions) -> int:
 def _rows_at_once(uri: str, chunks: Sequence[Any]) -> int:
     """The number of rows to decode at once: any of them may repeat a value of a dictionary, which no footer shows."""
     largest = max((_dictionary_bytes(uri, chunk) for chunk in chunks if chunk.has_dictionary_page), default=0)
-    return max(1, _DECODED_BYTES // max(largest, 1))
+    return max(1, DECODED_BYTES // max(largest, 1))
 
 
 def _dictionary_bytes(uri: str, chunk: Any) -> int:
@@ -229,8 +216,8 @@ def _dictionary_bytes(uri: str, chunk: Any) -> int:
     A page begins with its kind and its size, two fields of Thrift's compact protocol:
     https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md
     """
-    if is_remote(uri) or chunk.total_uncompressed_size <= _DECODED_BYTES // _DECODED_ROWS:
-        return int(min(chunk.total_uncompressed_size, _DECODED_BYTES // _DECODED_ROWS))
+    if is_remote(uri) or chunk.total_uncompressed_size <= DECODED_BYTES // _DECODED_ROWS:
+        return int(min(chunk.total_uncompressed_size, DECODED_BYTES // _DECODED_ROWS))
     with Path(uri).open("rb") as file:
         file.seek(chunk.dictionary_page_offset)
         start = file.read(8)
@@ -247,7 +234,7 @@ def _dictionary_bytes(uri: str, chunk: Any) -> int:
 _WHERE = "where the file is written, or with `Table.rename_columns` of pyarrow"
 
 
-def _columns_to_read(schema: pa.Schema, columns: Sequence[str] | None, shown: str) -> list[str] | None:
+def columns_to_read(schema: pa.Schema, columns: Sequence[str] | None, shown: str) -> list[str] | None:
     if len(schema) > MOST_COLUMNS:
         text, hint = f"the file has {len(schema):,} columns, {TOO_MANY}", "keep what they hold in one column of lists"
         raise InputError(text, code="file.schema", at=Location(shown), hint=hint)
@@ -265,7 +252,7 @@ def _columns_to_read(schema: pa.Schema, columns: Sequence[str] | None, shown: st
 
 def to_source_batch(batch: pa.RecordBatch, shown: str, first_row: int) -> pa.RecordBatch:
     """Return a source batch of a record batch of any types: see `normalised` and `numbered`."""
-    _columns_to_read(batch.schema, None, shown)
+    columns_to_read(batch.schema, None, shown)
     with located(shown, range(first_row, first_row + batch.num_rows)):
         return numbered(normalised(batch, shown), first_row)
 
@@ -303,24 +290,7 @@ def _to_normal(column: pa.Array, wanted: pa.DataType) -> pa.Array:
     if wanted == column.type:
         return column
     stored = column.storage if isinstance(column.type, pa.BaseExtensionType) else column
-    return (_without_views(stored) if _holds_view(stored.type) else stored).cast(wanted)
-
-
-def _without_views(column: pa.Array) -> pa.Array:
-    """Return the column with lists for list views, which pyarrow 26 casts to wrong offsets, and runs decoded."""
-    if pa.types.is_run_end_encoded(column.type):
-        return _without_views(pc.run_end_decode(column))
-    if pa.types.is_struct(column.type):
-        fields = [_without_views(values) for values in column.flatten()]
-        names = [field.name for field in column.type]
-        return pa.StructArray.from_arrays(fields, names=names, mask=column.is_null())
-    if not _is_list(column.type):
-        return column
-    lengths = pc.fill_null(pc.list_value_length(column), 0).cast(pa.int64())
-    ends = pc.cumulative_sum(lengths)
-    starts = pa.concat_arrays([pa.array([0], pa.int64()), ends])
-    values = _without_views(column.flatten())
-    return pa.LargeListArray.from_arrays(starts, values, mask=column.is_null())
+    return own_values(stored).cast(wanted)
 
 
 def _turns_with_json(column: pa.Array, declared: pa.ListType) -> pa.ListArray:
@@ -370,114 +340,10 @@ def normal_type(type: pa.DataType) -> pa.DataType:
         return normal_type(type.value_type)
     if pa.types.is_struct(type):
         return pa.struct([field.with_type(normal_type(field.type)) for field in type])
-    if _is_list(type):
+    if is_list(type):
         return pa.list_(type.value_field.with_name("item").with_type(normal_type(type.value_type)))
     return type
 
 
-def _is_list(type: pa.DataType) -> bool:
-    kinds = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, pa.types.is_list_view)
-    return any(kind(type) for kind in (*kinds, pa.types.is_large_list_view))
-
-
-def _holds_view(type: pa.DataType) -> bool:
-    inner = [type.field(index).type for index in range(type.num_fields)]
-    kinds = (pa.types.is_list_view, pa.types.is_large_list_view, pa.types.is_run_end_encoded)
-    return any(kind(type) for kind in kinds) or any(map(_holds_view, inner))
-
-
 def _holds_json(type: pa.DataType) -> bool:
     return bool(type == JSON or any(_holds_json(type.field(index).type) for index in range(type.num_fields)))
-
-
-def read_arrow(
-    uri: str, shown: str, first_row: int, take: int | None, options: ReadOptions
-) -> Iterator[pa.RecordBatch]:
-    """Yield source batches of an Arrow file or stream: `take` rows from `first_row` on."""
-    row, stop = 0, None if take is None else first_row + take
-    with translate_arrow_errors(shown), _open_arrow(uri, shown) as (schema, batches):
-        names = _columns_to_read(schema, options.columns, shown) or schema.names
-        while (batch := _next(batches, shown)) is not None:
-            start, row = row, row + batch.num_rows
-            part = _between(batch, start, first_row, stop).select(names)
-            rows = min(options.batch_rows, max(1, options.batch_bytes * max(part.num_rows, 1) // max(part.nbytes, 1)))
-            for at in range(0, part.num_rows, rows):
-                yield to_source_batch(part.slice(at, rows), shown, max(start, first_row) + at)
-            if stop is not None and row >= stop:
-                return
-
-
-@contextmanager
-def _open_arrow(uri: str, shown: str) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
-    source = open_binary(uri) if is_remote(uri) else pa.memory_map(uri)
-    with source:
-        is_file = source.read(6) == b"ARROW1"
-        size = None if is_remote(uri) else source.seek(0, os.SEEK_END)
-        source.seek(0)
-        reader = pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
-        batches = map(reader.get_batch, range(reader.num_record_batches)) if is_file else iter(reader)
-        yield reader.schema, batches if size is None else _bounded(batches, size, shown)
-
-
-def _bounded(batches: Iterable[pa.RecordBatch], size: int, shown: str) -> Iterator[pa.RecordBatch]:
-    """Yield the batches of a file of `size` bytes; raises InputError if these hold more rows than it can mean to."""
-    rows = 0
-    for batch in batches:
-        rows += batch.num_rows
-        check_ratio(rows, size, shown, _PLAINLY)
-        yield batch
-
-
-def columnar_schema(file: SourceFile) -> pa.Schema:
-    """The schema of a Parquet or Arrow file, in the types of source batches."""
-    if file.format == "parquet":
-        with open_parquet(file.uri, file.shown) as opened:
-            schema = opened.schema_arrow
-    else:
-        with translate_arrow_errors(file.shown), _open_arrow(file.uri, file.shown) as (schema, _):
-            pass
-    _columns_to_read(schema, None, file.shown)
-    features = declared_features(schema)
-    return pa.schema(
-        [(field.name, declared_type(normal_type(field.type), features.get(field.name))) for field in schema]
-    )
-
-
-def arrow_rows(file: SourceFile) -> int:
-    """The number of rows of an Arrow file or stream."""
-    with translate_arrow_errors(file.shown), _open_arrow(file.uri, file.shown) as (_, batches):
-        return sum(batch.num_rows for batch in batches)
-
-
-def check_schemas(files: Sequence[SourceFile]) -> None:
-    """Raise InputError if Parquet or Arrow files differ in columns or types; the order of columns may differ."""
-    columnar = [file for file in files if file.format in ("parquet", "arrow")]
-    if len(columnar) < 2:
-        return
-    first = {field.name: field.type for field in columnar_schema(columnar[0])}
-    for file in columnar[1:]:
-        other = {field.name: field.type for field in columnar_schema(file)}
-        differ = sorted(name for name in first.keys() | other.keys() if not _agree(first.get(name), other.get(name)))
-        if differ:
-            raise InputError(
-                f"columns differ from `{columnar[0].shown}`: "
-                + ", ".join(_difference(name, first, other) for name in differ),
-                code="file.schema",
-                at=Location(file.shown),
-                hint="convert them separately, or name the files with `--data-files`",
-            )
-
-
-def _agree(one: pa.DataType | None, other: pa.DataType | None) -> bool:
-    if one is None or other is None:
-        return False
-    if pa.types.is_struct(one) and pa.types.is_struct(other):
-        fields, others = ({field.name: field.type for field in type} for type in (one, other))
-        return fields.keys() == others.keys() and all(_agree(fields[name], others[name]) for name in fields)
-    if pa.types.is_list(one) and pa.types.is_list(other):
-        return _agree(one.value_type, other.value_type)
-    return bool(one == other or pa.types.is_null(one) or pa.types.is_null(other))
-
-
-def _difference(name: str, first: dict[str, pa.DataType], other: dict[str, pa.DataType]) -> str:
-    return f"`{name}` is {other.get(name, 'missing')} here, {first.get(name, 'missing')} there"

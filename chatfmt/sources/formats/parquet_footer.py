@@ -58,6 +58,15 @@ class FooterCheck:
             )  # fmt: skip
 
 
+def leaves_of(schema: pa.Schema, names: Sequence[str] | None) -> list[int]:
+    """Return the indices of the leaf columns of the columns `names`; None means all."""
+    wanted = set(schema.names if names is None else names)
+    firsts = [
+        (first, field) for first, field in zip(_first_leaves(schema), schema, strict=True) if field.name in wanted
+    ]
+    return [leaf for first, field in firsts for leaf in range(first, first + _leaves(field.type))]
+
+
 def _first_leaves(schema: pa.Schema) -> Iterator[int]:
     """Yield the index of the first leaf column of each column."""
     leaf = 0

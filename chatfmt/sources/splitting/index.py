@@ -13,7 +13,8 @@ from msgspec import Struct
 from ...errors import located
 from ..bytes.compression import CHUNK
 from ..bytes.text import content, is_seekable
-from ..formats.columnar import arrow_rows, open_parquet
+from ..formats.arrow import arrow_rows
+from ..formats.columnar import open_parquet
 from ..formats.csv import read_header, read_records
 from ..formats.json_array import elements
 from ..formats.json_document import document_records
@@ -43,7 +44,7 @@ def index_file(file: SourceFile, options: ParseOptions, limit: int | None = None
         with open_parquet(file.uri, file.shown) as opened:
             return RecordIndex((), opened.metadata.num_rows)
     if file.format == "arrow":
-        return RecordIndex((), arrow_rows(file))
+        return RecordIndex((), arrow_rows(file.uri, file.shown))
     if file.format == "jsonl" and options.field is None:
         marks, rows = _line_marks(content(file, options), options.max_row_bytes, limit)
         return RecordIndex(tuple(marks) if is_seekable(file, options) else (), rows)

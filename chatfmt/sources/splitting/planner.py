@@ -17,8 +17,9 @@ from msgspec.structs import replace
 from ...errors import ChatfmtError, RowError
 from ..bytes.text import is_seekable
 from ..discovery.split_slices import Slice, select_slices
-from ..formats.columnar import check_schemas, open_parquet
+from ..formats.columnar import open_parquet
 from ..formats.jsonl import TextPosition
+from ..formats.schemas import check_schemas
 from ..model import ByteRange, InputSplit, RecordRange, RowGroups, Source, SourceFile, whole_file
 from ..read import read
 from ..sample import no_records_error

@@ -1,0 +1,112 @@
+"""Read Arrow files and streams as source batches: see `columnar`.
+
+What a batch unpacks to is read from its message, before pyarrow makes room for it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from io import BufferedIOBase
+from typing import Any
+
+import pyarrow as pa
+
+from ...stores import is_remote
+from ..bytes.compression import check_ratio, open_binary
+from ..model import ReadOptions
+from .arrow_messages import Message, file_messages, stream_messages
+from .columnar import PLAINLY, between, check_decoded, columns_to_read, next_batch, to_source_batch
+from .columnar import translate_arrow_errors as translated
+from .shared_values import joined
+
+_MAGIC = b"ARROW1"
+
+
+def read_arrow(
+    uri: str, shown: str, first_row: int, take: int | None, options: ReadOptions
+) -> Iterator[pa.RecordBatch]:
+    """Yield source batches of an Arrow file or stream: `take` rows from `first_row` on."""
+    stop = None if take is None else first_row + take
+    with translated(shown), _opened(uri, shown, options.columns) as (names, batches):
+        parts = _between(batches, shown, first_row, stop)
+        row, came = first_row, 0
+        for batch in joined(parts, options.batch_rows, options.batch_bytes):
+            came += batch.nbytes
+            check_decoded(came, _size(uri), shown)
+            yield to_source_batch(batch.select(names), shown, row)
+            row += batch.num_rows
+
+
+def arrow_schema(uri: str, shown: str) -> pa.Schema:
+    """Return the schema of an Arrow file or stream."""
+    with translated(shown), _source(uri) as (source, open_reader):
+        return open_reader(source).schema
+
+
+def arrow_rows(uri: str, shown: str) -> int:
+    """Return the number of rows of an Arrow file or stream, as its messages say."""
+    with translated(shown), open_binary(uri) as file:
+        messages = file_messages(file) if file.read(6) == _MAGIC else stream_messages(file)
+        return sum(message.rows for message in _bounded(messages, uri, shown))
+
+
+def _between(
+    batches: Iterator[pa.RecordBatch], shown: str, first_row: int, stop: int | None
+) -> Iterator[pa.RecordBatch]:
+    """Yield what batches have of the rows [first_row, stop), each batch validated in full."""
+    row = 0
+    while (stop is None or row < stop) and (batch := next_batch(batches, shown)) is not None:
+        part = between(batch, row, first_row, stop)
+        row += batch.num_rows
+        if part.num_rows:
+            yield part
+
+
+@contextmanager
+def _opened(
+    uri: str, shown: str, columns: Sequence[str] | None
+) -> Iterator[tuple[list[str], Iterator[pa.RecordBatch]]]:
+    """Yield the names of the columns to read, and the batches of a file or stream, in which only these are unpacked."""
+    with _source(uri) as (source, open_reader), open_binary(uri) as file:
+        reader = open_reader(source)
+        names = columns_to_read(reader.schema, columns, shown) or reader.schema.names
+        if len(names) < len(reader.schema):
+            source.seek(0)
+            fields = [reader.schema.get_field_index(name) for name in names]
+            reader = open_reader(source, options=pa.ipc.IpcReadOptions(included_fields=fields))
+        is_file = open_reader is pa.ipc.open_file
+        batches = map(reader.get_batch, range(reader.num_record_batches)) if is_file else iter(reader)
+        yield names, _checked(batches, file, uri, shown, is_file=is_file)
+
+
+@contextmanager
+def _source(uri: str) -> Iterator[tuple[Any, Callable[..., Any]]]:
+    with open_binary(uri) if is_remote(uri) else pa.memory_map(uri) as source:
+        is_file = source.read(6) == _MAGIC
+        source.seek(0)
+        yield source, pa.ipc.open_file if is_file else pa.ipc.open_stream
+
+
+def _checked(
+    batches: Iterator[pa.RecordBatch], file: BufferedIOBase, uri: str, shown: str, *, is_file: bool
+) -> Iterator[pa.RecordBatch]:
+    """Yield the batches; raises InputError before one is decoded that holds more than the file can mean to."""
+    for message in _bounded(file_messages(file) if is_file else stream_messages(file), uri, shown):
+        if message.is_batch and (batch := next(batches, None)) is not None:
+            yield batch
+    yield from batches
+
+
+def _bounded(messages: Iterator[Message], uri: str, shown: str) -> Iterator[Message]:
+    rows = came = 0
+    for message in messages:
+        rows, came = rows + message.rows, came + message.unpacked
+        check_ratio(max(rows, came), _size(uri), shown, PLAINLY)
+        yield message
+
+
+def _size(uri: str) -> int:
+    with open_binary(uri) as file:
+        return int(file.seek(0, os.SEEK_END))

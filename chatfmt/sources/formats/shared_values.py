@@ -1,0 +1,109 @@
+"""Give each row values of its own, a bounded number of bytes at a time.
+
+In dictionaries, runs and views many rows share a value, at any depth: a kilobyte may stand for terabytes, of which the
+size of a batch says nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+DECODED_BYTES = 64 << 20
+"""The most bytes that are made of shared values at once, unless one row has more."""
+
+
+def joined(batches: Iterable[pa.RecordBatch], rows: int, size: int) -> Iterator[pa.RecordBatch]:
+    """Join small batches to batches of `rows`, or of fewer where these have more than `size` bytes.
+
+    Their columns are as `_with_own_values` returns them.
+    """
+    waiting: list[pa.RecordBatch] = []
+    count = held = 0
+    for batch in chain.from_iterable(map(_with_own_values, batches)):
+        waiting.append(batch)
+        count, held = count + batch.num_rows, held + batch.nbytes
+        if count >= rows or held >= size:
+            whole = pa.concat_batches(waiting) if len(waiting) > 1 else batch
+            yield whole.slice(0, rows)
+            waiting = [whole.slice(rows)] if count > rows else []
+            count, held = (waiting[0].num_rows, waiting[0].nbytes) if waiting else (0, 0)
+    if waiting:
+        yield pa.concat_batches(waiting)
+
+
+def _with_own_values(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a batch in which no values are shared, so that its size in bytes is known."""
+    batch.validate()  # what follows trusts the offsets
+    shared = [index for index, column in enumerate(batch.columns) if _is_shared(column.type)]
+    if not shared:
+        yield batch
+        return
+    rows = max(1, DECODED_BYTES // max(sum(_largest(batch.column(index)) for index in shared), 1))
+    for start in range(0, batch.num_rows, rows):
+        columns = batch.slice(start, rows).columns
+        for index in shared:
+            columns[index] = own_values(columns[index])
+        made = pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+        yield made.replace_schema_metadata(batch.schema.metadata)
+
+
+def own_values(column: pa.Array) -> pa.Array:
+    """Return a column without dictionaries, runs and views: lists for list views, which pyarrow 26 casts wrongly."""
+    type = column.type
+    if not _is_shared(type):
+        return column
+    if pa.types.is_dictionary(type):
+        return own_values(column.dictionary.take(column.indices))
+    if pa.types.is_run_end_encoded(type):
+        return own_values(pc.run_end_decode(column))
+    if _is_view(type):
+        return column.cast(pa.string() if pa.types.is_string_view(type) else pa.large_binary())
+    if pa.types.is_struct(type):
+        fields = [own_values(values) for values in column.flatten()]
+        names = [field.name for field in type]
+        return pa.StructArray.from_arrays(fields, names=names, mask=column.is_null())
+    if not is_list(type):
+        return column
+    lengths = pc.fill_null(pc.list_value_length(column), 0).cast(pa.int64())
+    starts = pa.concat_arrays([pa.array([0], pa.int64()), pc.cumulative_sum(lengths)])
+    return pa.LargeListArray.from_arrays(starts, own_values(column.flatten()), mask=column.is_null())
+
+
+def _largest(column: pa.Array) -> int:
+    """Return the most bytes that a value of the column may have of its own."""
+    type = column.type
+    if pa.types.is_dictionary(type):
+        return _largest(column.dictionary)
+    if pa.types.is_run_end_encoded(type):
+        return _largest(column.values)
+    if pa.types.is_struct(type):
+        return sum(map(_largest, column.flatten()))
+    if is_list(type):
+        return 8 + int(pc.max(pc.list_value_length(column)).as_py() or 0) * _largest(column.values)
+    if _is_view(type):  # the length comes first in its 16 bytes
+        sizes = np.frombuffer(column.buffers()[1], np.int32)[::4][column.offset : column.offset + len(column)]
+        return 8 + int(sizes.max(initial=0))
+    if pa.types.is_string(type) or pa.types.is_large_string(type) or pa.types.is_binary(type):
+        return 8 + int(pc.max(pc.binary_length(column)).as_py() or 0)
+    return 8 if type.num_fields == 0 else column.nbytes
+
+
+def _is_shared(type: pa.DataType) -> bool:
+    kinds = (pa.types.is_dictionary, pa.types.is_run_end_encoded, pa.types.is_list_view, pa.types.is_large_list_view)
+    inner = (type.field(index).type for index in range(type.num_fields))
+    return _is_view(type) or any(kind(type) for kind in kinds) or any(map(_is_shared, inner))
+
+
+def _is_view(type: pa.DataType) -> bool:
+    return bool(pa.types.is_string_view(type) or pa.types.is_binary_view(type))
+
+
+def is_list(type: pa.DataType) -> bool:
+    """Return whether a type is one of the kinds of lists, other than maps."""
+    kinds = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, pa.types.is_list_view)
+    return any(kind(type) for kind in (*kinds, pa.types.is_large_list_view))
