@@ -221,9 +221,8 @@ class LossGuard:
     """Checks the conversations of one task: all of the first rows, then one row of each new message shape, and those
     with the longest text of a role so far.
 
-    The shape of a message is its role, which fields it has, whether they are empty, whether it has reasoning tags, the
-    same of the message before it, and whether it is the first or last. It is computed from the columns alone, so that a
-    row of known shapes costs next to nothing.
+    The shape of a message (see `message_shapes`) is computed from the columns alone, so that a row of known shapes
+    costs next to nothing.
     """
 
     def __init__(self, renderer: TemplateRenderer, allow: Collection[str] = (), first_rows: int = FIRST_ROWS) -> None:
@@ -247,7 +246,7 @@ class LossGuard:
         """
         self._note_trimmed(chats)
         rows = self._rows_to_check(chats, _unknown_rows(chats, all_printed))
-        return next((replace(loss, row=row) for row, loss in self._find(chats, rows) if loss is not None), None)
+        return next((replace(losses[0], row=row) for row, losses in self._find(chats, rows) if losses), None)
 
     def check_rows(
         self,
@@ -275,9 +274,9 @@ class LossGuard:
             if not len(waiting):
                 break
             _, first = np.unique(kinds[waiting], return_index=True)
-            for row, loss in self._find(chats, np.sort(waiting[first]).tolist()):
-                found[int(kinds[row])] = loss
-                if loss is not None:
+            for row, lost in self._find(chats, np.sort(waiting[first]).tolist()):
+                found[int(kinds[row])] = lost[0] if lost else None
+                for loss in lost:
                     own = shapes[rows == row]
                     self._lossy.update(own.tolist() if loss.message is None else [int(own[loss.message])])
         losses = dict[Loss, list[int]]()
@@ -286,24 +285,24 @@ class LossGuard:
                 losses.setdefault(loss, []).append(row)
         return losses
 
-    def _find(self, chats: ConversationBatch, rows: Sequence[int]) -> Iterator[tuple[int, Loss | None]]:
-        """Yield each of these rows with its first loss."""
+    def _find(self, chats: ConversationBatch, rows: Sequence[int]) -> Iterator[tuple[int, list[Loss]]]:
+        """Yield each of these rows with its losses that are not allowed."""
         some = to_chats(chats.take(pa.array(rows, pa.int64()))) if rows else []
         for row, chat in zip(rows, some, strict=True):
-            yield row, None if chat is None else self._first_loss(chat)
+            yield row, [] if chat is None else self._refused_losses(chat)
 
     def _note_trimmed(self, chats: ConversationBatch) -> None:
         """Count the roles whose texts the template trims; nothing is skipped, since replayed rows are trimmed too."""
         self.accepted.update(self._trimmed.find(chats))
 
-    def _first_loss(self, chat: Chat) -> Loss | None:
+    def _refused_losses(self, chat: Chat) -> list[Loss]:
         self.checked += 1
-        for loss in self._finder.find(chat):
-            if not loss.by_design and not loss.is_allowed(self.allow):
-                return loss
-            self.accepted[f"{loss.field} of earlier answers" if loss.by_design else loss.name] += 1
-        self._check_schemas(chat)
-        return None
+        losses = self._finder.find(chat)
+        refused = [loss for loss in losses if not loss.by_design and not loss.is_allowed(self.allow)]
+        if not refused:
+            self.accepted.update(f"{loss.field} of earlier answers" if loss.by_design else loss.name for loss in losses)
+            self._check_schemas(chat)
+        return refused
 
     def _check_schemas(self, chat: Chat) -> None:
         """Count what the template leaves out of the schemas of tools; each list of tools is checked once."""
@@ -410,19 +409,23 @@ def message_shapes(
     """Return, for each message of a column, the index of its row and a hash of its shape.
 
     Equal hashes mean the same role, fields, emptiness, reasoning tags and kinds of media, the same of the message
-    before, the same position (first, last) and the same presence of each of `extras`.
+    before, the same position (first, last), the same roles of the first and the last message, that a user message
+    follows in both or in none, and the same presence of each of `extras`.
     """
     lengths = messages.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
     rows = np.repeat(np.arange(len(lengths)), lengths)
     turns = messages.flatten()
     fills = [_named_fill(field.name, turns.field(index)) for index, field in enumerate(turns.type)]
-    codes = _mix(_role_hashes(turns), [_think_tags(turns), media_kinds(turns), *fills])
-    begins = np.cumsum(lengths) - lengths
-    starts = np.arange(len(rows)) == begins[rows]
-    ends = np.arange(len(rows)) == (begins + lengths - 1)[rows]
-    before = np.where(starts, np.uint64(0), np.roll(codes, 1))
+    roles, numbers = _role_hashes(turns), np.arange(len(rows))
+    codes = _mix(roles, [_think_tags(turns), media_kinds(turns), *fills])
+    first = (np.cumsum(lengths) - lengths)[rows]
+    last, last_user = first + lengths[rows] - 1, np.full(len(lengths), -1)
+    users = np.flatnonzero(roles == crc32(b"user"))
+    last_user[rows[users]] = users
+    before = np.where(numbers == first, np.uint64(0), np.roll(codes, 1))
+    place = [numbers == last, roles[first], roles[last], last_user[rows] > numbers]
     present = [_fill(column)[rows] for column in extras if column is not None]
-    return rows, _mix(codes, [before, ends.astype(np.uint64), *present])
+    return rows, _mix(codes, [before, *(each.astype(np.uint64) for each in place), *present])
 
 
 def _think_tags(turns: pa.StructArray) -> npt.NDArray[np.uint64]:
@@ -471,20 +474,20 @@ def _role_hashes(turns: pa.StructArray) -> npt.NDArray[np.uint64]:
 
 def _named_fill(name: str, column: pa.Array) -> npt.NDArray[np.uint64]:
     """Return `_fill` with the field's name hashed in: batches of one file may have different fields."""
-    return _fill(column) + np.uint64(crc32(name.encode()) << 5)
+    return _fill(column) + np.uint64(crc32(name.encode()) << 6)
 
 
 def _fill(column: pa.Array) -> npt.NDArray[np.uint64]:
     """Return 0 where a field is absent, 1 where it is blank, else 2; bits of JSON say that it is a list or an object.
 
-    Another bit says that there is a blank text in it.
+    Other bits say that there is a blank text in it, and that there are several parts or calls.
     """
     filled = to_bools(column.is_valid()) * np.uint64(2)
     if pa.types.is_string(column.type):
         filled[to_bools(pc.or_(pc.utf8_is_space(column), pc.equal(column, "")).fill_null(False))] = 1
     elif column.type == JSON:
         filled[pc.binary_length(column).fill_null(3).to_numpy(zero_copy_only=False) <= 2] = 1
-        for pattern, more in (("^\\[", 4), (_BLANK_TEXT, 8), ("^{", 16)):
+        for pattern, more in (("^\\[", 4), (_BLANK_TEXT, 8), ("^{", 16), (r"\},\{", 32)):
             filled += to_bools(pc.match_substring_regex(column, pattern).fill_null(False)) * np.uint64(more)
     return filled
 

@@ -187,6 +187,41 @@ def test_reasoning_between_tags_makes_a_new_shape() -> None:
     )
 
 
+PRINTS = "{% for m in messages %}{% if CONDITION %}{{ m.role }}: {{ TEXT }}\n{% endif %}{% endfor %}"
+ALL, FIRST_PART = "m.content", "m.content[0].text if m.content is not string else m.content"
+PROMPTS_ONLY = PRINTS.replace("CONDITION", "m.role != 'system' or messages[-1].role == 'user'").replace("TEXT", ALL)
+TURNS_ONLY = PRINTS.replace("CONDITION", "m.role in ('user', 'assistant')").replace("TEXT", ALL)
+
+
+@pytest.mark.parametrize(
+    ("template", "known", "lost"),
+    [
+        (PROMPTS_ONLY, [WITH_SYSTEM[:2], [*WITH_SYSTEM, PLAIN[0]], PLAIN], (WITH_SYSTEM, 0)),
+        (
+            PRINTS.replace("CONDITION", "true").replace("TEXT", FIRST_PART),
+            [[say("user", [{"type": "text", "text": "Why is the sky blue, and when is it red?"}])]],
+            ([say("user", [{"type": "text", "text": "Why?"}, {"type": "text", "text": "How?"}])], 0),
+        ),
+    ],
+)
+def test_a_row_does_not_stand_for_one_of_which_less_is_printed(
+    template: str, known: list[Any], lost: tuple[list[Any], int]
+) -> None:
+    row, message = lost
+    guard = LossGuard(template_renderer(template), first_rows=0)
+    assert guard.check(ConversationBatch(encode_conversations(known))) is None
+    found = guard.check(ConversationBatch(encode_conversations([row])))
+    assert found is not None and (found.message, found.field) == (message, "content")
+
+
+def test_a_row_that_loses_two_texts_does_not_hide_those_that_lose_the_second() -> None:
+    rest = [PLAIN[0], say("developer", "Be kind."), *PLAIN]
+    rows = [[say("system", ""), *PLAIN, *PLAIN], [WITH_SYSTEM[0], *rest], [say("system", ""), *rest]]
+    guard = LossGuard(template_renderer(TURNS_ONLY), first_rows=0)
+    lost = guard.check_rows(ConversationBatch(encode_conversations(rows)))
+    assert lost == {Loss(0, "system", "content"): [1], Loss(2, "developer", "content"): [2]}
+
+
 def test_rows_known_to_print_everything_are_skipped() -> None:
     column = encode_conversations([PLAIN, PLAIN, WITH_SYSTEM, PLAIN])
     guard = LossGuard(template_renderer(NO_SYSTEM))
