@@ -27,7 +27,7 @@ from .system import (
     rename_roles,
     system_turns,
 )
-from .tools import change_arguments, change_tools, drop_empty_calls, split_parallel_calls
+from .tools import change_arguments, change_tools, drop_empty_calls, fill_call_content, split_parallel_calls
 from .turns import (
     answer_results,
     drop_empty_turns,
@@ -79,6 +79,7 @@ TRANSFORMS: dict[str, Transform] = {
     "reasoning": _choice(change_reasoning, "assistant reasoning", "keep", "last", "drop", "inline", "split"),
     "empty_think": _choice(empty_think, "the empty think block before answers", "keep", "add", "strip"),
     "empty_calls": _choice(drop_empty_calls, "`tool_calls` and `tools` that are empty lists", "keep", "drop"),
+    "call_content": _choice(fill_call_content, "calls without content, with an empty text", "keep", "empty"),
     "arguments": _choice(change_arguments, "arguments of calls, as object or as text", "keep", "object", "text"),
     "parallel_calls": _choice(split_parallel_calls, "several calls of one turn", "keep", "split"),
     "call_ids": _choice(call_ids,

@@ -187,6 +187,18 @@ def drop_empty_calls(batch: pa.RecordBatch, value: str) -> Changed:
     return batch, Counter(empty_calls=int(rows.sum()))
 
 
+def fill_call_content(batch: pa.RecordBatch, value: str) -> Changed:
+    """`empty`: give turns with calls that have no content an empty text; counts rows."""
+
+    def change(turns: Conversation) -> Conversation:
+        return [
+            {**turn, "content": ""} if turn.get("tool_calls") and turn.get("content") is None else turn
+            for turn in turns
+        ]
+
+    return edit_conversations(batch, "call_content", _calls, change)
+
+
 def _is_empty(column: pa.Array) -> BoolArray:
     """Return which values of a JSON column are empty lists."""
     if column.type != JSON:

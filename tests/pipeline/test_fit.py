@@ -16,6 +16,9 @@ THINKER = """{% for m in messages %}{% if m.role == 'user' %}U:{{ m.content }}{%
 {% if thinking %}<think>{{ m.reasoning_content or '' }}</think>{% else %}</think>{% endif %}{{ m.content }}$
 {% endif %}{% endfor %}"""
 """Prints reasoning with `thinking` only, and else closes a block that the generation prompt opens."""
+CALLER = """{% for m in messages %}{{ m.role[0] | upper }}:{{ m.content + '' }}{% for c in m.tool_calls or [] %}\
+{{ c.function.name + (c.function.arguments | tojson) }}{% endfor %}{{ '$\n' if m.role == 'assistant' }}{% endfor %}"""
+"""Refuses calls without content."""
 CLOSER = THINKER.replace("thinking", "closing")
 
 
@@ -35,6 +38,7 @@ PLAIN = [say("user", "q"), say("assistant", "a")]
 def convert(folder, messages, template, *flags, tools=None):
     (folder / "thinker.jinja").write_text(THINKER)
     (folder / "closer.jinja").write_text(CLOSER)
+    (folder / "caller.jinja").write_text(CALLER)
     (folder / "in.jsonl").write_text(json.dumps({"messages": messages, **({"tools": tools} if tools else {})}))
     return run_cli("convert", "in.jsonl", "-t", template, *flags, "-o", "-", cwd=folder)
 
@@ -64,6 +68,12 @@ def convert(folder, messages, template, *flags, tools=None):
             '[TOOL_RESULTS] {"content": r, "call_id": "abcdefgh1"}[/TOOL_RESULTS] </s>[INST] and?[/INST] b</s>',
             "changed: user_after_tool 1\n",
         ),
+        (
+            [CALLED[0], {"role": "assistant", "content": None, "tool_calls": [CALL]}, CALLED[2], PLAIN[1]],
+            "caller.jinja",
+            'U:qA:look{"q": "x"}$\nT:rA:a$\n',
+            "changed: call_content 1\n",
+        ),
     ],
 )
 def test_combinations_are_adapted(messages, template, text, changed, tmp_path):
@@ -72,6 +82,32 @@ def test_combinations_are_adapted(messages, template, text, changed, tmp_path):
     run = convert(tmp_path, messages, template, "--fit")
     assert (run.returncode, json.loads(run.stdout)) == (0, {"text": text})
     assert changed in run.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("messages", "template", "text", "changed"),
+    [
+        (
+            [say("user", "q"), say("assistant", "<think>\nwhy\n</think>\n\na")],
+            "deepseek-v4",
+            "<｜begin▁of▁sentence｜><｜User｜>q<｜Assistant｜><think>why</think>a<｜end▁of▁sentence｜>",
+            "reasoning 1",
+        ),
+        (
+            [*CALLED[:2], say("tool", [{"type": "text", "text": "r"}], tool_call_id="abcdefgh1"), PLAIN[1]],
+            "mistral",
+            f"<s>[INST] q[/INST]{PRINTED_CALL}"
+            '[TOOL_RESULTS] {"content": r, "call_id": "abcdefgh1"}[/TOOL_RESULTS] a</s>',
+            "parts 1",
+        ),
+    ],
+)
+def test_what_a_template_would_print_as_code_or_behind_its_own_tag_is_adapted(
+    messages, template, text, changed, tmp_path
+):
+    run = convert(tmp_path, messages, template, "--fit")
+    assert (run.returncode, json.loads(run.stdout)) == (0, {"text": text})
+    assert run.stderr.decode().splitlines()[-1] == f"changed: {changed}" and b"left as text" not in run.stderr
 
 
 def test_an_empty_answer_before_a_user_turn_is_not_trained_and_no_problem(tmp_path):

@@ -79,7 +79,8 @@ _READ = 50
 def job_notes(job: Job, detection: Detection, recipe: Recipe) -> Iterator[str]:
     """Yield notes on how rows are read and what is written."""
     yield from kept_notes(job, detection)
-    yield from detection.left
+    splits = job.transforms.get("reasoning") == "split"
+    yield from (note for note in detection.left if not (splits and "--dialect reasoning-tags" in note))
     if recipe.limit and recipe.explode and not recipe.groups_rows:
         yield f"`--limit {recipe.limit}` counts rows of the source, not those that `--explode {recipe.explode}` makes"
     read = names_needed(recipe.condition or "", expression=True)

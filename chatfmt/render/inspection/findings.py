@@ -10,6 +10,7 @@ from msgspec import Struct
 from .probe_card import ProbeCard
 
 LOST = {"dropped": "drops", "refused": "refuses"}
+NO_CONTENT = {"refused": "refuses", "printed as None": "prints `None` for"}
 CALL_IDS = {
     "required": "refuses calls without an id",
     "nine characters": "accepts only nine-character call ids",
@@ -66,7 +67,7 @@ def _of_messages(card: ProbeCard) -> Iterator[tuple[str, str]]:
         words = "prints content parts as code"
         yield f"{LOST[card.text_parts]} content parts" if card.text_parts in LOST else words, "parts"
     if card.null_content != "kept":
-        yield {**LOST, "printed as None": "prints `None` for"}[card.null_content] + " answers without content", ""
+        yield f"{NO_CONTENT[card.null_content]} answers without content", ""
 
 
 def _of_tools(card: ProbeCard) -> Iterator[tuple[str, str]]:
@@ -77,6 +78,8 @@ def _of_tools(card: ProbeCard) -> Iterator[tuple[str, str]]:
         return
     if card.tool_results in LOST:
         yield f"{LOST[card.tool_results]} the results of tools", ""
+    if card.call_content != "kept":
+        yield f"{NO_CONTENT[card.call_content]} calls without content", "call_content"
     if card.parallel_calls in LOST:
         yield f"{LOST[card.parallel_calls]} the second call of a message", "parallel_calls"
     if card.arguments in ("object", "text"):
@@ -97,7 +100,8 @@ def _of_reasoning(card: ProbeCard) -> Iterator[tuple[str, str]]:
     elif card.earlier_inline_reasoning in LOST:
         yield f"{LOST[card.earlier_inline_reasoning]} reasoning inside earlier answers", ""
     if card.stacks_reasoning:
-        yield "prints reasoning inside the content behind a tag of its own", ""
+        remedy = "reasoning" if card.reasoning == "kept" else ""
+        yield "prints reasoning inside the content behind a tag of its own", remedy
     if card.empty_think:
         yield "puts an empty thinking block before answers without reasoning", ""
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import datetime
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 from msgspec.structs import replace
 
@@ -154,6 +154,7 @@ class Probe:
             "alternation": users == answers == "refused",
             "leading_assistant": self._handling("qzanswer", ANSWER, USER, SECOND_ANSWER),
             "text_parts": self.text_parts(),
+            "parts_joint": self.parts_joint(),
             "null_content": self.null_content(),
         }
 
@@ -165,6 +166,7 @@ class Probe:
             "empty_tools": self.empty_tools(),
             "tool_calls": self._handling("qzvalue", *self._exchange(), tools=[TOOL]),
             "arguments": self.arguments,
+            "call_content": self.call_content(),
             "double_encodes": self.double_encodes(),
             "parallel_calls": self.parallel_calls(),
             "tool_ids": self.tool_ids(),
@@ -384,16 +386,50 @@ class Probe:
         return with_prompt[len(self._boundaries.whole_tokens(common_prefix(with_prompt, without), with_prompt)) :]
 
     def text_parts(self) -> PartsHandling:
-        text = self._render({**USER, "content": [{"type": "text", "text": "qzuser"}]}, ANSWER)
+        if (plain := self._handling("qzuser", USER, ANSWER)) != "kept":
+            return plain
+        found = [self._parts(SYSTEM, USER, ANSWER), self._parts(USER, ANSWER), self._parts(ANSWER, before=(USER,))]
+        *called, result, answer = self._exchange()
+        found.append(self._parts(result, answer, before=called, tools=[TOOL]))
+        return min(found, key=get_args(PartsHandling)[::-1].index)
+
+    def _parts(
+        self,
+        turn: Mapping[str, Any],
+        *after: Mapping[str, Any],
+        before: Sequence[Mapping[str, Any]] = (),
+        tools: Any = None,
+    ) -> PartsHandling:
+        """Return what becomes of two text parts in a message whose text is printed; `kept` if it is not."""
+        if self._handling(turn["content"], *before, turn, *after, tools=tools) != "kept":
+            return "kept"
+        text = self._render(*before, _two_parts(turn), *after, tools=tools)
         if text is None:
             return "refused"
-        if "qzuser" not in text:
+        if turn["content"] not in text or "qzother" not in text:
             return "dropped"
-        return "printed as code" if "'qzuser'" in text or '"qzuser"' in text else "kept"
+        return "printed as code" if "'qzother'" in text or '"qzother"' in text else "kept"
+
+    def parts_joint(self) -> str:
+        text = self._render(_two_parts(USER), ANSWER) or ""
+        return text.partition("qzuser")[2].partition("qzother")[0] if self._parts(USER, ANSWER) == "kept" else ""
 
     def null_content(self) -> NullHandling:
-        text = self._render(USER, {"role": "assistant", "content": None})
-        return "refused" if text is None else "printed as None" if "None" in text else "kept"
+        return _null_handling(self._render(USER, {"role": "assistant", "content": None}))
+
+    def call_content(self) -> NullHandling:
+        question, call, *rest = self._exchange()
+        if self._handling("qzvalue", question, call, *rest, tools=[TOOL]) != "kept":
+            return "kept"
+        return _null_handling(self._render(question, {**call, "content": None}, *rest, tools=[TOOL]))
+
+
+def _null_handling(text: str | None) -> NullHandling:
+    return "refused" if text is None else "printed as None" if "None" in text else "kept"
+
+
+def _two_parts(turn: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**turn, "content": [{"type": "text", "text": text} for text in (turn["content"], "qzother")]}
 
 
 def _has_both(text: str) -> bool:

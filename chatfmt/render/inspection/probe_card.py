@@ -61,6 +61,8 @@ class ProbeCard(Struct, frozen=True):
     tool_calls: Handling
     arguments: ArgumentsForm
     """The form of tool call arguments that is printed faithfully: a JSON object, JSON text, or either."""
+    call_content: NullHandling
+    """A tool call in a message without content."""
     double_encodes: bool
     """Whether arguments given as text are printed as a JSON string, with escaped quotes."""
     parallel_calls: Handling
@@ -110,7 +112,9 @@ class ProbeCard(Struct, frozen=True):
     """The text that `add_generation_prompt` adds; empty if it has no effect."""
     generation_tags: bool
     text_parts: PartsHandling
-    """Content that is a list of text parts."""
+    """Content that is a list of text parts, in the messages of the role that fare worst."""
+    parts_joint: str
+    """What is printed between two text parts of a user message."""
     null_content: NullHandling
     """An answer without content."""
 
@@ -145,11 +149,15 @@ def _suggested_transforms(card: ProbeCard) -> Iterator[SuggestedTransform]:
     lost = ("dropped", "refused")
     if card.developer in lost:
         yield SuggestedTransform("developer", "system", f"the role `developer` is {card.developer}")
-    if card.text_parts != "kept" and not card.needs_parts:
+    if card.text_parts != "kept" and not card.needs_parts and not card.parts_joint:
         yield SuggestedTransform("parts", "flatten", f"content that is a list of parts is {card.text_parts}")
     inline = card.inline_reasoning == "kept" and not card.stacks_reasoning
     if card.reasoning in lost and inline and not card.reasoning_variable:
         yield SuggestedTransform("reasoning", "inline", f"`reasoning_content` is {card.reasoning}")
+    if card.reasoning == "kept" and card.stacks_reasoning:
+        yield SuggestedTransform("reasoning", "split", "reasoning inside the content is printed behind a thinking tag")
+    if card.call_content != "kept":
+        yield SuggestedTransform("call_content", "empty", f"a tool call without content is {card.call_content}")
     if card.arguments == "object":
         problem = "escaped twice" if card.double_encodes else "not printed as the template intends"
         yield SuggestedTransform("arguments", "object", f"tool call arguments given as text are {problem}")

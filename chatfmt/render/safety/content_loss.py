@@ -276,9 +276,9 @@ class LossGuard:
             _, first = np.unique(kinds[waiting], return_index=True)
             for row, lost in self._find(chats, np.sort(waiting[first]).tolist()):
                 found[int(kinds[row])] = lost[0] if lost else None
-                for loss in lost:
+                for each in lost:
                     own = shapes[rows == row]
-                    self._lossy.update(own.tolist() if loss.message is None else [int(own[loss.message])])
+                    self._lossy.update(own.tolist() if each.message is None else [int(own[each.message])])
         losses = dict[Loss, list[int]]()
         for row, kind in zip(wanted.tolist(), kinds[wanted].tolist(), strict=True):
             if (loss := found[kind]) is not None:

@@ -19,6 +19,7 @@ mistral:
   refuses developer messages               * --transform developer=system
   refuses two messages of a role in a row  * --transform merge='"\\n\\n"'
   refuses an answer at the start             --transform leading_assistant=drop
+  prints content parts as code             * --transform parts=flatten
   prints call arguments only as object     * --transform arguments=object
   accepts only nine-character call ids     * --transform call_ids=nine
   refuses a question right after a result  * --transform user_after_tool=answer

@@ -197,6 +197,25 @@ def _empty_think(template: KnownTemplate, card: ProbeCard) -> bool:
     return card.empty_think == ("<think>" in answer and "</think>" in answer)
 
 
+def _text_parts(template: KnownTemplate, card: ProbeCard) -> bool:
+    calling = say("assistant", "", tool_calls=[call("forecast", template.arguments(card))])
+    chats = [([SYSTEM, QUESTION, ANSWER], 0, None), ([QUESTION, ANSWER], 0, None), ([QUESTION, ANSWER], 1, None)]
+    kept = True
+    for turns, place, tools in [*chats, ([QUESTION, calling, RESULT, SECOND_ANSWER], 2, [WEATHER])]:
+        content = turns[place]["content"]
+        parts = [{"type": "text", "text": text} for text in (content[:2], content[2:])]
+        inner = [*turns[:place], {**turns[place], "content": parts}, *turns[place + 1 :]]
+        text = template.render(*turns, tools=tools)
+        kept &= content not in (text or "") or template.render(*inner, tools=tools) == text
+    return (card.text_parts == "kept") == kept
+
+
+def _call_content(template: KnownTemplate, card: ProbeCard) -> bool:
+    calls = [call("forecast", template.arguments(card))]
+    text = template.render(QUESTION, {"role": "assistant", "tool_calls": calls}, RESULT, SECOND_ANSWER, tools=[WEATHER])
+    return (card.call_content == "kept") == (card.tool_calls != "kept" or (text is not None and "None" not in text))
+
+
 REASONING = {**ANSWER, "reasoning_content": "grob geschätzt"}
 INLINE_REASONING = {**ANSWER, "content": "<think>\ngrob geschätzt\n</think>\n\nElf."}
 CONFIRMED: dict[str, Callable[[KnownTemplate, ProbeCard], bool]] = {
@@ -293,13 +312,9 @@ CONFIRMED: dict[str, Callable[[KnownTemplate, ProbeCard], bool]] = {
     "generation_tags": lambda template, card: (
         card.generation_tags == bool(template.renderer.tracked(Chat([QUESTION, ANSWER]))[1])
     ),
-    "text_parts": lambda template, card: (
-        (card.text_parts == "kept")
-        == (
-            template.render({**QUESTION, "content": [{"type": "text", "text": "Wieviel?"}]}, ANSWER)
-            == template.render(QUESTION, ANSWER)
-        )
-    ),
+    "text_parts": _text_parts,
+    "parts_joint": lambda template, card: not card.parts_joint,
+    "call_content": _call_content,
     "null_content": lambda template, card: (
         (card.null_content == "refused") == (template.render(QUESTION, {"role": "assistant", "content": None}) is None)
     ),
@@ -319,7 +334,7 @@ def test_a_line_is_what_a_rendering_shows(name: str, line: str) -> None:
 def test_the_ten_cards_differ_in_most_lines() -> None:
     cards = [golden(name) for name in TEN]
     same = [line for line in CONFIRMED if len({getattr(card, line) for card in cards}) == 1]
-    usual = {"bos_opens_turns", "earlier_reasoning", "generation_tags", "needs_parts", "works"}
+    usual = {"bos_opens_turns", "earlier_reasoning", "generation_tags", "needs_parts", "parts_joint", "works"}
     assert set(same) <= {*usual, "stacks_reasoning", "reasoning_variable"}
 
 
