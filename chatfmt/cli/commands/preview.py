@@ -149,10 +149,10 @@ def print_rows(rows: Sequence[PreviewRow], look: Look) -> None:
         if row.origins:
             screen.print(_text(terminal.visible(f"read as {row.dialect}"), "bold"), soft_wrap=True)
             screen.print(origins_table(row))
-        if row.spans:
-            ranges = ", ".join(f"{start} to {end}" for start, end in row.spans)
+        ranges = ", ".join(f"{start} to {end}" for start, end in row.spans or ())
+        if trained := f"characters {ranges}" if ranges else row.no_spans if not row.problem else "":
             screen.print(
-                _text(f"trained{' (green)' if look.coloured else ''}: characters {ranges}", "bold"), soft_wrap=True
+                _text(f"trained{' (green)' if look.coloured and ranges else ''}: {trained}", "bold"), soft_wrap=True
             )
     if look.coloured and any(row.tokens for row in rows):
         screen.print(legend(look, trained=any(row.spans for row in rows)))

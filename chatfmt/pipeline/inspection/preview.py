@@ -54,6 +54,8 @@ class PreviewRow(Struct, frozen=True):
     output: Sequence[Mapping[str, Any]]
     spans: Sequence[Sequence[int]] | None = None
     problem: str | None = None
+    no_spans: str = ""
+    """Why it is not known which text is trained, if nobody asked for a mask."""
     tokens: Sequence[str] = ()
     """The control tokens of the template."""
     raw: str | None = None
@@ -253,6 +255,9 @@ def preview_row(conversion: Conversion, row: pa.RecordBatch, file: str, *, expla
     try:
         outputs = list(conversion.convert(row, file, RowCounts()))
     except ChatfmtError as error:
+        if error.code == "mask.refused" and conversion.job.mask is WHOLE_TURNS:
+            unmasked = preview_row(Conversion(replace(conversion.job, mask=None)), row, file, explains=explains)
+            return replace(unmasked, no_spans=error.message)
         record = to_display(to_records(row)[0])
         return PreviewRow(number, record, (), problem=one_line(error), file=file, code=error.code)
     made = [out for batch in outputs for out in to_output_rows(batch)]

@@ -160,7 +160,7 @@ class Probe:
 
     def _tool_use(self) -> dict[str, Any]:
         """Return the lines on tools, calls and results."""
-        asked = (*self._exchange()[:-1], SECOND_USER, SECOND_ANSWER)
+        called, asked = self._exchange()[:-1], (SECOND_USER, SECOND_ANSWER)
         return {
             "tools": self.tools(),
             "empty_tools": self.empty_tools(),
@@ -172,7 +172,8 @@ class Probe:
             "tool_ids": self.tool_ids(),
             "tool_results": self._handling("qzresult", *self._exchange(), tools=[TOOL]),
             "orphan_results": self._handling("qzresult", USER, RESULT, SECOND_ANSWER),
-            "user_after_result": self._handling("qzagain", *asked, tools=[TOOL]),
+            "user_after_result": self._handling("qzagain", *called, *asked, tools=[TOOL]),
+            "empty_answer": self._handling("qzagain", *called, {**ANSWER, "content": ""}, *asked, tools=[TOOL]),
         }
 
     def _reasoning(self) -> dict[str, Any]:

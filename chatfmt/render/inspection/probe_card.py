@@ -73,6 +73,8 @@ class ProbeCard(Struct, frozen=True):
     """A tool result without a call."""
     user_after_result: Handling
     """A user message right after a tool result."""
+    empty_answer: Handling
+    """A user message behind an empty answer to a tool result: `kept` if it is printed."""
     reasoning: Handling
     """`reasoning_content` of the last answer."""
     earlier_reasoning: Handling
@@ -174,7 +176,7 @@ def _suggested_transforms(card: ProbeCard) -> Iterator[SuggestedTransform]:
     if card.tool_ids == "for the name":
         yield SuggestedTransform("call_ids", "named", "the id of a tool call is printed for its name")
     yield from _suggested_for_system(card, lost)
-    if card.tool_results == "kept" and card.user_after_result in lost:
+    if card.tool_results == card.empty_answer == "kept" and card.user_after_result in lost:
         problem = f"a user message after a tool result is {card.user_after_result}"
         yield SuggestedTransform("user_after_tool", "answer", problem)
     for handling in (card.consecutive_users, card.consecutive_answers):

@@ -174,6 +174,8 @@ def load(reference: str, revision: str | None = None) -> ChatTemplate:
     """Return the template of a name, path, Hub id or inline template; see `ChatTemplate.load`."""
     if reference == "none":
         raise UsageError("`none` is not a template: it means that nothing is rendered", hint="leave `-t` out")
+    if not reference.strip():
+        raise UsageError("the name of the template is empty", hint="`chatfmt templates list` has the names")
     if inline.is_jinja(reference):
         return ChatTemplate("inline", inline.unescaped(reference), origin="inline")
     is_path = os.path.exists(reference)  # noqa: PTH110 - false, not an error, for a name that is too long

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from chatfmt.cli import main, terminal
 
-from ...conftest import run_cli
+from ...conftest import run_cli, write_rows
 
 ROWS = [
     {"conversations": [{"from": "human", "value": f"question {number}"}, {"from": "gpt", "value": "a\tb  c\n"}]}
@@ -130,6 +130,18 @@ def test_token_ids_are_a_line_each_and_not_converted_again(tmp_path: Path) -> No
     run = run_cli("preview", tmp_path / "out", "--to", "messages")
     hint = "hint: the rows are token ids, which only trainers read: name the source they were made of"
     assert (run.returncode, run.stderr.decode().splitlines()[-1]) == (2, hint)
+
+
+def test_a_row_whose_mask_is_not_known_is_shown_unless_a_mask_is_asked_for(tmp_path: Path) -> None:
+    late = "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ '\\n' if not loop.last else '</s>' }}{% endfor %}"
+    turns = [{"role": role, "content": role[0]} for role in ("user", "assistant") * 2]
+    write_rows(tmp_path / "a.jsonl", [{"messages": turns}])
+    shown, refused = (
+        run_cli("preview", "a.jsonl", "-t", late, *flags, cwd=tmp_path).stdout.decode() for flags in ([], ["--mask"])
+    )
+    why = "cannot tell which text is the assistant's: the template prints a stop token after the last answer only"
+    assert shown.endswith(f"text:\nuser: u\nassistant: a\nuser: u\nassistant: a</s>\ntrained: {why}\n")
+    assert f"cannot be converted: a.jsonl row 0: {why} (message 1)" in refused and "text:" not in refused
 
 
 def test_the_spans_are_those_of_the_mask_that_is_asked_for(tmp_path: Path) -> None:

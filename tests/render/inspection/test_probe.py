@@ -293,6 +293,19 @@ CONFIRMED: dict[str, Callable[[KnownTemplate, ProbeCard], bool]] = {
     "stop_token": _stops,
     "several_systems": _several_systems,
     "user_after_result": _user_after_result,
+    "empty_answer": lambda template, card: (
+        template.handling(
+            "Und?",
+            QUESTION,
+            say("assistant", "", tool_calls=[call("forecast", template.arguments(card))]),
+            RESULT,
+            say("assistant", ""),
+            SECOND_QUESTION,
+            SECOND_ANSWER,
+            tools=[WEATHER],
+        )
+        == card.empty_answer
+    ),
     "stacks_reasoning": lambda template, card: not card.stacks_reasoning,
     "reasoning_variable": lambda template, card: not card.reasoning_variable,
     "stop_token_within": _stops,
