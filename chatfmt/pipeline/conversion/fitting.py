@@ -57,7 +57,7 @@ def find_remedy(code: str, job: Job, row: pa.RecordBatch, file: str, others: pa.
     for flag in some:
         fitted = _fitted(job, found, REMEDIES[flag])
         rows = [row] if others is None or not REMEDIES[flag] else [row, others.slice(0, AROUND)]
-        if all(_converts(fitted, each, file) for each in rows):
+        if all(_converted(fitted, each, file) for each in rows):
             return flag
     return ""
 
@@ -98,11 +98,19 @@ def template_error(job: Job, rows: pa.RecordBatch, file: str, *, every: bool) ->
     return next((error for error in found if isinstance(error, (RowError, TemplateError)) and not counts.written), None)
 
 
-def _converts(job: Job, row: pa.RecordBatch, file: str) -> bool:
+def joins_parts(job: Job, rows: pa.RecordBatch) -> bool:
+    """Return whether rows without other parts than text have the text that they have with their parts joined."""
+    plain = _texts_only(job)
+    joined = replace(plain, transforms={**job.transforms, "parts": "flatten"})
+    return _converted(plain, rows, "") == _converted(joined, rows, "")
+
+
+def _converted(job: Job, rows: pa.RecordBatch, file: str) -> list[pa.RecordBatch]:
+    """Return the output for some rows; none if one of them cannot be converted."""
     from .row_counts import RowCounts
     from .stages import Conversion
 
     try:
-        return bool(list(Conversion(job).convert(row, file, RowCounts())))
+        return list(Conversion(job).convert(rows, file, RowCounts()))
     except ChatfmtError:
-        return False
+        return []

@@ -19,7 +19,7 @@ from ...sources.discovery.archives import unpacker
 from ...transforms.answers import FINAL
 from ...validation import flag_of
 from ...views import VIEWS, is_rendered, own_view
-from ..conversion.fitting import fitting
+from ..conversion.fitting import fitting, joins_parts
 from ..conversion.output_columns import columns_of_turns, kept_notes
 from ..conversion.text_parts import any_other_parts, join_text_parts
 from .jobs import answer_columns
@@ -68,7 +68,8 @@ def parts_notes(rows: pa.RecordBatch | None, job: Job) -> Iterator[str]:
     read = list(read_sample(job, [rows.slice(0, _READ)]))
     if any(map(any_other_parts, read)) or not any(join_text_parts(batch)[1] for batch in read):
         return
-    if fitting(job.template, job.options.variables, job.isolation).transforms.get("parts") == "flatten":
+    fits = fitting(job.template, job.options.variables, job.isolation).transforms.get("parts") == "flatten"
+    if fits and not joins_parts(job, rows.slice(0, _READ)):
         yield f"the template `{job.template.name}` does not join the text parts of a message: --fit does"
 
 

@@ -125,6 +125,12 @@ def test_text_parts_that_a_template_does_not_join_are_noted(part, tmp_path):
     for flags in (("-t", "llama-3", "--fit"), ("-t", "llama-3", "--transform", "parts=flatten"), ("-t", "gemma-3"), ()):
         assert said(tmp_path, row, *flags) == []
     assert said(tmp_path, TURNS, "-t", "llama-3") == []
+    call = {"id": "abcdefgh1", "type": "function", "function": {"name": "f", "arguments": {}}}
+    turns = [{"role": "assistant", "content": "", "tool_calls": [call]}, {"role": "tool", "tool_call_id": call["id"]}]
+    turns[1]["content"] = [{"type": "text", "text": "a"}]
+    result = {"messages": [{"role": "user", "content": "a"}, *turns, *PAIR["chosen"]]}
+    note = "the template `mistral` does not join the text parts of a message: --fit does"
+    assert said(tmp_path, result, "-t", "mistral") == [note]
     joined = {
         "messages": [{"role": turn["role"], "content": [{"text": turn["content"]}]} for turn in TURNS["messages"]]
     }
