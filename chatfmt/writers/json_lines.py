@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import Location, RowError
-from ..escaped_texts import known_lines
+from ..escaped_texts import known_lines, offsets_of
 from ..json_columns import JSON, columns_of, integers, loads, to_json
 from ..schema import CONVERSATIONS, KEYS
 
@@ -61,31 +61,32 @@ def _lines(batch: pa.RecordBatch, explicit_nulls: bool) -> bytes | memoryview:
     return _data(lines)
 
 
-def _text_lines(name: str, column: pa.StringArray) -> bytes:
-    """Encode the most common table, one column of text, at the speed of string escaping."""
-    start, texts = b"{" + _key(name) + b'"', column.to_pylist()
-    between, together = b'"}\n' + start, _together(texts)
-    if together is None:
-        return start + between.join(map(_escaped, texts)) + b'"}\n'
-    return start + together.replace(BETWEEN, between) + b'"}\n'
+def _text_lines(name: str, column: pa.StringArray) -> memoryview:
+    """Encode the most common table, one column of text."""
+    start = b"{" + _key(name) + b'"'
+    return _data(pc.binary_join_element_wise(_scalar(start), _escaped(column), _scalar(b'"}\n'), _scalar(b"")))
 
 
-BETWEEN = b'","'
+_GROWTH = np.zeros(256, np.int64)
+"""How many bytes longer a byte of text is in JSON."""
+_GROWTH[:32] = len("\\u0000") - 1
+_GROWTH[[*b'\b\t\n\f\r"\\']] = len("\\n") - 1
 
 
-def _together(texts: list[str]) -> bytes | None:
-    """Return JSON strings with BETWEEN between them; None if it may also stand elsewhere.
+def _escaped(column: pa.StringArray) -> pa.Array:
+    """Return the JSON strings of texts without their quotes; there are no nulls.
 
-    One call for all takes a fifth of the time of a call for each.
+    All texts are escaped as one, and cut again: that takes a third of the time of a call for each.
     """
-    together: bytes = orjson.dumps(texts)
-    if not texts or b'\\",",' in together:  # a text ends with `",`, which looks like the end of an item
-        return None
-    return together[2:-2]
-
-
-def _escaped(text: str) -> bytes:
-    return orjson.dumps(text)[1:-1]
+    offsets = offsets_of(column).astype(np.int64)
+    texts = memoryview(column.buffers()[2] or b"")[offsets[0] : offsets[-1]]
+    octets = np.frombuffer(texts, np.uint8)
+    longer = np.flatnonzero((octets < 32) | (octets == ord('"')) | (octets == ord("\\")))
+    growth = np.concatenate(([0], np.cumsum(_GROWTH[octets[longer]])))
+    offsets -= offsets[0]
+    offsets += 1 + growth[np.searchsorted(longer, offsets)]
+    together = pa.py_buffer(orjson.dumps(str(texts, "utf-8")))
+    return pa.Array.from_buffers(BYTES, len(column), [None, pa.py_buffer(offsets), together])
 
 
 def _copied_lines(batch: pa.RecordBatch) -> Iterator[bytes | memoryview] | None:
@@ -130,11 +131,7 @@ def _strings(column: pa.StringArray) -> pa.Array:
 
 
 def _quoted(column: pa.StringArray) -> pa.Array:
-    texts = pc.fill_null(column, "").to_pylist()
-    if (together := _together(texts)) is None:
-        escaped = pa.array(map(_escaped, texts), BYTES)
-    else:
-        escaped = pc.split_pattern(_scalar(together), BETWEEN).values
+    escaped = _escaped(pc.fill_null(column, "") if column.null_count else column)
     return _where_valid(column, pc.binary_join_element_wise(_scalar(b'"'), escaped, _scalar(b'"'), _scalar(b"")))
 
 
