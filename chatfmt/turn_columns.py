@@ -88,16 +88,26 @@ def same_turns(one: pa.ListArray, other: pa.ListArray) -> bool:
     return is_alike and all(values.equals(filled[1][name]) for name, values in filled[0].items())
 
 
-def refuse_turns(column: pa.ListArray, flags: pa.Array, error: Callable[[int], RowError]) -> None:
-    """Raise the errors of all rows with a turn whose flag is true; `error` makes that of a turn, by its number."""
+def refuse_turns(
+    column: pa.ListArray, flags: pa.Array, error: Callable[[Any], RowError], about: pa.Array | None = None
+) -> None:
+    """Raise the errors of all rows with a turn whose flag is true, at the first of these turns.
+
+    `error` makes that of the turns with one value of `about`, of which there is one for each turn.
+    """
     turns = pc.indices_nonzero(flags).to_numpy()
     if not len(turns):
         return
     rows, first = np.unique(rows_of_turns(column)[turns], return_index=True)
-    positions = positions_of_turns(column)[turns[first]].tolist()
-    errors = [error(turn) for turn in turns[first].tolist()]
-    for each, row, position in zip(errors, rows.tolist(), positions, strict=True):
-        each.locate(row=row, message=position)
+    turns = turns[first]
+    values = [None] * len(turns) if about is None else about.take(integers(turns)).to_pylist()
+    alike = dict[tuple[Any, int], list[int]]()
+    for row, *kind in zip(rows.tolist(), values, positions_of_turns(column)[turns].tolist(), strict=True):
+        alike.setdefault(tuple(kind), []).append(row)
+    errors = []
+    for (value, position), some in alike.items():
+        errors.append(error(value).of_rows(some))
+        errors[-1].locate(message=position)
     raise_first(errors)
 
 

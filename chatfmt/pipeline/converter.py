@@ -19,9 +19,9 @@ from ..turn_columns import IntArray, fields_of, rows_of_turns, struct_of, with_t
 from .conversion.job import Job
 from .conversion.output_columns import renamed
 from .conversion.output_schema import Types
+from .conversion.rejects import OnRejects, Rejected
 from .conversion.row_counts import RowCounts
-from .conversion.source_rows import row_order
-from .conversion.stages import Conversion, OnRejects, Rejected
+from .conversion.stages import Conversion
 from .conversion.task import arranged
 from .planning.inputs import SAMPLE_ROWS
 from .planning.jobs import check_rendered, check_tokens, to_checked_job
@@ -77,8 +77,8 @@ class Converter:
         """Return the output rows, and the rejected ones: `row`, `message`, `code`, `detail`, `raw` (its JSON text)."""
         rejects: list[Rejected] = []
         output = self._convert(rows, rejects.extend)
-        rejects.sort(key=lambda reject: row_order(reject[1]))
-        return output, pa.Table.from_pylist([to_record(*reject) for reject in rejects], REJECTS)
+        rejects.sort(key=lambda rejected: rejected.order)
+        return output, pa.Table.from_pylist([*map(to_record, rejects)], REJECTS)
 
     @property
     def schema(self) -> pa.Schema:
@@ -145,7 +145,7 @@ class Converter:
 
 def converted(sample: Sequence[pa.RecordBatch], job: Job, bad: list[RowError]) -> list[pa.RecordBatch]:
     """Return the output of the rows of a sample; errors of rows are added to `bad`."""
-    conversion, keep = Conversion(job), lambda rows: bad.extend(error for error, *_ in rows)
+    conversion, keep = Conversion(job), lambda rows: bad.extend(each.error for each in rows)
     return [output for batch in sample for output in conversion.convert(batch, SHOWN, RowCounts(), keep) if len(output)]
 
 
@@ -189,9 +189,10 @@ def to_record_batch(table: pa.Table) -> pa.RecordBatch:
     return next(iter(table.combine_chunks().to_batches()), empty_batch(types))
 
 
-def to_record(error: RowError, at: Location, raw: bytes | None) -> dict[str, Any]:
+def to_record(rejected: Rejected) -> dict[str, Any]:
     """Return the columns of a rejected row."""
-    values = (at.row, at.message, error.code, error.message, raw and raw.decode())
+    error, raw = rejected.error, rejected.raw
+    values = (rejected.row, error.at.message, error.code, error.message, raw and raw.decode())
     return dict(zip(REJECTS.names, values, strict=True))
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
 import pyarrow as pa
 from msgspec import Struct
 from msgspec.structs import replace
 
 from ..errors import RenderError, UsageError, raise_first
-from ..json_columns import decode_conversations, encode_conversations
+from ..json_columns import decode_conversations, encode_conversations, integers
 from ..rendering import ConversationBatch, Rendered, Renderer, RenderRequest
-from ..turn_columns import concat
+from ..turn_columns import IntArray, concat
 
 Fields = dict[str, pa.Array]
 """The columns that a view makes, by name."""
@@ -28,19 +29,19 @@ class RenderMemory:
     """What was rendered of a batch: once some of its rows are rejected, the others are not rendered again."""
 
     def __init__(self) -> None:
-        self._calls: list[tuple[RenderRequest, list[int], ConversationBatch, Rendered]] = []
+        self._calls: list[tuple[RenderRequest, IntArray, ConversationBatch, Rendered]] = []
 
-    def keep(self, request: RenderRequest, rows: list[int], chats: ConversationBatch, rendered: Rendered) -> None:
+    def keep(self, request: RenderRequest, rows: IntArray, chats: ConversationBatch, rendered: Rendered) -> None:
         """Remember the result of a call for rows of the source, by their numbers; a row that failed has no text."""
         self._calls.append((request, rows, chats, rendered))
 
-    def recall(self, request: RenderRequest, rows: list[int], chats: ConversationBatch) -> Rendered | None:
+    def recall(self, request: RenderRequest, rows: IntArray, chats: ConversationBatch) -> Rendered | None:
         """Return what was rendered of the same conversations; None unless all of them are known."""
         for known_request, known_rows, known_chats, rendered in self._calls:
-            places = {row: place for place, row in enumerate(known_rows)}
-            if request != known_request or len(places) < len(known_rows) or not places.keys() >= set(rows):
+            is_ascending = (np.diff(known_rows) > 0).all()
+            if request != known_request or not is_ascending or not np.isin(rows, known_rows).all():
                 continue
-            chosen = pa.array([places[row] for row in rows], pa.int64())
+            chosen = integers(np.searchsorted(known_rows, rows))
             found = rendered.take(chosen)
             if found.text.null_count == chats.messages.null_count and known_chats.take(chosen).equals(chats):
                 return found
@@ -90,7 +91,7 @@ class RenderableBatch(Struct, frozen=True):
         request, chats = RenderRequest(generation_prompt, spans, is_prompt), self.with_messages(messages)
         if self.memory is None:
             return self.renderer(chats, request)
-        rows, failures = self.record_batch.column("row").to_pylist(), list[RenderError]()
+        rows, failures = self.record_batch.column("row").to_numpy(), list[RenderError]()
         if (known := self.memory.recall(request, rows, chats)) is not None:
             return known
         rendered = self.renderer(chats, request, failures)

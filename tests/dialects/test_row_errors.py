@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from chatfmt.dialects import DIALECTS, Columns
-from chatfmt.errors import DialectError, Location
+from chatfmt.errors import DialectError, Location, RowError
 
 from .batches import to_batch, to_native
 
@@ -178,16 +178,19 @@ def test_an_error_inside_a_mixed_file_names_its_row() -> None:
     assert (caught.value.code, caught.value.at) == ("msg.role", Location(row=2, message=0))
 
 
+def found_in(error: RowError) -> list[tuple[str, int | None, int | None, str]]:
+    """Return the code, row, message and text of all errors of a batch; rows may have one together."""
+    return [(each.code, row, each.at.message, each.message) for each in (error, *error.others) for row in each.rows]
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_all_bad_rows_are_found_at_once(name: str) -> None:
     dialect, rows, code, at, message = BAD[name]
     twice = [*rows, *rows]
     with pytest.raises(DialectError) as caught:
         DIALECTS[dialect].convert(to_batch(twice), Columns(fields=COLUMNS[dialect]))
-    found = [(error.code, error.at, error.message) for error in (caught.value, *caught.value.others)]
     assert at.row is not None
-    later = Location(row=at.row + len(rows), message=at.message)
-    assert found == [(code, at, message), (code, later, message)]
+    assert found_in(caught.value) == [(code, row, at.message, message) for row in (at.row, at.row + len(rows))]
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -195,5 +198,4 @@ def test_all_refused_rows_are_found_at_once(name: str) -> None:
     dialect, row, code, message = REFUSED[name]
     with pytest.raises(DialectError) as caught:
         DIALECTS[dialect].convert(to_batch([row] * 3), Columns(options={"prefer": "safer"}))
-    found = [(error.code, error.at.row, error.message) for error in (caught.value, *caught.value.others)]
-    assert found == [(code, index, message) for index in range(3)]
+    assert found_in(caught.value) == [(code, index, caught.value.at.message, message) for index in range(3)]

@@ -123,7 +123,7 @@ def read_turns(values: pa.Array, columns: Columns, name: str) -> pa.ListArray:
     lists = to_turns(values, name)
     turns = lists.flatten()
     if turns.null_count:
-        refuse_turns(lists, turns.is_null(), lambda turn: DialectError("the turn is null", code="msg.type"))
+        refuse_turns(lists, turns.is_null(), lambda _: DialectError("the turn is null", code="msg.type"))
     if not len(turns):
         return with_turns(lists, json_columns.encode_conversations([]).flatten())
     fields = {key: json_columns.text_of_binary(field) for key, field in fields_of(turns).items()}
@@ -164,11 +164,11 @@ def _check_reasoning(key: str, values: pa.Array | None, lists: pa.ListArray) -> 
     if values is None or values.type != json_columns.JSON:
         return
 
-    def error(turn: int) -> DialectError:
-        value = json_columns.loads(values[turn].as_py())
-        return DialectError(f"the reasoning in `{key}` is {json_type(value)}, not text", code="msg.type")
+    def error(value: str) -> DialectError:
+        kind = json_type(json_columns.loads(value))
+        return DialectError(f"the reasoning in `{key}` is {kind}, not text", code="msg.type")
 
-    refuse_turns(lists, pc.match_substring_regex(values, r'^[^"n\[{]'), error)
+    refuse_turns(lists, pc.match_substring_regex(values, r'^[^"n\[{]'), error, values)
 
 
 def _with_paths(fields: Mapping[str, pa.Array], columns: Columns) -> dict[str, pa.Array]:
@@ -242,7 +242,7 @@ def _check_content(fields: Mapping[str, pa.Array], calls: pa.Array, lists: pa.Li
         if name in fields:
             valid = pc.or_(valid, fields[name].is_valid())
     text, hint = "the turn has no content", 'an empty text is "", not null'
-    refuse_turns(lists, pc.invert(valid), lambda turn: DialectError(text, hint=hint, code="msg.content"))
+    refuse_turns(lists, pc.invert(valid), lambda _: DialectError(text, hint=hint, code="msg.content"))
 
 
 def _check_json_content(content: pa.Array, roles: pa.StringArray, lists: pa.ListArray) -> None:
@@ -252,14 +252,13 @@ def _check_json_content(content: pa.Array, roles: pa.StringArray, lists: pa.List
     valid = pc.or_(valid, pc.and_(pc.equal(first, "{"), pc.equal(roles, "tool")))
     valid = pc.or_(valid, pc.equal(content, "null")).fill_null(True)
 
-    def error(turn: int) -> DialectError:
-        value = json_columns.loads(content[turn].as_py())
-        return DialectError(f"the content is {json_type(value)}, not text", code="msg.type")
+    def error(value: str) -> DialectError:
+        return DialectError(f"the content is {json_type(json_columns.loads(value))}, not text", code="msg.type")
 
-    refuse_turns(lists, pc.invert(valid), error)
+    refuse_turns(lists, pc.invert(valid), error, content)
     text, hint = "the content has tool blocks of Anthropic's API", "--dialect anthropic"
     blocks = pc.match_substring_regex(content, _BLOCKS)
-    refuse_turns(lists, blocks, lambda turn: DialectError(text, hint=hint, code="msg.type"))
+    refuse_turns(lists, blocks, lambda _: DialectError(text, hint=hint, code="msg.type"))
 
 
 _BLOCKS = r'"type":"tool_(use|result)"'

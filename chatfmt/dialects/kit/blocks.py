@@ -117,7 +117,7 @@ def _changed(
     lost = {turn for turn in places if found[turn] is None}
     wrong = pa.array([turn in lost for turn in range(len(found))])
     text = f"`{name}` is an object or a list without text"
-    refuse_turns(lists, wrong, lambda turn: DialectError(text, code="msg.type"))
+    refuse_turns(lists, wrong, lambda _: DialectError(text, code="msg.type"))
     return {name: json_columns.encode_values(found, turns=False)}
 
 

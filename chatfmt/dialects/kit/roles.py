@@ -101,10 +101,9 @@ def map_roles(names: pa.StringArray, roles: Mapping[str, str], lists: pa.ListArr
         some = names.null_count < len(names)
         hint = "--on-error skip drops such rows" if some else "--roles user,assistant if the turns alternate"
 
-        def error(turn: int) -> DialectError:
-            if (name := names[turn].as_py()) is not None:
-                return unknown_role(name)
-            return DialectError("the turn has no role", hint=hint, code="msg.role")
+        def error(name: str | None) -> DialectError:
+            no_role = DialectError("the turn has no role", hint=hint, code="msg.role")
+            return no_role if name is None else unknown_role(name)
 
-        refuse_turns(lists, mapped.is_null(), error)
+        refuse_turns(lists, mapped.is_null(), error, names)
     return mapped, calls.take(encoded.indices)

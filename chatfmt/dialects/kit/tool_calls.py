@@ -63,7 +63,7 @@ def _read_calls(values: pa.Array, columns: Columns, lists: pa.ListArray) -> pa.A
     text = "`tool_calls` does not hold calls with a name"
     hint = "name their keys with --map tool_calls.name=KEY --map tool_calls.arguments=KEY"
     wrong = pa.array([value is None for value in found])
-    refuse_turns(lists, wrong, lambda turn: DialectError(text, hint=hint, code="msg.type"))
+    refuse_turns(lists, wrong, lambda _: DialectError(text, hint=hint, code="msg.type"))
     return json_columns.json_array(found, [value is not json_columns.ABSENT for value in found])
 
 

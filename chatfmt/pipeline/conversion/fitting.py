@@ -89,7 +89,7 @@ def template_error(job: Job, rows: pa.RecordBatch, file: str, *, every: bool) ->
 
     counts, errors = RowCounts(), list[ChatfmtError]()
     try:
-        keep = (lambda rows: errors.extend(error for error, *_ in rows)) if every else None
+        keep = (lambda rows: errors.extend(each.error for each in rows)) if every else None
         for _ in Conversion(_texts_only(job)).convert(rows, file, counts, keep):
             pass
     except ChatfmtError as error:

@@ -71,8 +71,7 @@ class RowCounts(Struct):
         """Count rows that were read and left out, each by its code."""
         self.read += len(codes)
         self.rejected += len(codes)
-        for code in codes:
-            self.reasons[code] += 1
+        self.reasons.update(codes)
 
     def to_shard(self) -> dict[str, Any]:
         """Return the fields of a Shard that these counts fill; counters as `change.NAME`, `finding.CODE`, …"""

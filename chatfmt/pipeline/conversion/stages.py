@@ -32,16 +32,13 @@ from .max_tokens import apply_max_tokens, drop_long
 from .media_files import find_files, has_file
 from .output_columns import added_columns, output_batch, without_columns, without_turn_keys
 from .output_schema import cast_to_schema, fill_variables
+from .rejects import OnRejects, Rejected
 from .renderers import GuardedRenderer, MarkedAnswerFinder, to_renderer
 from .row_counts import RowCounts
 from .source_rows import FoundErrors, column_for, error_by_row, find_errors, numbered, to_json
 from .text_parts import join_text_parts
 from .train_keys import SPAN_WEIGHTS, misled_parts, span_weights, untrained_rows
 
-Rejected = tuple[RowError, Location, bytes | None]
-"""Why a row is left out, where it was read, and its raw text."""
-OnRejects = Callable[[Sequence[Rejected]], None]
-"""Called with some rows that are left out."""
 OnFinding = Callable[[checks.Finding, Location], None]
 """Called with the finding of a check and its location."""
 Views = Sequence[checks.ColumnView]
@@ -249,12 +246,7 @@ class Conversion:
         counts.reject([error.code for error in bad.values()])
         for error in {*bad.values()}:
             error.forget_frames()
-        rows = rejected.column(ROW).to_pylist()
-        places = [
-            Location(each.at.file, row, each.at.message, each.at.line, each.at.byte)
-            for each, row in zip(bad.values(), rows, strict=True)
-        ]
-        on_rejects([*zip(bad.values(), places, to_json(rejected), strict=True)])
+        on_rejects([*map(Rejected, bad.values(), rejected.column(ROW).to_pylist(), to_json(rejected))])
 
     def conversations(self, batch: pa.RecordBatch, file: str) -> pa.RecordBatch:
         """Return the CONVERSATIONS batch of a source batch, transformed but not rendered; raises as `convert` does."""

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from itertools import starmap
+from collections.abc import Iterator
 
 import pyarrow as pa
-from msgspec.structs import replace
 
 from ... import executors, sources, writers
-from ...errors import ChatfmtError, Location, RowError
+from ...errors import ChatfmtError
 from ...escaped_texts import remember
-from ...manifest import RawRow, Reject, Shard
+from ...manifest import Shard
 from ...sources import InputSplit
 from .blocks import in_blocks
 from .job import Job, RowRange, Task
@@ -20,9 +18,10 @@ from .media_files import with_bytes
 from .output_columns import renamed
 from .output_schema import Types, merge_types, types_of, types_to_text
 from .packing import pack
+from .rejects import OnRejects, RejectBuffer, ignore_rejects, to_reject
 from .row_counts import RowCounts
-from .source_rows import merge_batches, row_number, row_order, split_rows
-from .stages import Conversion, OnRejects, Rejected
+from .source_rows import merge_batches, row_number, split_rows
+from .stages import Conversion
 
 
 def run_task(task: Task) -> Shard:
@@ -40,7 +39,7 @@ def run_task(task: Task) -> Shard:
             explicit_nulls=task.job.nulls,
         ) as writer,
     ):
-        on_rejects = (lambda rows: rejects.write(starmap(to_reject, rows))) if task.job.skip_bad else None
+        on_rejects = (lambda rows: rejects.write(map(to_reject, rows))) if task.job.skip_bad else None
         types = Types()
         for batch in output_batches(task.inputs, conversion, counts, on_rejects):
             for part in with_bytes(batch) if task.job.embed_media else (batch,):
@@ -85,10 +84,6 @@ def survey_task(task: Task) -> Types:
     for batch in output_batches(task.inputs, conversion, RowCounts(), on_rejects):
         types = merge_types(types, types_of(batch, typed=task.job.nulls))
     return types
-
-
-def ignore_rejects(rows: Sequence[Rejected]) -> None:
-    """Drop rows that cannot be converted."""
 
 
 def get_conversion(job: Job) -> Conversion:
@@ -198,36 +193,3 @@ def with_position(
             counts.bytes += part.nbytes
             executors.report_position(RowRange(split.shown, first, row, counts.bytes, counts.rejected))
             yield part
-
-
-class RejectBuffer:
-    """Pass rejects on in the order of the source: a whole batch is read before its first row is converted.
-
-    `on_bad` and `on_unreadable` add rows that are bad, and those that the reader could not read and that are in no
-    batch; both are None without `on_rejects`, when the first bad row is raised. `lines` finds the line of a row.
-    """
-
-    def __init__(
-        self, on_rejects: OnRejects | None, counts: RowCounts, file: str, lines: sources.LineFinder | None = None
-    ) -> None:
-        self._on_rejects, self._counts, self._file, self._lines = on_rejects, counts, file, lines
-        self._waiting: list[Rejected] = []
-        self.on_bad = self._waiting.extend if on_rejects is not None else None
-        self.on_unreadable = self._add_unreadable if on_rejects is not None else None
-
-    def _add_unreadable(self, error: RowError, raw: bytes) -> None:
-        self._counts.reject([error.code])
-        self._waiting.append((error, replace(error.at, file=error.at.file or self._file), raw))
-
-    def flush(self) -> None:
-        if self._on_rejects is None or not self._waiting:
-            return
-        self._waiting.sort(key=lambda rejected: row_order(rejected[1]))
-        with_line = (lambda at: at) if self._lines is None else self._lines.with_line
-        self._on_rejects([(error, with_line(at), raw) for error, at, raw in self._waiting])
-        self._waiting.clear()
-
-
-def to_reject(error: RowError, at: Location, raw: bytes | None) -> Reject:
-    """Return the entry of the rejects file for a row that was left out."""
-    return Reject(error.code, error.message, at, None if raw is None else RawRow.of(raw, error.csv))

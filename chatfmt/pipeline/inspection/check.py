@@ -15,9 +15,10 @@ from ... import checks, executors
 from ...errors import SKIP, Location
 from ...recipe import Recipe, Run, required
 from ...sources import InputSplit, LineFinder
+from ..conversion.rejects import Rejected
 from ..conversion.row_counts import RowCounts
 from ..conversion.source_rows import row_order
-from ..conversion.stages import Conversion, Rejected
+from ..conversion.stages import Conversion
 from ..conversion.task import output_batches
 from ..planning.jobs import codes_that_fail
 from ..planning.scratch import Scratch
@@ -114,15 +115,14 @@ def run_check_task(source: SourcePlan) -> tuple[list[RowProblem], RowCounts]:
         check = checks.CHECKS[finding.code]
         problems.append(RowProblem(finding.code, check.kind, at, finding.detail, finding.hint or check.hint))
 
+    def on_rejects(rows: Sequence[Rejected]) -> None:
+        for each in rows:
+            error = each.error
+            problems.append(RowProblem(error.code, "error", each.at, error.message, error.hint or SKIP))
+
     conversion = Conversion(source.job, on_finding)
     for split in source.inputs:
         before = len(problems)
-
-        def on_rejects(rows: Sequence[Rejected], file: str = split.shown) -> None:
-            for error, at, _ in rows:
-                at = replace(at, file=at.file or file)
-                problems.append(RowProblem(error.code, "error", at, error.message, error.hint or SKIP))
-
         for _ in output_batches((split,), conversion, counts, on_rejects):
             pass
         # a whole batch is read before any of it is converted, so its unreadable records are reported first

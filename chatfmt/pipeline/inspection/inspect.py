@@ -20,9 +20,10 @@ from ...schema import KEYS, ROW
 from ...sources import Source, SourceFile
 from ..conversion.job import Job
 from ..conversion.output_columns import kept_notes
+from ..conversion.rejects import Rejected
 from ..conversion.row_counts import RowCounts
 from ..conversion.source_rows import to_json, to_records
-from ..conversion.stages import Conversion, Rejected
+from ..conversion.stages import Conversion
 from ..planning.inputs import open_source
 from ..planning.jobs import has_nulls, to_job
 from ..planning.left_behind import refuse_suspects
@@ -183,7 +184,7 @@ def _converted(
     conversion, counts, errors = Conversion(job), RowCounts(), list[RowError]()
 
     def on_rejects(rows: Sequence[Rejected]) -> None:
-        errors.extend(error for error, *_ in rows)
+        errors.extend(each.error for each in rows)
 
     outputs = [output for batch in sample for output in conversion.convert(batch, file, counts, on_rejects)]
     return outputs, counts, errors

@@ -17,9 +17,10 @@ from ...manifest import Shard
 from ...recipe import Run
 from ..conversion.job import Task
 from ..conversion.output_columns import renamed
+from ..conversion.rejects import ignore_rejects
 from ..conversion.row_counts import RowCounts
 from ..conversion.source_rows import to_json
-from ..conversion.task import forget_conversions, get_conversion, ignore_rejects, output_batches
+from ..conversion.task import forget_conversions, get_conversion, output_batches
 from ..planning.plan import Plan
 from ..planning.scratch import Scratch
 from ..planning.source_plan import SourcePlan

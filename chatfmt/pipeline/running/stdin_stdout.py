@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, starmap
+from itertools import chain
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -16,9 +16,10 @@ from ...sources.bytes.compression import reading
 from ...sources.discovery.sniff import format_of_content
 from ..conversion.job import Job
 from ..conversion.output_schema import Types
+from ..conversion.rejects import RejectBuffer, to_reject
 from ..conversion.row_counts import RowCounts
 from ..conversion.stages import Conversion
-from ..conversion.task import RejectBuffer, arranged, convert_batches, to_reject
+from ..conversion.task import arranged, convert_batches
 from ..planning import notes
 from ..planning.inputs import parse_options, row_slice
 from ..planning.jobs import to_checked_job
@@ -94,7 +95,7 @@ def _convert_stdin(
     """
     if recipe.split not in (None, "train"):
         raise UsageError("stdin has no splits", hint="leave --split out; --limit takes the first rows")
-    on_rejects = (lambda rows: write_rejects(starmap(to_reject, rows))) if recipe.on_error == "skip" else None
+    on_rejects = (lambda rows: write_rejects(map(to_reject, rows))) if recipe.on_error == "skip" else None
     buffer = RejectBuffer(on_rejects, counts, "-")
     rows = sources.read_stream(
         stdin_bytes(), "-", parse_options(recipe), on_bad=buffer.on_unreadable, spool_limit=recipe.spool_limit

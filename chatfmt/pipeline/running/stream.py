@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from io import BytesIO
-from itertools import starmap
 
 import pyarrow as pa
 from msgspec import Struct, field
@@ -25,9 +24,10 @@ from ...writers import Stream
 from ..conversion.job import Job, RowRange
 from ..conversion.output_columns import renamed
 from ..conversion.output_schema import Types, merge_types, types_of
+from ..conversion.rejects import to_reject
 from ..conversion.row_counts import RowCounts
 from ..conversion.stages import Conversion
-from ..conversion.task import get_conversion, output_batches, to_reject
+from ..conversion.task import get_conversion, output_batches
 from ..planning.plan import Plan, split_locator
 from ..schedule import run_tasks
 from .destinations import open_stream
@@ -125,7 +125,7 @@ def reached(*parts: RowCounts) -> Reached:
 def convert_to_chunks(task: StreamTask) -> Iterator[StreamChunk]:
     """Yield the chunks of a task, in order; what came before an error is yielded before it is raised."""
     conversion, counts, rejects = get_conversion(task.job), RowCounts(), list[Reject]()
-    on_rejects = (lambda rows: rejects.extend(starmap(to_reject, rows))) if task.job.skip_bad else None
+    on_rejects = (lambda rows: rejects.extend(map(to_reject, rows))) if task.job.skip_bad else None
     batches = (
         batch
         for inputs in task.shards

@@ -19,9 +19,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from ...errors import ChatfmtError, CheckError, Location
-from ...json_columns import JSON, TEXT, dumps, integers, is_turns
+from ...json_columns import JSON, TEXT, booleans, dumps, integers, is_turns
 from ...schema import CONVERSATION_COLUMNS, KEYS
 from ..jinja.environment import literal_texts
 from ..masks.turn_boundaries import TOKEN
@@ -177,8 +178,9 @@ class Scanner:
         """Return every value with a token in the conversations, tools and documents of a batch, by column."""
         found = []
         for texts in _text_fields(batch):
-            for index in _find_patterns(texts.values, self._patterns).tolist():
-                if tokens := self._exact.findall(texts.values[index].as_py()):
+            indices = _find_patterns(texts.values, self._patterns)
+            for index, text in zip(indices.tolist(), texts.values.take(integers(indices)).to_pylist(), strict=True):
+                if tokens := self._exact.findall(text):
                     found.append(TokenFinding(*texts.locate(index), texts.field, tuple(tokens)))
             if texts.values.type == TEXT:
                 for index in self._edges.find(texts.values).tolist():
@@ -205,9 +207,11 @@ class Scanner:
             return PolicyResult(batch, counts, rows, kept=tuple(first[key] for key in sorted(first)))
         kept = np.ones(len(batch), np.bool_)
         kept[list(rows)] = False
-        worst = {finding.row: finding for finding in reversed(found)}
-        errors = tuple(worst[row].error() for row in rows) if policy == "reject" else ()
-        return PolicyResult(batch.filter(pa.array(kept)), counts, rows, errors)
+        worst, alike = {finding.row: finding for finding in reversed(found)}, dict[TokenFinding, list[int]]()
+        for row in rows if policy == "reject" else ():
+            alike.setdefault(replace(worst[row], row=0), []).append(row)
+        errors = tuple(finding.error().of_rows(some) for finding, some in alike.items())
+        return PolicyResult(batch.filter(booleans(kept)), counts, rows, errors)
 
     def _escape(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, tuple[int, ...]]:
         """Return the batch with escaped texts and the column `ESCAPES`, and the rows that changed."""

@@ -98,9 +98,10 @@ def test_rejects_hold_no_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     )
     noted, to_reject = list[Any](), task.to_reject
 
-    def note(error: Any, *more: Any) -> Any:
+    def note(rejected: Any) -> Any:
+        error = rejected.error
         noted.append((error.__traceback__, error.__cause__.__traceback__))
-        return to_reject(error, *more)
+        return to_reject(rejected)
 
     monkeypatch.setattr(task, "to_reject", note)
     recipe = Recipe(source=str(tmp_path / "in.jsonl"), template="gemma", engine=engine, on_error="skip", max_bad="100%")

@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from .... import checks, executors, transforms
-from ....errors import SKIP, Location, RowError, UsageError
+from ....errors import SKIP, Location, UsageError
 from ....manifest import Manifest
 from ....recipe import Recipe, Run, SourceSpec
 from ....render.masks.masker import WHOLE_TURNS
@@ -22,9 +22,10 @@ from ....sources import InputSplit, Source, line_finders
 from ....tokens import load as load_tokenizer
 from ....views import VIEWS
 from ...conversion.job import Job
+from ...conversion.rejects import Rejected
 from ...conversion.row_counts import RowCounts
 from ...conversion.source_rows import find_row, to_json
-from ...conversion.stages import Conversion, Rejected
+from ...conversion.stages import Conversion
 from ...conversion.task import converted_batches, ignore_rejects
 from ...planning.jobs import check_rendered, check_tokens, span_option
 from ...planning.scratch import Scratch
@@ -174,8 +175,7 @@ def run_figures_task(task: FiguresTask) -> Figures:
     tokenizer = None if task.tokenizer is None else load_tokenizer(task.tokenizer)
     conversion: Conversion = Conversion(task.plan.job, partial(_on_finding, figures, lambda: conversion.source))
     for split in task.inputs:
-        on_rejects = partial(_on_rejects, figures, split.shown)
-        for output in converted_batches((split,), conversion, figures.counts, on_rejects):
+        for output in converted_batches((split,), conversion, figures.counts, partial(_on_rejects, figures)):
             figures.add(conversion.source, conversion.converted, output, tokenizer)
             if figures.picks is not None:
                 _pick(figures.picks, conversion, split.shown)
@@ -204,20 +204,17 @@ def _on_finding(figures: Figures, source: Callable[[], pa.RecordBatch], finding:
         figures.picks.pick(finding.code, at.file, batch, at.row, len(figures.examples[finding.code]))
 
 
-def _on_rejects(figures: Figures, file: str, rows: Sequence[Rejected]) -> None:
-    for error, at, raw in rows:
-        _on_reject(figures, error, replace(at, file=at.file or file), raw)
-
-
-def _on_reject(figures: Figures, error: RowError, at: Location, raw: bytes | None) -> None:
+def _on_rejects(figures: Figures, rows: Sequence[Rejected]) -> None:
     """Keep the first rows that are rejected for each reason."""
-    example = Example(at, error.message, error.hint or SKIP, shortened(raw))
-    if figures.example(error.code, example) and figures.picks is not None:
-        problem = f"{error.message}" + (f" (hint: {error.hint})" if error.hint else "")
-        row = PreviewRow(
-            at.row or 0, {}, (), problem=problem, raw=example.raw, file=at.file, code=error.code, line=at.line
-        )
-        figures.picks.ready.append(row)
+    for each in rows:
+        error, at = each.error, each.at
+        example = Example(at, error.message, error.hint or SKIP, shortened(each.raw))
+        if figures.example(error.code, example) and figures.picks is not None:
+            problem = f"{error.message}" + (f" (hint: {error.hint})" if error.hint else "")
+            row = PreviewRow(
+                at.row or 0, {}, (), problem=problem, raw=example.raw, file=at.file, code=error.code, line=at.line
+            )
+            figures.picks.ready.append(row)
 
 
 def picked_rows(plan: SourcePlan, figures: Figures) -> list[tuple[PreviewRow, tuple[str, ...]]]:
