@@ -42,6 +42,9 @@ class Rendered(Struct, frozen=True):
     """The rows known to print every text of their conversation; None if nothing is known."""
     groups: np.ndarray[Any, np.dtype[np.int64]] | None = None
     """Rows of one number differ only in their texts, and print the same of them whole; no others have -1, or None."""
+    paths: np.ndarray[Any, np.dtype[np.int64]] | None = None
+    """Rows of one number went the same way through the template; -1 where it is not known, or does not tell what of a
+    text is printed."""
 
     def take(self, rows: pa.Array) -> Rendered:
         """Return these rows, in this order; all rows with a text without copying these."""

@@ -19,7 +19,6 @@ from ...render.masks.renderer import MaskedRenderer
 from ...render.safety.content_loss import Loss, LossGuard
 from ...render.single import TemplateRenderer
 from ...rendering import TEXT_ONLY, ConversationBatch, Failures, Rendered, Renderer, RenderRequest
-from ...turn_columns import to_bools
 from .job import Job
 
 
@@ -59,14 +58,12 @@ class GuardedRenderer(Struct, frozen=True):
         except ChatfmtError:  # content loss ends the run, whatever else is wrong with a row
             self._raise_loss(self.guard.check(chats))
             raise
-        self._raise_loss(self.guard.check(chats, rendered.all_printed))
+        self._raise_loss(self.guard.check(chats, rendered))
         return rendered
 
     def _without_losses(self, chats: ConversationBatch, rendered: Rendered, failures: list[RenderError]) -> Rendered:
         """Return the column with nulls for rows that lose something, and append their errors to `failures`."""
-        refused = to_bools(rendered.text.is_null())  # and lose nothing
-        printed = refused if rendered.all_printed is None else rendered.all_printed | refused
-        losses, single = self.guard.check_rows(chats, printed, rendered.groups), self.guard.renderer
+        losses, single = self.guard.check_rows(chats, rendered), self.guard.renderer
         if not losses:
             return rendered
         failures += [loss.row_error(single.template.name).of_rows(rows) for loss, rows in losses.items()]

@@ -13,11 +13,11 @@ Content parts without text (images) are checked by rendering the conversation wi
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
-from typing import Any
-from zlib import crc32
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -27,10 +27,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ...errors import SKIP, Location, RenderError, TemplateError
-from ...json_columns import JSON, TEXT, integers
-from ...rendering import ConversationBatch
+from ...json_columns import JSON, TEXT, decode_values, integers
+from ...rendering import ConversationBatch, Rendered
 from ...schema import MEDIA, REASONING_FIELDS
-from ...turn_columns import any_turn, contains, fields_of, lengths_of, offsets_of, to_bools
+from ...turn_columns import BoolArray, IntArray, any_turn, fields_of, lengths_of, offsets_of, to_bools
 from ..masks.markers import (
     CALLS,
     CONTENT,
@@ -47,8 +47,9 @@ from ..masks.markers import (
 )
 from ..masks.masker import to_chats
 from ..single import Chat, TemplateRenderer, Turns
-from .cut_texts import CutTextFinder
+from .cut_texts import CutTextFinder, is_escaped_in
 from .lost_parts import PartPlace, lost_parts
+from .message_shapes import has_media, message_shapes, role_hashes
 from .schema_keywords import schema_keywords, without_keyword
 from .trimmed_texts import TrimFinder
 
@@ -57,7 +58,10 @@ SCHEMA_PLAN = MarkerPlan(others=False, calls=False, reasoning=False, schemas=Tru
 SCHEMAS = 256
 """How many different lists of tools a guard compares with their schemas."""
 FIRST_ROWS = 200
-"""The number of first rows of a task that are all checked; of later rows, only those with a new shape."""
+"""The number of first rows of a task that are all checked."""
+SUSPECTS = 16
+"""How many messages of a shape are checked since their text is not found where it is expected."""
+_THINK = re.compile(THINK_TAG)
 _MARKED_OTHERWISE = rf"{THINK_TAG}|[\x{{F0000}}-\x{{10FFFF}}]"
 """Finds texts that markers treat piece by piece, or that are marked with those of another plane."""
 _REASONING_CHATS: tuple[Turns, ...] = (
@@ -153,8 +157,9 @@ class LossFinder:
         parts = lost_parts(self._renderer, chat, losing, self._prints_text)
         losses = [_lost_part(chat.messages, place) for place in parts]
         losses += [self._loss(chat.messages, source) for source in missing]
-        cut = [source for source in self._cut_texts.find(*marked) if source not in missing] if marked else []
-        losses += [replace(self._loss(chat.messages, source), cut=True, by_design=False) for source in cut]
+        for source, is_cut in self._cut_texts.find(*marked) if marked else ():
+            if source not in missing:
+                losses.append(replace(self._loss(chat.messages, source), cut=is_cut, by_design=False))
         return list(dict.fromkeys(losses))
 
     def _prints_text(self, chat: Chat, messages: Collection[int]) -> bool:
@@ -218,8 +223,10 @@ def _lost_part(messages: Turns, place: PartPlace) -> Loss:
 
 
 class LossGuard:
-    """Checks the conversations of one task: all of the first rows, then one row of each new message shape, and those
-    with the longest text of a role so far.
+    """Checks the conversations of one task: all of the first rows, and those of later ones that may lose something new.
+
+    These have a message of a new shape, go a new way through the template (`Rendered.paths`), have the longest text of
+    a role so far, or, where the way is not known, lack one of their texts.
 
     The shape of a message (see `message_shapes`) is computed from the columns alone, so that a row of known shapes
     costs next to nothing.
@@ -235,54 +242,47 @@ class LossGuard:
         self._schemas: set[int] = set()
         self._longest: dict[int, int] = {}
         """The length of the longest text of each role, by the hash of the role."""
+        self._suspected: Counter[int] = Counter()
+        """How many messages of each shape were checked since their text was not found where it was expected."""
         self._lossy: set[int] = set()
         """The shapes of messages of which one has lost something."""
         self._finder, self._trimmed = LossFinder(renderer), TrimFinder(renderer)
 
-    def check(self, chats: ConversationBatch, all_printed: npt.NDArray[np.bool_] | None = None) -> Loss | None:
+    def check(self, chats: ConversationBatch, rendered: Rendered | None = None) -> Loss | None:
         """Return the first loss in a column that is not allowed, with its row; None if there is none.
 
-        `all_printed` says which rows are known to print every text (`Rendered.all_printed`); they are skipped.
+        `rendered` is what the column became, if it could be rendered. Rows known to print every text are skipped.
         """
-        self._note_trimmed(chats)
-        rows = self._rows_to_check(chats, _unknown_rows(chats, all_printed))
-        return next((replace(losses[0], row=row) for row, losses in self._find(chats, rows) if losses), None)
+        unknown = self._unknown(chats, rendered)
+        found = self._find(unknown.chats, np.flatnonzero(unknown.wanted).tolist())
+        return next((replace(losses[0], row=int(unknown.rows[row])) for row, losses in found if losses), None)
 
-    def check_rows(
-        self,
-        chats: ConversationBatch,
-        all_printed: npt.NDArray[np.bool_] | None = None,
-        groups: npt.NDArray[np.int64] | None = None,
-    ) -> dict[Loss, list[int]]:
+    def check_rows(self, chats: ConversationBatch, rendered: Rendered | None = None) -> dict[Loss, list[int]]:
         """Return the first loss that is not allowed of each row that has one, with these rows; see `check`.
 
         All rows with a message of a shape that has lost something are checked; of those that must lose the same (see
-        `_kinds`; `groups` are `Rendered.groups`), the first.
+        `_kinds`), the first.
         """
-        self._note_trimmed(chats)
-        unknown = _unknown_rows(chats, all_printed)
-        wanted = np.array(self._rows_to_check(chats, unknown), np.int64)
-        if not len(unknown) or not (len(wanted) or self._lossy):
+        unknown = self._unknown(chats, rendered)
+        wanted, owners, shapes = unknown.wanted, unknown.owners, unknown.shapes
+        if not (wanted.any() or self._lossy):
             return {}
-        rows, shapes = message_shapes(chats.messages, (chats.tools, chats.documents))
-        kinds = _kinds(chats, shapes, groups)
-        found = dict[int, Loss | None]()
+        kinds, found = _kinds(unknown), dict[int, Loss | None]()
         while True:
-            lossy = rows[np.isin(shapes, np.fromiter(self._lossy, np.uint64, len(self._lossy)))]
-            wanted = np.union1d(wanted, np.intersect1d(lossy, unknown))
-            waiting = wanted[~np.isin(kinds[wanted], np.fromiter(found, np.int64, len(found)))]
+            wanted[owners[np.isin(shapes, np.fromiter(self._lossy, np.uint64, len(self._lossy)))]] = True
+            waiting = np.flatnonzero(wanted & ~np.isin(kinds, np.fromiter(found, np.int64, len(found))))
             if not len(waiting):
                 break
             _, first = np.unique(kinds[waiting], return_index=True)
-            for row, lost in self._find(chats, np.sort(waiting[first]).tolist()):
+            for row, lost in self._find(unknown.chats, np.sort(waiting[first]).tolist()):
                 found[int(kinds[row])] = lost[0] if lost else None
                 for each in lost:
-                    own = shapes[rows == row]
+                    own = shapes[owners == row]
                     self._lossy.update(own.tolist() if each.message is None else [int(own[each.message])])
         losses = dict[Loss, list[int]]()
-        for row, kind in zip(wanted.tolist(), kinds[wanted].tolist(), strict=True):
-            if (loss := found[kind]) is not None:
-                losses.setdefault(loss, []).append(row)
+        for index in np.flatnonzero(wanted).tolist():
+            if (loss := found[int(kinds[index])]) is not None:
+                losses.setdefault(loss, []).append(int(unknown.rows[index]))
         return losses
 
     def _find(self, chats: ConversationBatch, rows: Sequence[int]) -> Iterator[tuple[int, list[Loss]]]:
@@ -290,10 +290,6 @@ class LossGuard:
         some = to_chats(chats.take(pa.array(rows, pa.int64()))) if rows else []
         for row, chat in zip(rows, some, strict=True):
             yield row, [] if chat is None else self._refused_losses(chat)
-
-    def _note_trimmed(self, chats: ConversationBatch) -> None:
-        """Count the roles whose texts the template trims; nothing is skipped, since replayed rows are trimmed too."""
-        self.accepted.update(self._trimmed.find(chats))
 
     def _refused_losses(self, chat: Chat) -> list[Loss]:
         self.checked += 1
@@ -312,30 +308,53 @@ class LossGuard:
         self._schemas.add(key)
         self.accepted.update(self._finder.lost_of_schemas(chat))
 
-    def _rows_to_check(self, chats: ConversationBatch, unknown: npt.NDArray[np.int64]) -> list[int]:
-        """Return the rows to check: of the `unknown` ones, those among the first rows, and the first of each shape."""
-        count = min(self._rows_left, len(chats))
-        self._rows_left -= count
-        if not len(unknown):
-            return []
-        if len(unknown) < len(chats):
-            chats = chats.take(integers(unknown))
-        rows, shapes = message_shapes(chats.messages, (chats.tools, chats.documents))
-        unique, first = np.unique(shapes, return_index=True)
-        pairs = zip(unique.tolist(), first.tolist(), strict=True)
-        new = {shape: int(unknown[rows[index]]) for shape, index in pairs if shape not in self._seen}
-        self._seen.update(new)
-        longest = [int(unknown[row]) for row in self._rows_of_longest(chats.messages, rows)]
-        return sorted({*unknown[unknown < count].tolist(), *new.values(), *longest})
+    def _unknown(self, chats: ConversationBatch, rendered: Rendered | None) -> _Unknown:
+        """Return the rows that may lose a text, and which of them to check; counts the roles that are trimmed."""
+        self.accepted.update(self._trimmed.find(chats))  # nothing is skipped: rows of known programs are trimmed too
+        unknown = _Unknown.of(chats, rendered)
+        unknown.wanted[unknown.rows < self._rows_left] = True
+        self._rows_left -= min(self._rows_left, len(chats))
+        if len(unknown.rows):
+            unique, first = np.unique(unknown.shapes, return_index=True)
+            is_new = [shape not in self._seen for shape in unique.tolist()]
+            self._seen.update(unique.tolist())
+            unknown.wanted[unknown.owners[first[is_new]]] = True
+            unknown.wanted[self._rows_of_longest(unknown.chats.messages, unknown.owners)] = True
+            unknown.wanted[self._rows_without_text(unknown)] = True
+        return unknown
 
-    def _rows_of_longest(self, messages: pa.ListArray, rows: npt.NDArray[np.int64]) -> list[int]:
+    def _rows_without_text(self, unknown: _Unknown) -> list[int]:
+        """Return rows of no known path without one of their texts, or with it before the text of an earlier turn.
+
+        A template may change texts or their order: of the messages of one shape, only the first of these count.
+        """
+        no_path = np.ones(len(unknown.rows), np.bool_) if unknown.paths is None else unknown.paths < 0
+        rows, found = np.flatnonzero(no_path), list[int]()
+        messages = unknown.chats.messages.take(integers(rows))
+        contents = fields_of(messages.flatten()).get(CONTENT)
+        if unknown.texts is None or contents is None or contents.type not in (TEXT, JSON):
+            return found
+        texts = unknown.texts.take(integers(unknown.rows[rows])).to_pylist()
+        turns = zip(decode_values(contents), unknown.shapes[no_path[unknown.owners]].tolist(), strict=True)
+        for row, text, count in zip(rows.tolist(), texts, lengths_of(messages).tolist(), strict=True):
+            position = 0
+            for content, shape in islice(turns, count):
+                core = content.strip() if isinstance(content, str) else ""
+                end = _end_in(text, core, position)
+                if end < 0 and self._suspected[shape] < SUSPECTS and not is_escaped_in(core, text):
+                    self._suspected[shape] += 1
+                    found.append(row)
+                position = max(position, end)
+        return found
+
+    def _rows_of_longest(self, messages: pa.ListArray, rows: IntArray) -> list[int]:
         """Return the rows with a text that is longer than any before of its role: a template may cut long texts."""
         turns = messages.flatten()
         index = turns.type.get_field_index("content")
         if index < 0 or turns.type[index].type not in (TEXT, JSON):
             return []
         lengths: npt.NDArray[np.int64] = pc.binary_length(turns.field(index)).fill_null(0).to_numpy()
-        found, roles = list[int](), _role_hashes(turns)
+        found, roles = list[int](), role_hashes(turns)
         for role in set(roles.tolist()):
             turn = int(np.where(roles == role, lengths, -1).argmax())
             if lengths[turn] > self._longest.get(role, 0):
@@ -344,28 +363,67 @@ class LossGuard:
         return found
 
 
-def _unknown_rows(chats: ConversationBatch, all_printed: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.int64]:
-    """Return the rows that are not known to print every text, or that have media."""
-    if all_printed is None:
-        return np.arange(len(chats))
-    return np.flatnonzero(~all_printed | has_media(chats.messages))
+class _Unknown(Struct):
+    """Rows of a column that may lose a text, with the messages in them."""
+
+    rows: IntArray
+    """Their indices in the column."""
+    chats: ConversationBatch
+    texts: pa.StringArray | None
+    """What the whole column became."""
+    paths: IntArray | None
+    groups: IntArray | None
+    owners: IntArray
+    """The index among these rows of the row of each message."""
+    shapes: npt.NDArray[np.uint64]
+    """The shape of each message, and of the path of its row through the template."""
+    wanted: BoolArray
+    """The rows to check."""
+
+    @classmethod
+    def of(cls, chats: ConversationBatch, rendered: Rendered | None) -> _Unknown:
+        """Return the rows that are not known to print every text, or that have media; not those without a text."""
+        is_unknown, texts, paths, groups = np.ones(len(chats), np.bool_), None, None, None
+        if rendered is not None:
+            texts, paths, groups = rendered.text, rendered.paths, rendered.groups
+            if rendered.all_printed is not None:
+                is_unknown = ~rendered.all_printed | has_media(chats.messages)
+            is_unknown &= to_bools(texts.is_valid())
+        rows = np.flatnonzero(is_unknown)
+        if len(rows) < len(chats):
+            chats = chats.take(integers(rows))
+        paths, groups = (None if each is None else each[rows] for each in (paths, groups))
+        owners, shapes = message_shapes(chats.messages, (chats.tools, chats.documents), paths)
+        return cls(rows, chats, texts, paths, groups, owners, shapes, np.zeros(len(rows), np.bool_))
 
 
-def _kinds(
-    chats: ConversationBatch, shapes: npt.NDArray[np.uint64], groups: npt.NDArray[np.int64] | None
-) -> npt.NDArray[np.int64]:
+def _end_in(text: str, core: str, position: int) -> int:
+    """Return where a text ends in another one, from a position on; its reasoning tags aside. -1 if it is not there."""
+    whole = text.find(core, position)
+    if whole >= 0:
+        return whole + len(core)
+    pieces = [piece for each in _THINK.split(core) if (piece := each.strip())]
+    for piece in pieces:
+        place = text.find(piece, position)
+        if place < 0 or piece == core:
+            return -1
+        position = place + len(piece)
+    return position if pieces else -1
+
+
+def _kinds(unknown: _Unknown) -> IntArray:
     """Return a number for each row, the same only for rows that lose the same.
 
     These are rows of one group whose turns have the same shapes and the same blank texts, and that hold nothing else
     that decides about a loss.
     """
-    kinds = np.arange(len(chats))
-    if groups is None or not len(shapes):
+    chats, groups, kinds = unknown.chats, unknown.groups, np.arange(len(unknown.rows))
+    if groups is None or not len(unknown.shapes):
         return kinds
     is_own = (groups < 0) | _holds_more_than_text(chats)
     if is_own.all():
         return kinds
-    codes = np.unique(shapes, return_inverse=True)[1].astype(np.uint64)
+    codes = np.unique(unknown.shapes, return_inverse=True)[1].astype(np.uint64)
     for text in _texts(chats.messages.flatten()).values():
         codes = codes * np.uint64(2) + to_bools(pc.utf8_is_space(text))
     offsets = pa.py_buffer(offsets_of(lengths_of(chats.messages) * codes.itemsize))
@@ -395,106 +453,3 @@ def _texts(turns: pa.StructArray) -> dict[str, pa.StringArray]:
     """Return the content and the reasoning of turns, by field, where they are plain text."""
     columns = fields_of(turns).items()
     return {name: column for name, column in columns if name in (CONTENT, *REASONING_FIELDS) and column.type == TEXT}
-
-
-def has_media(messages: pa.ListArray) -> npt.NDArray[np.bool_]:
-    """Return whether each conversation has parts of media, which no text of the conversation stands for."""
-    marked = media_kinds(messages.flatten()) > 0
-    return any_turn(messages, marked) if marked.any() else np.zeros(len(messages), np.bool_)
-
-
-def message_shapes(
-    messages: pa.ListArray, extras: Sequence[pa.Array | None] = ()
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
-    """Return, for each message of a column, the index of its row and a hash of its shape.
-
-    Equal hashes mean the same role, fields, emptiness, reasoning tags and kinds of media, the same of the message
-    before, the same position (first, last), the same roles of the first and the last message, that a user message
-    follows in both or in none, and the same presence of each of `extras`.
-    """
-    lengths = messages.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
-    rows = np.repeat(np.arange(len(lengths)), lengths)
-    turns = messages.flatten()
-    fills = [_named_fill(field.name, turns.field(index)) for index, field in enumerate(turns.type)]
-    roles, numbers = _role_hashes(turns), np.arange(len(rows))
-    codes = _mix(roles, [_think_tags(turns), media_kinds(turns), *fills])
-    first = (np.cumsum(lengths) - lengths)[rows]
-    last, last_user = first + lengths[rows] - 1, np.full(len(lengths), -1)
-    users = np.flatnonzero(roles == crc32(b"user"))
-    last_user[rows[users]] = users
-    before = np.where(numbers == first, np.uint64(0), np.roll(codes, 1))
-    place = [numbers == last, roles[first], roles[last], last_user[rows] > numbers]
-    present = [_fill(column)[rows] for column in extras if column is not None]
-    return rows, _mix(codes, [before, *(each.astype(np.uint64) for each in place), *present])
-
-
-def _think_tags(turns: pa.StructArray) -> npt.NDArray[np.uint64]:
-    """Return bits for turns with reasoning tags in their content, which templates cut out; also for blanks by them."""
-    index = turns.type.get_field_index("content")
-    bits = np.zeros(len(turns), np.uint64)
-    if index < 0 or turns.type[index].type not in (TEXT, JSON):
-        return bits
-    column = turns.field(index).cast(pa.large_string())
-    for number, pattern in enumerate((THINK_TAG, _BLANK_REASONING, _BLANK_ANSWER)):
-        bits |= to_bools(pc.match_substring_regex(column, pattern).fill_null(False)) * np.uint64(1 << number)
-        if not bits.any():
-            break
-    return bits
-
-
-_BLANK = r"(?:[\s\p{Z}\x0b\x1c-\x1f\x{85}]|\\[nrtf]|\\u00(?:0b|1[c-f]))*"
-"""A regular expression of RE2 for what `str.isspace` calls blanks, also with the escapes of JSON."""
-_BLANK_REASONING, _BLANK_ANSWER = rf"<think(?:ing)?>{_BLANK}</think", rf"</think(?:ing)?>{_BLANK}\"?$"
-_BLANK_TEXT = rf'(?:^|:)"{_BLANK}"'
-"""A blank text in JSON."""
-
-
-def media_kinds(turns: pa.StructArray) -> npt.NDArray[np.uint64]:
-    """Return, for each turn, which kinds of media its content parts have, as bits."""
-    index = turns.type.get_field_index("content")
-    bits = np.zeros(len(turns), np.uint64)
-    if index < 0 or turns.type[index].type != JSON:
-        return bits
-    for number, kind in enumerate(MEDIA.values()):
-        found = contains(turns.field(index), f'"type":"{kind}"').fill_null(False)
-        bits |= found.cast(pa.uint64()).to_numpy() << np.uint64(number)
-    return bits
-
-
-def _role_hashes(turns: pa.StructArray) -> npt.NDArray[np.uint64]:
-    """Return a hash of the role of each turn, the same in every batch."""
-    index = turns.type.get_field_index("role")
-    if index < 0:
-        return np.zeros(len(turns), np.uint64)
-    encoded = turns.field(index).cast(pa.string()).dictionary_encode()
-    numbers = np.array([*(crc32(name.encode()) for name in encoded.dictionary.to_pylist()), 0], np.uint64)
-    indices: npt.NDArray[np.int64] = encoded.indices.fill_null(len(numbers) - 1).to_numpy(zero_copy_only=False)
-    return numbers[indices]
-
-
-def _named_fill(name: str, column: pa.Array) -> npt.NDArray[np.uint64]:
-    """Return `_fill` with the field's name hashed in: batches of one file may have different fields."""
-    return _fill(column) + np.uint64(crc32(name.encode()) << 6)
-
-
-def _fill(column: pa.Array) -> npt.NDArray[np.uint64]:
-    """Return 0 where a field is absent, 1 where it is blank, else 2; bits of JSON say that it is a list or an object.
-
-    Other bits say that there is a blank text in it, and that there are several parts or calls.
-    """
-    filled = to_bools(column.is_valid()) * np.uint64(2)
-    if pa.types.is_string(column.type):
-        filled[to_bools(pc.or_(pc.utf8_is_space(column), pc.equal(column, "")).fill_null(False))] = 1
-    elif column.type == JSON:
-        filled[pc.binary_length(column).fill_null(3).to_numpy(zero_copy_only=False) <= 2] = 1
-        for pattern, more in (("^\\[", 4), (_BLANK_TEXT, 8), ("^{", 16), (r"\},\{", 32)):
-            filled += to_bools(pc.match_substring_regex(column, pattern).fill_null(False)) * np.uint64(more)
-    return filled
-
-
-def _mix(codes: npt.NDArray[np.uint64], others: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.uint64]:
-    """Hash other columns of numbers into the codes, to 64 bits; overflow is intended."""
-    with np.errstate(over="ignore"):
-        for other in others:
-            codes = (codes ^ (codes >> np.uint64(31)) ^ other.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
-    return codes

@@ -298,7 +298,8 @@ class TracedRenderer:
             assert failures is not None
             rendered = self._without_refused(batch, rendered, programs, failures)
         printed = tables.all_printed(programs) if has_only_text(batch.chats) else None
-        rendered = replace(rendered, all_printed=printed, groups=tables.groups(programs))
+        groups, paths = tables.groups(programs), tables.paths(programs)
+        rendered = replace(rendered, all_printed=printed, groups=groups, paths=paths)
         return Replayed(rendered, programs, pieces, batch.turns, tables.programs)
 
     def _without_refused(

@@ -6,12 +6,15 @@ something computed from it, is not a slot.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from msgspec import Struct
 
 from ... import json_columns, schema
 from ...rendering import ConversationBatch
 from ...schema import REASONING_FIELDS
-from .program import Expression, Program, Question, leaves_of
+from .program import Expression, Piece, Program, Question, leaves_of
 
 TEXT_FIELDS = frozenset(("content", *REASONING_FIELDS))
 """The fields of a message that hold its text."""
@@ -42,12 +45,17 @@ def slot_of(expression: Expression) -> Slot | None:
     """Return the expression as a slot; None if it does more with the text than strip it."""
     left = right = False
     while expression[0] != "leaf":
-        name, below, *characters = expression
-        if name not in ("strip", "lstrip", "rstrip") or (characters[0] or "\n").strip():
+        name, below, *constants = expression
+        if not _strips(name, constants):
             return None
         left, right, expression = left or name != "rstrip", right or name != "lstrip", below
     path = expression[1]
     return Slot(int(path[1]), str(path[2]), left, right) if len(path) == 3 else None
+
+
+def _strips(name: str, constants: Sequence[Any]) -> bool:
+    """Return whether an operation takes white space away from the ends of a text, and nothing else."""
+    return name in ("strip", "lstrip", "rstrip") and not (constants[0] or "\n").strip()
 
 
 def prints_all(program: Program) -> bool:
@@ -80,6 +88,27 @@ def _unaffected_by_markers(question: Question, answer: object) -> bool:
         return True
     negative = name in _NEGATIVE_ANSWERS and answer == _NEGATIVE_ANSWERS[name]
     return negative and len(constants) > 0 and constants[0] not in ("", None)
+
+
+_OF_EACH_LETTER = frozenset(
+    ("lower", "upper", "capitalize", "title", "swapcase", "casefold", "json", "str", "titled", "indent")
+)
+"""Operations that keep each letter of a text, changed or not."""
+
+
+def tells_what_is_printed(program: Program) -> bool:
+    """Return whether all rows of a program print the same of their texts, as far as these are blank or not."""
+    return all(map(_is_whole, program.pieces)) and all(_is_whole(subject) for (_, subject, *_), _ in program.guards)
+
+
+def _is_whole(piece: Piece) -> bool:
+    """Return whether an expression keeps each letter of its texts, white space at the ends aside."""
+    if isinstance(piece, str) or piece[0] == "leaf":
+        return True
+    name, below, *constants = piece
+    if name == "cat":
+        return all(map(_is_whole, below))
+    return (_strips(name, constants) or name in _OF_EACH_LETTER) and _is_whole(below)
 
 
 def has_only_text(chats: ConversationBatch) -> bool:

@@ -7,6 +7,7 @@ Each row has the number of its program. `accepts` evaluates the guards of all ro
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
+from itertools import count
 from typing import Any, cast
 
 import numpy as np
@@ -32,11 +33,13 @@ from .kernels import (
 )
 from .program import Expression, Path, Piece, Program, Question, growth, leaves_of
 from .shapes import TurnTable
-from .slots import is_markable, prints_all
+from .slots import is_markable, prints_all, tells_what_is_printed
 
 NO_TEXTS = pa.nulls(0, pa.string())
 KNOWN = 0
 """The program of a row whose text is known; its only piece is that text."""
+_PATHS = count(2)
+"""Numbers of programs that are never used again, though tables may be; 1 is that of all rows of `KNOWN`."""
 
 
 class Pieces(Struct, frozen=True):
@@ -125,7 +128,7 @@ class Tables:
         self._pieces.append([(-1, 0)])
         self._spans.append([])
         self._all_printed, self._markable, self._refuses = [False], [False], [False]
-        self._literal_bytes, self._growth = [0], [1.0]
+        self._literal_bytes, self._growth, self._paths = [0], [1.0], [-1]
         self._pool: tuple[TextBuffer, StringViews] | None = None
 
     def __len__(self) -> int:
@@ -144,6 +147,8 @@ class Tables:
         self._all_printed.append(prints_all(program))
         self._markable.append(is_markable(program))
         self._refuses.append(bool(program.refusal))
+        path = next(_PATHS)
+        self._paths.append(path if tells_what_is_printed(program) else -path)
         self._literal_bytes.append(sum(len(piece) for piece in program.pieces if isinstance(piece, str)))
         self._growth.append(_growth(program))
         self._pool = None
@@ -212,6 +217,10 @@ class Tables:
     def groups(self, programs: Int64Array) -> Int64Array:
         """Return the number of each program that prints texts whole or not at all, and -1 for others."""
         return np.where(np.array(self._markable, np.bool_)[programs], programs, -1)
+
+    def paths(self, programs: Int64Array) -> Int64Array:
+        """Return the paths of rows by their programs (see `Rendered.paths`)."""
+        return np.array(self._paths, np.int64)[programs]
 
     def refuses(self, programs: Int64Array) -> npt.NDArray[np.bool_]:
         """Return whether the template refuses each row."""

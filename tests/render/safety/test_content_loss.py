@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,18 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from chatfmt.errors import Location, RenderError, TemplateError
 from chatfmt.json_columns import encode_conversations, json_array
-from chatfmt.render.safety.content_loss import Loss, LossFinder, LossGuard, message_shapes
+from chatfmt.render.jinja_renderer import JinjaRenderer
+from chatfmt.render.options import RenderOptions
+from chatfmt.render.safety.content_loss import Loss, LossFinder, LossGuard
+from chatfmt.render.safety.message_shapes import message_shapes
 from chatfmt.render.single import Chat
-from chatfmt.rendering import ConversationBatch
+from chatfmt.render.template.chat_template import ChatTemplate
+from chatfmt.render.trace.program_cache import TraceLimits
+from chatfmt.rendering import ConversationBatch, Rendered
 from tests.render.engines import traced
 from tests.render.templates import (
     BUILT_IN,
@@ -223,13 +230,42 @@ def test_a_row_that_loses_two_texts_does_not_hide_those_that_lose_the_second() -
 
 
 def test_rows_known_to_print_everything_are_skipped() -> None:
-    column = encode_conversations([PLAIN, PLAIN, WITH_SYSTEM, PLAIN])
-    guard = LossGuard(template_renderer(NO_SYSTEM))
-    assert guard.check(ConversationBatch(column), all_printed=np.ones(4, np.bool_)) is None and guard.checked == 0
-    assert guard.check(ConversationBatch(column), all_printed=np.array([True, True, False, True])) == Loss(
-        0, "system", "content", row=2
-    )
+    chats = ConversationBatch(encode_conversations([PLAIN, PLAIN, WITH_SYSTEM, PLAIN]))
+    guard, rendered = LossGuard(template_renderer(NO_SYSTEM)), Rendered(pa.array([""] * 4))
+    assert guard.check(chats, replace(rendered, all_printed=np.ones(4, np.bool_))) is None and guard.checked == 0
+    known = np.array([True, True, False, True])
+    assert guard.check(chats, replace(rendered, all_printed=known)) == Loss(0, "system", "content", row=2)
     assert guard.checked == 1
+
+
+BY_WORDS = {
+    "{{ m.content if 'foo' not in m.content }}": "say foo now",
+    "{{ m.content if m.content != 'foo' }}": "foo",
+    "{{ m.content if not m.content.startswith('foo') }}": "foo and more",
+    "{{ m.content.split('foo')[0] }}": "a foo b",
+}
+
+
+def by_jinja(text: str) -> JinjaRenderer:
+    return JinjaRenderer(ChatTemplate("test", text), RenderOptions())
+
+
+@pytest.mark.parametrize("text", BY_WORDS)
+@pytest.mark.parametrize("renderer", [traced, partial(traced, limits=TraceLimits()), by_jinja])
+def test_later_rows_that_lose_a_text_for_its_words_are_found(text: str, renderer: Any) -> None:
+    template = "{% for m in messages %}[{{ m.role }}]" + text + "{% endfor %}"
+    good = [[say("user", f"Is {row} a prime?"), say("assistant", "I do not know.")] for row in range(40)]
+    bad = [say("user", "Is 7 a prime?"), say("assistant", BY_WORDS[text])]
+    for count in (1, 20):
+        render, single = renderer(template), template_renderer(template)
+        guards = [LossGuard(single, first_rows=2) for _ in range(2)]
+        for rows in (good, good, [*good, *[bad] * count], [bad] * count):
+            batch = ConversationBatch(encode_conversations(rows))
+            rendered, lost = render(batch), [row for row, chat in enumerate(rows) if chat is bad]
+            assert [*guards[0].check_rows(batch, rendered).values()] == ([lost] if lost else [])
+            if 0 not in lost:  # before them the run has ended
+                stopping = guards[1].check(batch, rendered)
+                assert (stopping.row if stopping else None) == (lost[0] if lost else None)
 
 
 PRINTED = [
@@ -284,8 +320,8 @@ def test_rows_that_must_lose_the_same_are_checked_once(
     both = json_array([[WEATHER] if row % 2 else [] for row in range(len(rows))]) if tools else None
     chats, failures = ConversationBatch(encode_conversations(rows), both), list[RenderError]()
     rendered, single = traced(text)(chats, failures=failures), template_renderer(text)
-    wanted = LossGuard(single, allow).check_rows(chats, rendered.all_printed)
-    found = LossGuard(single, allow).check_rows(chats, rendered.all_printed, rendered.groups)
+    wanted = LossGuard(single, allow).check_rows(chats, replace(rendered, groups=None))
+    found = LossGuard(single, allow).check_rows(chats, rendered)
     assert list(found.items()) == list(wanted.items())
 
 
@@ -293,8 +329,8 @@ def test_one_row_of_many_that_must_lose_the_same_is_checked() -> None:
     chats = ConversationBatch(encode_conversations([WITH_SYSTEM, PLAIN] * 50))
     rendered, guard = traced(NO_SYSTEM)(chats), LossGuard(template_renderer(NO_SYSTEM))
     lost = {Loss(0, "system", "content"): [*range(0, 100, 2)]}
-    assert guard.check_rows(chats, rendered.all_printed, rendered.groups) == lost and guard.checked == 1
-    assert guard.check_rows(chats, rendered.all_printed, rendered.groups) == lost and guard.checked == 2
+    assert guard.check_rows(chats, rendered) == lost and guard.checked == 1
+    assert guard.check_rows(chats, rendered) == lost and guard.checked == 2
 
 
 def test_data_in_place_of_text_is_lost_where_a_template_prints_text_alone() -> None:

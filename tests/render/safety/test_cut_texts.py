@@ -88,7 +88,7 @@ def test_few_changed_texts_are_examined_unless_one_is_cut(monkeypatch: pytest.Mo
     examined = []
     monkeypatch.setattr(cut_texts, "replace_text", lambda marked, *_: examined.append(1) or marked.chat)
     guard = LossGuard(renderer)
-    assert guard.check_rows(chats) == {} and (guard.checked, len(examined)) == (20, 4 * 4)
+    assert guard.check_rows(chats) == {} and (guard.checked, len(examined)) == (20, 4 * 5)
 
 
 def test_the_run_ends_with_the_way_out(tmp_path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from chatfmt.json_columns import JSON, encode_conversations
 from chatfmt.render.safety.content_loss import LossGuard
 from chatfmt.render.safety.trimmed_texts import has_blank_edges
-from chatfmt.rendering import ConversationBatch
+from chatfmt.rendering import ConversationBatch, Rendered
 from tests.cli.test_summary_counts import write
 from tests.conftest import run_cli
 from tests.render.templates import CHATML, NO_SYSTEM, THINKER, say, template_renderer
@@ -21,8 +21,9 @@ PLAIN = [say("user", "Why?"), say("assistant", "Because.")]
 
 
 def left_out(template: str, *rows: list[dict[str, Any]]) -> list[str]:
-    guard, known = LossGuard(template_renderer(template)), np.ones(len(rows), np.bool_)
-    assert guard.check(ConversationBatch(encode_conversations(rows)), all_printed=known) is None
+    guard, texts = LossGuard(template_renderer(template)), pa.array([""] * len(rows))
+    known = Rendered(texts, all_printed=np.ones(len(rows), np.bool_))
+    assert guard.check(ConversationBatch(encode_conversations(rows)), known) is None
     return [*guard.accepted]
 
 
