@@ -62,6 +62,8 @@ CHECKS: dict[str, Check] = {
     "row.too_long": Check("warning", content.too_long, "longer than the limit"),
     "media.file": Check("warning", media.missing_files, "image, video or audio without its file",
                         "--media-root DIR names the folder of the files"),
+    "media.place": Check("warning", media.lone_placeholders, "placeholder in a row without that image, video or audio",
+                         "--fail-on media.place --on-error skip"),
     "tool.orphan": Check("warning", calls.orphan_result, "tool result without its call"),
     "tool.unknown": Check("warning", calls.unknown_tools, "call to an unknown tool"),
     "tool.misfit": Check("warning", calls.unfit_arguments, "arguments that the tool does not take"),

@@ -1,4 +1,4 @@
-"""A check of the files that images, videos and audio name."""
+"""Checks of images, videos and audio: the files that they name, and placeholders that stand for none."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..json_columns import MEDIUM, TEXT
-from ..turn_columns import rows_of_turns, to_bools
+from ..schema import MEDIA
+from ..turn_columns import contains, lengths_of, rows_of_turns, to_bools
 from .column_view import ColumnView, Finding, Limits
 
 
@@ -25,6 +26,16 @@ def missing_files(view: ColumnView, limits: Limits) -> Iterator[Finding]:
         rows = rows_of_turns(column)
         for index in np.flatnonzero(found & view.begins[rows]).tolist():
             yield Finding("media.file", int(rows[index]), None, f"there is no file `{paths[index]}`", name)
+
+
+def lone_placeholders(view: ColumnView, limits: Limits) -> Iterator[Finding]:
+    """A placeholder such as `<image>` in a row without that medium, while others may have some: it stays text."""
+    for name, column in view.media.items():
+        without, tag = lengths_of(column) == 0, f"<{MEDIA[name]}>"
+        if not without.any():
+            continue
+        lone = to_bools(contains(view.content, tag)) & without[view.rows]
+        yield from view.at_turns("media.place", lone, f"`{tag}` stays text: the row has no {MEDIA[name]}")
 
 
 def paths_of(column: pa.ListArray) -> pa.StringArray:

@@ -192,8 +192,14 @@ def test_what_is_found(name: str) -> None:
 
 def test_every_check_has_a_case_and_finds_alone_what_it_finds_among_all() -> None:
     shown = {code for _, expected in CASES.values() for code, _, _ in expected}
-    elsewhere = {"pair.same", "msg.weight", "msg.ignored_weight", "media.file"}  # as calls, in tests of their own
-    elsewhere |= {"tool.unknown", "tool.misfit", "tool.unanswered", "token.control", "row.no_answer"}
+    elsewhere = {
+        "pair.same",
+        "msg.weight",
+        "msg.ignored_weight",
+        "media.file",
+        "media.place",
+    }  # as calls, in tests of their own
+    elsewhere |= {"media.place", "tool.unknown", "tool.misfit", "tool.unanswered", "token.control", "row.no_answer"}
     assert shown | elsewhere == set(checks.CHECKS)
     for turns, expected in CASES.values():
         for code in checks.CHECKS:

@@ -1,4 +1,4 @@
-"""`media.file`: an image that is no file is named before a trainer looks for it."""
+"""`media.file` and `media.place`: images that are no files, and placeholders without an image, are named."""
 
 from __future__ import annotations
 
@@ -62,3 +62,23 @@ def test_a_conversion_counts_the_rows_and_can_refuse_them(tmp_path: Path) -> Non
         "error: in.jsonl row 0: there is no file `gone.png` (line 1)\n"
         "hint: --media-root DIR names the folder of the files\n",
     )
+
+
+@pytest.mark.parametrize("content", ["<image>Which?", [{"type": "text", "text": "<image>Which?"}]])
+@pytest.mark.parametrize("image", [None, []])
+def test_a_placeholder_in_a_row_without_an_image_is_named(content: object, image: object, tmp_path: Path) -> None:
+    rows = [{"messages": TURNS, "images": ["red.png"]}]
+    rows += [{"messages": [{"role": "user", "content": content}, TURNS[1]], "images": image}]
+    write_rows(tmp_path / "in.jsonl", rows)
+    (tmp_path / "red.png").write_bytes(b"")
+    run = run_here("check", "in.jsonl", "--json", cwd=tmp_path)
+    (problem,) = json.loads(run.stdout)["problems"]
+    said = ("media.place", 1, 0, "`<image>` stays text: the row has no image")
+    assert (problem["code"], problem["row"], problem["message"], problem["detail"]) == said
+    arguments = ("convert", "in.jsonl", "-t", "qwen2.5-vl", "--fail-on", "media.place", "--on-error", "skip")
+    assert run_here(*arguments, cwd=tmp_path).stdout.count(b"<|image_pad|>") == 1
+
+
+def test_a_placeholder_where_no_row_has_images_is_text(tmp_path: Path) -> None:
+    write_rows(tmp_path / "in.jsonl", [{"messages": TURNS}])
+    assert json.loads(run_here("check", "in.jsonl", "--json", cwd=tmp_path).stdout)["problems"] == []
