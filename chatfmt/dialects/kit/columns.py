@@ -22,7 +22,7 @@ from ...field_path import path_of, top_level, value_at
 from ...schema import SourceRow as SourceRow
 from .blocks import content_of, text_of
 from .labels import label_of
-from .literals import read_objects
+from .literals import read_literal, read_objects
 from .media import find_media
 from .names import DOCUMENTS, LABELS, MEDIA_COLUMNS, MEDIA_LIKE, REASONING, SYSTEM, TEMPLATE_KWARGS, TOOLS
 
@@ -202,7 +202,12 @@ def _named(columns: tuple[str, ...], names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _is_list(value: Any) -> bool:
+    value = read_literal(value) if isinstance(value, str) else value
     return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(read_literal(value) if isinstance(value, str) else value, dict)
 
 
 def _are_tools(value: Any) -> bool:
@@ -224,7 +229,7 @@ SWITCHES = frozenset({
 _SIDES: dict[str, tuple[tuple[str, ...], Callable[[Any], bool]]] = {
     "system": (SYSTEM, lambda value: content_of(value) is not None),
     "tools": (TOOLS, _are_tools),
-    "template_kwargs": (TEMPLATE_KWARGS, lambda value: isinstance(value, dict)),
+    "template_kwargs": (TEMPLATE_KWARGS, _is_object),
     "documents": (DOCUMENTS, _is_list),
 }
 _SIDE_NAMES = tuple(

@@ -41,6 +41,7 @@ from .columns import (
     refuse,
     used_names,
 )
+from .literals import read_literal
 from .names import BESIDE_TURNS
 from .tool_specs import to_specs
 
@@ -268,7 +269,7 @@ def side_columns(batch: pa.RecordBatch, columns: Columns) -> dict[str, pa.Array]
         found["tools"] = to_specs(tools)
     for name in ("documents", "template_kwargs"):
         if (values := column_at(batch, columns.path(name))) is not None:
-            found[name] = to_json(values)
+            found[name] = to_json(_read_texts(values))
             _check_side(found[name], name, columns.path(name) or name)
     return found
 
@@ -277,6 +278,16 @@ def media_columns(batch: pa.RecordBatch, columns: Columns) -> dict[str, pa.Array
     """Return the columns `images`, `videos` and `audios` that the row's parts name, as they are in the source."""
     found = {part: column_at(batch, columns.path(part)) for part in schema.MEDIA if columns.path(part)}
     return {part: values for part, values in found.items() if values is not None}
+
+
+def _read_texts(values: pa.Array) -> pa.Array:
+    """Return a column of which the texts are read as JSON, empty ones as null."""
+    is_json = values.type == json_columns.JSON
+    if not (values.type == json_columns.TEXT or (is_json and pc.any(pc.starts_with(values, '"')).as_py())):
+        return values
+    found = json_columns.decode_or_none(values)
+    read = [(read_literal(value) if value.strip() else None) if isinstance(value, str) else value for value in found]
+    return json_columns.json_array(read, [value is not None for value in read])
 
 
 def _check_side(values: pa.Array, part: str, path: str) -> None:
