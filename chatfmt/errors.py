@@ -234,7 +234,7 @@ class RowError(ChatfmtError):
             ChatfmtError.locate(error, file, rows, **kwargs)
 
 
-SKIP = "`--on-error skip` skips such rows and keeps them in a rejects file"
+SKIP = "`--on-error skip` leaves out such rows, and --rejects FILE keeps them"
 """The hint of an error of a row that stops a run, if there is no better one."""
 
 

@@ -11,7 +11,7 @@
 In a row (`--map`, `--explode`, …) a path that leads nowhere gives null, and text that a path leads into is read as
 JSON if it is JSON.
 
-In a document (`--field`) a path starts at the document itself: `data`, `data[].paragraphs[].qas[]`, `[].items`,
+In a document (`--field`) a path starts at the document itself: `data`, `data[].paragraphs[]`, `[].items`,
 `values(data)`, `.` for the document. It has no indices and no quoted keys, and it must lead somewhere.
 """
 

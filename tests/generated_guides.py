@@ -106,7 +106,7 @@ them errors, `--fail-on CODE` one of them; with `--on-error skip` such rows are 
 
 `…` stands for what the message names; alone it is a hint that depends on what is there, such as files of similar names.
 ` / ` is between the hints of different cases. Where nothing better is known, the hint of an error of a row is that
-`--on-error skip` skips such rows and keeps them in a rejects file.
+`--on-error skip` leaves out such rows, and --rejects FILE keeps them.
 
 | code | exit | message | hint |
 |---|---|---|---|

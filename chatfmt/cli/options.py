@@ -61,7 +61,7 @@ INPUT = _group(
         "revision": (str, "TEXT", "Branch, tag or commit of a Hub dataset."),
         "data_files": (list[str], "GLOB", "Read only these files of the dataset or folder. Repeatable."),
         "data_dir": (str, "DIR", "Read only the files in this folder of the dataset."),
-        "field": (str, "PATH", "Path to the records in a JSON document: data, data[].paragraphs[].qas[], values(.)"),
+        "field": (str, "PATH", "Path to the records in a JSON document: data, data[].paragraphs[], values(.)"),
         "header": (bool, None, "Whether the first line of delimited text is a header.", "--header/--no-header"),
         "quote": (bool, None, "Whether fields of delimited text may be quoted.", "--quote/--no-quote"),
         "delimiter": (str, "C", "Field separator of delimited text; none reads each line as one field."),

@@ -21,7 +21,7 @@ class ParseOptions(Struct, frozen=True):
     """Options for parsing the text of the files; sizes in bytes."""
 
     field: str | None = None
-    """Path to the records in a JSON document: `data`, `data[].paragraphs[].qas[]`, `values(.)`."""
+    """Path to the records in a JSON document: `data`, `data[].paragraphs[]`, `values(.)`."""
     header: bool = True
     quote: bool = True
     delimiter: str | None = None

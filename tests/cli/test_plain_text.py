@@ -24,7 +24,9 @@ def test_the_suggested_command_reads_each_line_unchanged(tmp_path: Path, name: s
     stdin, shown = (text, "stdin") if name == "-" else (None, source)
     failed = run_cli("convert", source, stdin=stdin)
     assert failed.returncode == 4
-    hint = HINT if name != "-" else f"{HINT[:-1]}; `--on-error skip` skips such rows and keeps them in a rejects file\n"
+    hint = (
+        HINT if name != "-" else f"{HINT[:-1]}; `--on-error skip` leaves out such rows, and --rejects FILE keeps them\n"
+    )
     assert failed.stderr.decode() == f"error: {shown} row 0: not JSON: expected a value (line 1, byte 0)\n{hint}"
     typed = re.search(r"`(--no-header.*?)`", failed.stderr.decode())
     assert typed is not None

@@ -48,7 +48,7 @@ def test_a_row_whose_turns_have_too_many_keys_is_one_bad_row(tmp_path: Path) -> 
     assert done.stderr.decode() == (
         "error: rows.jsonl row 1: 900 objects have 1,802 different keys, too many for columns (line 2, byte 88)\n"
         "hint: keep what they hold as a list of keys and values; "
-        "`--on-error skip` skips such rows and keeps them in a rejects file\n"
+        "`--on-error skip` leaves out such rows, and --rejects FILE keeps them\n"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
     done = run_cli("convert", source.name, "-o", "out.jsonl", "--on-error", "skip", "--max-bad", "1", cwd=tmp_path)

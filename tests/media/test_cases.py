@@ -206,7 +206,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
             "rejected": [{"role": "assistant", "content": [{"type": "image", "image": "b.png"}]}],
         },
         "error: in.jsonl row 0: the answers of the row have different images (line 1)\n"
-        "hint: `--on-error skip` skips such rows and keeps them in a rejects file\n",
+        "hint: `--on-error skip` leaves out such rows, and --rejects FILE keeps them\n",
     ),
 }
 

@@ -268,7 +268,7 @@ def test_rows_of_delimited_text_that_are_still_wrong_are_left_out_again(tmp_path
     stopped = run_cli("convert", rejects, "--from-rejects", "-q")
     assert (stopped.returncode, stopped.stderr.decode()) == (
         4, f"error: {rejects} row 1: the text is 2 records (line 2)\nhint: keep one row in `raw.data`; "
-        "`--on-error skip` skips such rows and keeps them in a rejects file\n",
+        "`--on-error skip` leaves out such rows, and --rejects FILE keeps them\n",
     )  # fmt: skip
     skip = ("--on-error", "skip", "--max-bad", "90%", "-q", "--rejects")
     run = run_cli("convert", rejects, "--from-rejects", *skip, tmp_path / "still.jsonl")

@@ -7,7 +7,6 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -20,7 +19,14 @@ from ..kit.columns import Columns, SourceRow, ambiguous_part, columns_named, rec
 from ..kit.literals import read_literal
 from ..kit.names import ANSWER_LISTS, COMPLETIONS, EVENTS, MESSAGES, PROMPTS, is_metadata
 from ..kit.roles import role_of
-from ..preference.chosen_rejected import CHOSEN, REJECTED
+from .preference_hints import (
+    ANSWER_WORDS,
+    answers_hint,
+    opposites_hint,
+    pair_hint,
+    several_answers_hint,
+    two_answers_hint,
+)
 from .rows_as_turns import RowsAsTurns, rows_as_turns
 
 _MARKER_ROWS = 50
@@ -99,7 +105,7 @@ def _hint(names: Sequence[str], records: Sequence[SourceRow], columns: Columns, 
     if "input_ids" in names:
         return "the rows are token ids, which only trainers read: name the source they were made of"
     texts = [name for name in names if isinstance(records[0].get(name), str)]
-    by_shape = _turns_hint(names, records, columns) or _pair_hint(names) or _opposites_hint(texts)
+    by_shape = _turns_hint(names, records, columns) or pair_hint(names) or opposites_hint(texts)
     return by_shape or transcript_hint(texts, records) or _texts_hint(names, records, columns, shown)
 
 
@@ -115,37 +121,13 @@ _FORMATS = (
 """Columns of files that a recipe reads, with its command."""
 
 
-def _pair_hint(names: Sequence[str]) -> str | None:
-    """Hint for two answers without a column that is clearly the prompt."""
-    lower = {name.lower() for name in names}
-    if not (lower & set(CHOSEN) and lower & set(REJECTED)):
-        return None
-    return (
-        "map the prompt of both answers with --map prompt=COLUMN; "
-        "or --dialect-option prompt=shared if both begin with it"
-    )
-
-
-_OPPOSITES = {
-    "accepted": "rejected", "preferred": "dispreferred", "winner": "loser", "winning": "losing", "better": "worse",
-    "best": "worst", "good": "bad", "positive": "negative", "w": "l",
-}  # fmt: skip
-
-
-def _opposites_hint(texts: Sequence[str]) -> str | None:
-    """Hint for two texts whose names differ in a word for a better and one for a worse answer."""
-    names = {tuple(re.split(r"[\W_]+", name.lower())): name for name in texts}
-    for words, better in names.items():
-        worse = names.get(tuple(_OPPOSITES.get(word, word) for word in words), better)
-        if worse != better:
-            flags = f"--map chosen={shlex.quote(better)} --map rejected={shlex.quote(worse)}"
-            return f"`{better}` could be the better and `{worse}` the worse of two answers: {flags}"
-    return None
-
-
 def _turns_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Columns) -> str | None:
     """Hint for turns that are nested in the row, have keys of other names, or are the rows themselves."""
     record = records[0]
+    if len(records) == 1 and len(record) > 1 and all(_are_records([value]) for value in record.values()):
+        return _VALUES
+    if path := _rows_path(record) if len(records) == 1 else None:
+        return f"the rows could be in `{path}`: --field {shlex.quote(path)}"
     if gaps := next((name for name in names if _has_null_turns(record.get(name), columns)), None):
         without = f'messages={{{{ row[{json.dumps(gaps, ensure_ascii=False)}] | reject("none") | list | tojson }}}}'
         return f"`{gaps}` has null in place of a turn, which this leaves out: --map {shlex.quote(without)}"
@@ -160,9 +142,9 @@ def _turns_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Col
     if turns or (nested and not lists):
         return _one_turn(turns)
     if pair := next((name for name in names if _are_conversations(record.get(name), columns)), None):
-        return _answers_hint(pair)
+        return answers_hint(pair)
     if answers := next((name for name in columns_named(record, ANSWER_LISTS) if _are_texts(record[name])), None):
-        return _several_answers_hint(answers, names)
+        return several_answers_hint(answers, names)
     if nested:
         return _nested_hint(nested, record)
     if listed := [name for name in names if _are_records(record.get(name))]:
@@ -172,9 +154,19 @@ def _turns_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Col
     if alternating := next(filter(None, (_alternating_path(name, record.get(name)) for name in spoken)), None):
         path, texts = alternating
         return f"if the texts in `{texts}` alternate: --map messages={shlex.quote(path)} --roles user,assistant"
-    if len(records) == 1 and _are_columns(record):
-        return "the values could be columns of rows: --field 'columns(.)'"
-    return _objects_hint(names, record)
+    return (_values_hint(record) if len(records) == 1 and len(record) > 1 else None) or _objects_hint(names, record)
+
+
+_VALUES = "the values could be rows: --field 'values(.)'"
+
+
+def _rows_path(record: SourceRow) -> str | None:
+    """Return the path to rows in lists of lists of the one record of a file, as in SQuAD; None if it has none."""
+    path, lists = "", [(name, value) for name, value in record.items() if _objects(value)]
+    while len(lists) == 1 and not _are_records(lists[0][1]):
+        path, record = f"{path}{lists[0][0]}[].", lists[0][1][0]
+        lists = [(name, value) for name, value in record.items() if _objects(value)]
+    return path.removesuffix(".") if path and lists else None
 
 
 def _has_null_turns(value: Any, columns: Columns) -> bool:
@@ -193,10 +185,6 @@ def _records_hint(listed: Sequence[str], records: Sequence[SourceRow]) -> str:
         return f"the rows could be in `{first}`: --explode {flags[0]}"
     names = " or ".join(f"`{name}`" for name in listed)
     return f"the rows could be in {names}: {' or '.join(f'--field {name}' for name in flags)}"
-
-
-_CHOICE = frozenset({"preferred", "best", "better", "chosen", "winner", "selected", "label", "choice"})
-"""Words in the name of a column that says which answer is the best."""
 
 
 def _one_turn(found: RowsAsTurns | None) -> str:
@@ -254,52 +242,21 @@ def _objects_hint(names: Sequence[str], record: SourceRow) -> str | None:
     return None
 
 
-def _several_answers_hint(answers: str, names: Sequence[str]) -> str:
-    """Hint for answers in a list, whose order may be their ranking if no column says which is the best."""
-    if chosen := _column_of_choice(names):
-        return _choice_hint(f"`{answers}` holds several answers", chosen)
-    flag = "--dialect-option ranked=best-first"
-    return f"`{answers}` holds several answers without scores: {flag} if the first is the best"
-
-
-def _column_of_choice(names: Sequence[str]) -> str | None:
-    return next((name for name in names if not _CHOICE.isdisjoint(re.split(r"[\W_]+", name.lower()))), None)
-
-
-def _choice_hint(answers: str, choice: str, chosen: str = "…", rejected: str = "…") -> str:
-    flags = f"--map chosen='{{{{ {chosen} }}}}' --map rejected='{{{{ {rejected} }}}}'"
-    return f"{answers}, and `{choice}` could say which is the best: {flags}"
-
-
-_ONE_OF_TWO = re.compile(r"(.*?)[\W_]?([ab012])$", re.IGNORECASE)
-
-
-def _two_answers(texts: Sequence[str]) -> tuple[str, str] | None:
-    """Return two columns of answers whose names differ in a last letter or digit: `response_a`, `response_b`."""
-    for first, second in pairwise(texts):
-        stems = [match[1].lower() for name in (first, second) if (match := _ONE_OF_TWO.match(name))]
-        if len(stems) == 2 and stems[0] == stems[1] and not _ANSWER_WORDS.isdisjoint(re.split(r"[\W_]+", stems[0])):
-            return first, second
-    return None
-
-
 def _are_several_texts(value: Any) -> bool:
     """Return whether a value is an object of several texts."""
     return isinstance(value, Mapping) and len(value) > 1 and all(isinstance(text, str) for text in value.values())
 
 
-def _answers_hint(name: str) -> str:
-    chosen, rejected = (shlex.quote(f"{name}[{place}]") for place in (0, 1))
-    pair = f"--map chosen={chosen} --map rejected={rejected}"
-    return f"`{name}` holds two conversations: if the first is the better one, {pair}"
-
-
-def _are_columns(record: SourceRow) -> bool:
-    """Return whether a record is a table by columns: lists of one length, or objects with the same keys."""
+def _values_hint(record: SourceRow) -> str | None:
+    """Hint for the one record of a file whose values are lists of rows, rows, or columns of one length."""
     values = list(record.values())
-    lists = all(isinstance(value, list) for value in values) and len({len(value) for value in values}) == 1
+    if all(map(_objects, values)):
+        return _records_hint(list(record), [record])
     objects = all(isinstance(value, Mapping) for value in values) and len({tuple(value) for value in values}) == 1
-    return len(values) > 1 and (lists or objects)
+    if objects and not "".join(values[0]).isdecimal():  # as pandas names its rows
+        return _VALUES
+    lists = all(isinstance(value, list) for value in values) and len({len(value) for value in values}) == 1
+    return "the values could be columns of rows: --field 'columns(.)'" if lists or objects else None
 
 
 def _texts_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Columns, shown: Mapping[str, str]) -> str:
@@ -312,16 +269,15 @@ def _texts_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Col
         asked, answer = (shown.get(name, name) for name in (prompt, other))
         values = [record[other] for record in records if record.get(other)]
         return _not_text_hint(asked, answer, values[0]) if values else _no_answer_hint(asked, answer)
-    if (pair := _two_answers(texts)) and (chosen := _column_of_choice(names)):
-        better, worse = (f"{one} if {chosen} == … else {other}" for one, other in (pair, pair[::-1]))
-        return _choice_hint(f"`{pair[0]}` and `{pair[1]}` are two answers", chosen, better, worse)
+    if hint := two_answers_hint(texts, names, records):
+        return hint
     if prompt and not completion:
         only = f"; or only prompts: --map prompt={shlex.quote(prompt)} --dialect prompt-only"
         others = [name for name in names if name != prompt and not is_metadata(name)]
         values = [record.get(name) for name in others for record in records]
         if any(isinstance(value, (str, list, Mapping)) and value for value in values):
             only = ""  # they would be lost
-        pair_flags = _map_pair(shown.get(prompt, prompt), _named_like(texts, prompt, _ANSWER_WORDS))
+        pair_flags = _map_pair(shown.get(prompt, prompt), _named_like(texts, prompt, ANSWER_WORDS))
         return f"map the answer: {pair_flags}{only}"
     if completion and not prompt:
         asked = _named_like(texts, completion, _QUESTION_WORDS)
@@ -349,7 +305,6 @@ def _not_text_hint(prompt: str, answer: str, value: Any) -> str:
 
 
 _QUESTION_WORDS = frozenset({*PROMPTS, "ask"} - {"inputs", "message_1"})
-_ANSWER_WORDS = frozenset({*COMPLETIONS, "reply"} - {"targets", "target", "message_2"})
 
 
 def _named_like(texts: Sequence[str], used: str, words: frozenset[str]) -> str:
@@ -392,7 +347,7 @@ def _unnamed_hint(texts: Sequence[str], records: Sequence[SourceRow]) -> str:
     if len(own) == 1:
         return f"map a column of turns with --map messages=COLUMN{_or_text(own, records)}"
     if own:
-        pair = _map_pair(_named_like(own, "", _QUESTION_WORDS), _named_like(own, "", _ANSWER_WORDS))
+        pair = _map_pair(_named_like(own, "", _QUESTION_WORDS), _named_like(own, "", ANSWER_WORDS))
         return f"map question and answer: {pair}{_or_text(own, records)}"
     return _UNKNOWN
 

@@ -24,10 +24,11 @@ from ..conversion.rejects import Rejected
 from ..conversion.row_counts import RowCounts
 from ..conversion.source_rows import to_json, to_records
 from ..conversion.stages import Conversion
-from ..planning.inputs import open_source
+from ..planning.inputs import header_checked, open_source
 from ..planning.jobs import has_nulls, to_job
 from ..planning.left_behind import refuse_suspects
 from ..planning.matching import Window
+from ..planning.notes import name_notes
 from ..planning.scratch import Scratch
 from .columns import describe_columns
 from .command import convert_command, error_arguments, template_arguments, working_arguments
@@ -137,7 +138,8 @@ def inspect_source(
         return to_job(unrendered(asked), sample, None, nulls=nulls)
 
     try:
-        job, detection = make_job(recipe)
+        with header_checked(source, sample):
+            job, detection = make_job(recipe)
     except NoDialect as error:
         return replace(inspection, problem=error.message, hint=error.hint)
     outputs, counts, errors = _converted(job, sample, source.shown)
@@ -148,7 +150,7 @@ def inspect_source(
         turns=to_spread(count for batch in outputs for count in count_turns(batch)),
         characters=to_spread(count for batch in outputs for count in count_characters(batch)),
         findings={**counts.findings, **(reasons := counts.reasons + Counter(unreadable))},
-        notes=[*source.notes, *kept_notes(job, detection)],
+        notes=[*source.notes, *name_notes([source], recipe), *kept_notes(job, detection)],
         **_left_behind(job),
     )
     try:

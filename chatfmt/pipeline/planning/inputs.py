@@ -5,6 +5,7 @@ A damaged file can crash a native reader, so this happens in a worker process wh
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -16,7 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ... import executors, mapping, sources
-from ...errors import ChatfmtError, InputError, RowError, UsageError, located
+from ...errors import ChatfmtError, InputError, NoDialect, RowError, UsageError, located
 from ...field_path import top_level
 from ...recipe import Recipe, SourceSpec
 from ...sources import InputSplit, ParseOptions, Source
@@ -123,6 +124,22 @@ def open_source(
         source = find_source(recipe, spec, scratch)
     with closing(executors.in_worker(_read_source, SourceRequest(recipe, spec, scratch, source))) as results:
         yield SourceReader(results)
+
+
+@contextmanager
+def header_checked(source: Source, sample: Sequence[pa.RecordBatch]) -> Iterator[None]:
+    """Add `--no-header` to the hint for CSV rows that no dialect fits, if a name in their header looks like a text."""
+    try:
+        yield
+    except NoDialect as error:
+        text = next((name for name in sample[0].schema.names if _TEXT.search(name)), None) if sample else None
+        if text is not None and source.options.header and {file.format for file in source.files} == {"csv"}:
+            error.hint = f"--no-header if `{text}` is not the name of a column but begins a row; or {error.hint}"
+        raise
+
+
+_TEXT = re.compile(r"[.?!]$|^[\d.,:/ -]+$|(\S+\s+){5}")
+"""What a sentence or a number looks like, and no name of a column."""
 
 
 def _read_source(request: SourceRequest) -> Iterator[SourceResult]:

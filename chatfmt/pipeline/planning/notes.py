@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable, Iterator
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,7 @@ from ...field_path import top_level
 from ...json_columns import TEXT
 from ...mapping.names import names_needed
 from ...sources.discovery.archives import unpacker
+from ...sources.discovery.data_files import splits_by_name
 from ...transforms.answers import FINAL
 from ...validation import flag_of
 from ...views import VIEWS, is_rendered, own_view
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from ...dialects import Detection
     from ...recipe import Recipe
     from ...render.template.chat_template import ChatTemplate
+    from ...sources import Source
     from ..conversion.job import Job
     from .source_plan import SourcePlan
     from .target import Target
@@ -48,6 +52,29 @@ def split_notes(source: SourcePlan, recipe: Recipe, target: Target) -> Iterator[
     if len(read) > 1 and recipe.split == "all" and not target.holds_shards:
         together = ", ".join(f"`{name}`" for name in read)
         yield f"the splits {together} follow one another in one file: a folder, as in -o DIR/, keeps them apart"
+
+
+def name_notes(sources: Sequence[Source], recipe: Recipe) -> Iterator[str]:
+    """Yield a note on files named one by one or by a glob that are all read as `train`, if some are named otherwise."""
+    named = recipe.split or recipe.data_files or any(spec.split for spec in recipe.source)
+    files = [file for source in sources for file in source.files if source.kind == "files" and source.subset is None]
+    if named or len(files) < 2 or {split for source in sources for split in source.splits} != {"train"}:
+        return
+    folder = os.path.commonpath([Path(file.uri).absolute().parent for file in files])
+    names = [os.path.relpath(file.uri, folder) for file in files]
+    splits = splits_by_name(dict(zip(names, names, strict=True)))
+    others = [name for split, found in splits.items() if split != "train" for name in found]
+    if others and len(others) < len(files):
+        each = {**dict.fromkeys(names, "train"), **{name: split for split in splits for name in splits[split]}}
+        flags = "".join(f" --data-files {shlex.quote(f'{split}={name}')}" for name, split in each.items())
+        shown = os.path.relpath(folder) if Path(folder).is_relative_to(Path.cwd()) else folder
+        how = f"{shlex.quote(shown)}{flags if len(files) <= _FEW else ''} --split all"
+        listed = f"`{others[0]}` is" if len(others) == 1 else f"`{others[0]}` and {len(others) - 1} more are"
+        yield f"{listed} read as `train` like the other files: `{how}` keeps the splits apart"
+
+
+_FEW = 4
+"""Files that a note names one by one, instead of their folder."""
 
 
 def truth_notes(rows: pa.RecordBatch | None, job: Job, detection: Detection, recipe: Recipe) -> Iterator[str]:

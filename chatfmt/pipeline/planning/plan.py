@@ -27,6 +27,7 @@ from .jobs import check_rendered, check_tokens
 from .notes import (
     job_notes,
     misspelt,
+    name_notes,
     option_notes,
     parts_notes,
     split_notes,
@@ -191,6 +192,7 @@ def plan_notes(
         yield from job_notes(source.job, source.detection, recipe)
         yield from parts_notes(source.first_rows, source.job)
         yield from truth_notes(source.first_rows, source.job, source.detection, recipe)
+    yield from name_notes([source.source for source in sources], recipe)
     yield from option_notes(recipe, target)
     yield from system_notes((source.job, source.detection) for source in sources)
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -59,6 +61,8 @@ def from_stdin(source: Source, path: Path, options: ParseOptions) -> Source:
         found = sources.resolve(str(path), options=options)
     except ChatfmtError as error:
         error.at = replace(error.at, file=error.at.file.replace(str(path), "-"))
+        named = re.escape(shlex.quote(str(path)))
+        error.hint = re.sub(rf": (.*) {named} > .*", r": … | \1 | chatfmt convert -", error.hint)
         raise
     renamed = {split: tuple(replace(file, shown="-") for file in files) for split, files in found.splits.items()}
     return replace(found, shown="-", kind="stdin", splits=renamed)

@@ -18,7 +18,7 @@ from ...views import VIEWS
 from ..conversion.job import Job
 from ..conversion.media_files import with_folder
 from ..conversion.source_rows import merge_batches
-from .inputs import open_source
+from .inputs import header_checked, open_source
 from .jobs import has_nulls, to_checked_job
 from .scratch import Scratch
 from .target import LINES, Target
@@ -65,7 +65,7 @@ def plan_source(
     """Find a source, detect how its rows are read, and cut it into shards; hash its files if `hashed`."""
     with open_source(recipe, spec, scratch) as reader:
         source, sample = reader.source, reader.sample
-        with lines_named(source), located(source.shown):
+        with lines_named(source), located(source.shown), header_checked(source, sample):
             job, detection = to_checked_job(recipe, sample, template, target, nulls=has_nulls(source))
         first_rows = sample[0].slice(0, FIRST_ROWS) if sample else None
         if template is None and job.nulls:

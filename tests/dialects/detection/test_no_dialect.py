@@ -53,8 +53,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "answers of which another column names the best": (
         {"prompt": "p", "responses": ["a b", "c d"], "preferred": 1},
         "no dialect fits: the columns are `prompt`, `responses`, `preferred`",
-        "`responses` holds several answers, and `preferred` could say which is the best: --map chosen='{{ … }}' "
-        "--map rejected='{{ … }}'",
+        "`responses` holds several answers, and `preferred` could say which is the best: "
+        "--map chosen='{{ responses[INDEX] }}' --map rejected='{{ responses[INDEX] }}'",
     ),
     "answers in an object that prompts alone would lose": (
         {"question": "q", "answers": {"spans": ["a"]}},
@@ -144,8 +144,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         {"prompt": "p", "response_a": "x", "response_b": "y", "winner": "model_b"},
         "no dialect fits: the columns are `prompt`, `response_a`, `response_b`, `winner`",
         "`response_a` and `response_b` are two answers, and `winner` could say which is the best: "
-        "--map chosen='{{ response_a if winner == … else response_b }}' "
-        "--map rejected='{{ response_b if winner == … else response_a }}'",
+        """--where 'winner in ["model_a", "model_b"]' """
+        """--map chosen='{{ response_a if winner in ["model_a"] else response_b }}' """
+        """--map rejected='{{ response_b if winner in ["model_a"] else response_a }}'""",
     ),
     "answers of which some are in a list": (
         {"question": "p", "best_answer": "a", "incorrect_answers": ["b", "c"]},
@@ -272,6 +273,64 @@ def test_rows_inside_one_document() -> None:
     with pytest.raises(NoDialect) as caught:
         convert([{"version": "1", "data": [{"question": "q", "answer": "a"}]}])
     assert caught.value.hint == "the rows could be in `data`: --field data"
+
+
+QA = [{"question": "q", "answer": "a"}, {"question": "r", "answer": "b"}]
+SQUAD = {"context": "c", "qas": [{"question": "q", "answers": [{"text": "a"}]}]}
+DOCUMENTS: dict[str, tuple[dict[str, Any], str, str]] = {
+    "rows by id": ({"c1": QA[0], "c2": QA[1]}, "the values could be rows: --field 'values(.)'", "qarb"),
+    "conversations by id": (
+        {"c1": {"messages": [{**TURN, "content": "q"}]}, "c2": {"messages": [{**TURN, "content": "r"}]}},
+        "the values could be rows: --field 'values(.)'",
+        "qr",
+    ),
+    "splits": (
+        {"train": [{"q": "q", "a": "a"}], "test": [{"q": "r", "a": "b"}]},
+        "the rows could be in `train` or `test`: --field train or --field test",
+        "",
+    ),
+    "SQuAD": (
+        {"version": 1, "data": [{"title": "t", "paragraphs": [SQUAD]}]},
+        "the rows could be in `data[].paragraphs[]`: --field 'data[].paragraphs[]'",
+        "c\n\nqa",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_a_document_of_one_line_has_all_rows_with_the_field_of_the_hint(name: str, tmp_path: Path) -> None:
+    document, hint, texts = DOCUMENTS[name]
+    write_rows(tmp_path / "in.json", [document])
+    refused = run_here("convert", tmp_path / "in.json").stderr.decode()
+    assert refused.splitlines()[1:] == [f"hint: {hint}"]
+    more = ["--explode", "qas"] if name == "SQuAD" else []
+    done = run_here(
+        "convert", tmp_path / "in.json", *shlex.split(hint.partition(": ")[2]), *more, "-q", "--to", "messages"
+    )
+    turns = [turn["content"] for line in done.stdout.splitlines() for turn in json.loads(line)["messages"]]
+    assert "".join(turns) == texts
+
+
+@pytest.mark.parametrize(
+    ("choices", "pairs"),
+    [
+        ([{"winner": "a"}, {"winner": "b"}, {"winner": "tie"}], ["xy", "yx"]),
+        ([{"the best": 2}, {"the best": 0}, {"the best": None}, {"the best": 1}], ["yx", "xy"]),
+        ([{"winner": "Model A"}, {"winner": "tie"}, {"winner": "both are bad"}], ["xy"]),
+        (
+            [{"winner_a": 1, "winner_b": 0}, {"winner_a": 0, "winner_b": 1}, {"winner_a": 0, "winner_b": 0}],
+            ["xy", "yx"],
+        ),
+    ],
+)
+def test_the_hint_for_a_winner_leaves_out_ties(choices: list[dict[str, Any]], pairs: list[str], tmp_path: Path) -> None:
+    ending = ("_1", "_2") if "the best" in choices[0] else (" a", " b")
+    answers = {f"response{ending[0]}": "x", f"response{ending[1]}": "y"}
+    write_rows(tmp_path / "in.jsonl", [{"prompt": "p", **answers, **choice} for choice in choices])
+    refused = run_here("convert", tmp_path / "in.jsonl").stderr.decode()
+    done = run_here("convert", tmp_path / "in.jsonl", *shlex.split(refused.rstrip().partition("best: ")[2]), "-q")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["chosen"][0]["content"] + row["rejected"][0]["content"] for row in rows] == pairs
 
 
 def test_an_unknown_kept_column() -> None:

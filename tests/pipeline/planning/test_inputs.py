@@ -10,6 +10,8 @@ from chatfmt.pipeline.planning.inputs import open_source
 from chatfmt.pipeline.planning.scratch import Scratch
 from chatfmt.recipe import Recipe
 
+from ...conftest import run_here
+
 NAMES = ("source", "sample", "shards", "files")
 
 
@@ -24,3 +26,17 @@ def test_results_do_not_depend_on_the_order_in_which_they_are_read(tmp_path, ord
     assert sum(len(batch) for batch in found["sample"]) == 2
     assert [split.rows for shard in found["shards"] for split in shard] == [1, 1]
     assert [file["bytes"] for file in found["files"]] == [18]
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        (b'{\n"a": 1}\n{\n"a": 2}\n', "write one value per line: … | jq -c . | chatfmt convert -"),
+        (
+            b'{"a": 1},\n{"a": 2}\n',
+            "remove the commas at the ends of lines: … | sed -E 's/,[[:space:]]*$//' | chatfmt convert -",
+        ),
+    ],
+)
+def test_hints_for_stdin_name_no_temporary_file(text, hint):
+    assert run_here("convert", "-", stdin=text).stderr.decode().splitlines()[1:] == [f"hint: {hint}"]

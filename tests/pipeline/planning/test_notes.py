@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
+
 import pytest
 
-from ...conftest import run_cli, write_rows
+from ...conftest import run_cli, run_here, write_rows
 
 PAIR = {
     "prompt": [{"role": "user", "content": "say a"}],
@@ -136,3 +139,34 @@ def test_text_parts_that_a_template_does_not_join_are_noted(part, tmp_path):
     }
     bedrock = {"schemaVersion": "bedrock-conversation-2024", **joined}
     assert said(tmp_path, bedrock, "-t", "llama-3") == []
+
+
+def test_files_named_after_other_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("qa_test.jsonl", "qa_train.jsonl"):
+        write_rows(tmp_path / name, [{"question": name, "answer": "a"}])
+    note = (
+        "note: `qa_test.jsonl` is read as `train` like the other files: `. --data-files test=qa_test.jsonl "
+        "--data-files train=qa_train.jsonl --split all` keeps the splits apart\n"
+    )
+    for sources in (["*.jsonl"], ["qa_test.jsonl", "qa_train.jsonl"]):
+        done = run_here("convert", *sources)
+        assert (done.stderr.decode(), len(done.stdout.splitlines())) == (f"{note}wrote 2 rows to stdout, 185 B\n", 2)
+    assert note in run_here("inspect", "*.jsonl").stdout.decode()
+    flags = shlex.split(note.split("`")[5])
+    parted = run_here("convert", *flags, "-o", "out/")
+    assert parted.stderr.decode().startswith("wrote 2 rows (test 1, train 1) to `out`")
+    for alone in (["qa_test.jsonl"], ["*_test.jsonl"], ["*.jsonl", "--split", "train"]):
+        assert b"note" not in run_here("convert", *alone).stderr
+
+
+def test_csv_without_a_header(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("What is 1?,one\nWhat is 2?,two\n")
+    mapped = "map question and answer: --map user=COLUMN --map assistant=COLUMN; or plain text: --map text='What is 1?'"
+    hint = f"hint: --no-header if `What is 1?` is not the name of a column but begins a row; or {mapped}"
+    for command in ("convert", "inspect"):
+        assert run_here(command, tmp_path / "in.csv").stderr.decode().splitlines()[1:] == [hint]
+    named = ["--map", "user=column1", "--map", "assistant=column2"]
+    assert len(run_here("convert", tmp_path / "in.csv", "--no-header", *named).stdout.splitlines()) == 2
+    write_rows(tmp_path / "in.jsonl", [{"What is 1?": "a", "one": "b"}])
+    assert b"--no-header" not in run_here("convert", tmp_path / "in.jsonl").stderr

@@ -1,0 +1,121 @@
+"""Hints of what to type for rows with several answers: which columns are the better and the worse one."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Container, Sequence
+from itertools import pairwise
+from typing import Any
+
+from ..kit.columns import SourceRow
+from ..kit.names import COMPLETIONS
+from ..preference.chosen_rejected import CHOSEN, REJECTED
+
+
+def pair_hint(names: Sequence[str]) -> str | None:
+    """Hint for two answers without a column that is clearly the prompt."""
+    lower = {name.lower() for name in names}
+    if not (lower & set(CHOSEN) and lower & set(REJECTED)):
+        return None
+    return (
+        "map the prompt of both answers with --map prompt=COLUMN; "
+        "or --dialect-option prompt=shared if both begin with it"
+    )
+
+
+_OPPOSITES = {
+    "accepted": "rejected", "preferred": "dispreferred", "winner": "loser", "winning": "losing", "better": "worse",
+    "best": "worst", "good": "bad", "positive": "negative", "w": "l",
+}  # fmt: skip
+
+
+def opposites_hint(texts: Sequence[str]) -> str | None:
+    """Hint for two texts whose names differ in a word for a better and one for a worse answer."""
+    names = {tuple(re.split(r"[\W_]+", name.lower())): name for name in texts}
+    for words, better in names.items():
+        worse = names.get(tuple(_OPPOSITES.get(word, word) for word in words), better)
+        if worse != better:
+            flags = f"--map chosen={shlex.quote(better)} --map rejected={shlex.quote(worse)}"
+            return f"`{better}` could be the better and `{worse}` the worse of two answers: {flags}"
+    return None
+
+
+_CHOICE = frozenset({"preferred", "best", "better", "chosen", "winner", "selected", "label", "choice"})
+"""Words in the name of a column that says which answer is the best."""
+
+
+def several_answers_hint(answers: str, names: Sequence[str]) -> str:
+    """Hint for answers in a list, whose order may be their ranking if no column says which is the best."""
+    if choice := next((name for name in names if _has_word(name, _CHOICE)), None):
+        flags = f"--map chosen='{{{{ {answers}[INDEX] }}}}' --map rejected='{{{{ {answers}[INDEX] }}}}'"
+        return f"`{answers}` holds several answers, and `{choice}` could say which is the best: {flags}"
+    flag = "--dialect-option ranked=best-first"
+    return f"`{answers}` holds several answers without scores: {flag} if the first is the best"
+
+
+def two_answers_hint(texts: Sequence[str], names: Sequence[str], records: Sequence[SourceRow]) -> str | None:
+    """Hint for two texts, one of which other columns call the better; it leaves out rows in which neither is."""
+    choice = next((name for name in names if _has_word(name, _CHOICE)), None)
+    if choice is None or (pair := _one_of_two(texts, ANSWER_WORDS)) is None:
+        return None
+    if flags := _one_of_two(names, _CHOICE):  # one for each answer, such as `winner_a` and `winner_b`
+        where, is_first = (f"{_value(flags[0])} {sign} {_value(flags[1])}" for sign in ("!=", ">"))
+    else:
+        values = [record.get(choice) for record in records]
+        first, second = (_values_for(one, other, values) for one, other in (pair, pair[::-1]))
+        where = f"{_value(choice)} in {json.dumps([*first, *second]) if first else '[VALUE_OF_FIRST, VALUE_OF_SECOND]'}"
+        is_first = f"{_value(choice)} in {json.dumps(first) if first else '[VALUE_OF_FIRST]'}"
+    better, worse = (f"{{{{ {_value(one)} if {is_first} else {_value(other)} }}}}" for one, other in (pair, pair[::-1]))
+    mapped = f"--where {shlex.quote(where)} --map chosen={shlex.quote(better)} --map rejected={shlex.quote(worse)}"
+    return f"`{pair[0]}` and `{pair[1]}` are two answers, and `{choice}` could say which is the best: {mapped}"
+
+
+def _has_word(name: str, words: Container[str]) -> bool:
+    return any(word in words for word in re.split(r"[\W_]+", name.lower()))
+
+
+ANSWER_WORDS = frozenset({*COMPLETIONS, "reply"} - {"targets", "target", "message_2"})
+_LAST = re.compile(r"(.*?)[\W_]?([ab012])$", re.IGNORECASE)
+
+
+def _one_of_two(names: Sequence[str], words: Container[str]) -> tuple[str, str] | None:
+    """Return two columns with one of the words in their names, which differ in a last letter or digit."""
+    for pair in pairwise(names):
+        stems = [match[1].lower() for name in pair if (match := _LAST.match(name))]
+        if len(stems) == 2 and stems[0] == stems[1] and _has_word(stems[0], words):
+            return pair
+    return None
+
+
+def _values_for(answer: str, other: str, values: Sequence[Any]) -> list[Any]:
+    """Return the values that name an answer: its column or last letter, also with a word before it, as in `model_a`.
+
+    Those that name the other answer are followed by the same with the letter of this one.
+    """
+
+    def naming(name: str) -> list[Any]:
+        words = (word + sep for word in (*ANSWER_WORDS, *_SPEAKERS) for sep in ("", "_", "-", " "))
+        known = {stem + name[-1].lower() for stem in ("", name[:-1].lower(), *words)}
+        return [value for value in values if type(value) in (str, int) and str(value).lower() in known]
+
+    def turned(value: Any) -> Any:
+        letter = answer[-1].upper() if str(value)[-1].isupper() else answer[-1].lower()
+        return type(value)(str(value)[:-1] + letter)
+
+    return list(dict.fromkeys([*naming(answer), *map(turned, naming(other))]))
+
+
+_SPEAKERS = ("model", "assistant", "option", "candidate")
+
+
+def _value(column: str) -> str:
+    """Return the expression for the value of a column."""
+    return column if column.isidentifier() else f"row[{json.dumps(column, ensure_ascii=False)}]"
+
+
+def answers_hint(name: str) -> str:
+    chosen, rejected = (shlex.quote(f"{name}[{place}]") for place in (0, 1))
+    pair = f"--map chosen={chosen} --map rejected={rejected}"
+    return f"`{name}` holds two conversations: if the first is the better one, {pair}"
