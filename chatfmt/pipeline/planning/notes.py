@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 SHOWN = 70
 """Maximum length of the template text that a note quotes."""
 SHOWN_TOKENS = 2
+SHOWN_VARIABLES = 6
 
 
 def split_notes(source: SourcePlan, recipe: Recipe, target: Target) -> Iterator[str]:
@@ -204,10 +205,13 @@ def variable_notes(template: ChatTemplate, recipe: Recipe) -> Iterator[str]:
         remedy = "--var bos_token=TOKEN or --tokens-from MODEL sets one"
         yield f"the template reads `bos_token`, which {what} does not define: {remedy}"
     words = dict.fromkeys(word for text in template.texts for word in re.findall(r"\w+", text))
-    for name in recipe.var:
-        if name not in words and (name, recipe.end) != ("eos_token", "eos"):
-            hint = UnknownName.of("variable", name, words).hint
-            yield f"the template has no variable `{name}`" + (f": {hint}" if hint.startswith("did you") else "")
+    unread = [name for name in recipe.var if name not in words and (name, recipe.end) != ("eos_token", "eos")]
+    hints = {name: UnknownName.of("variable", name, words).hint for name in unread[:SHOWN_VARIABLES]}
+    near = {name: hint for name, hint in hints.items() if hint.startswith("did you")}
+    yield from (f"the template has no variable `{name}`: {hint}" for name, hint in near.items())
+    if others := [f"`{name}`" for name in unread if name not in near]:
+        more = f" and {len(others) - SHOWN_VARIABLES:,} more" if len(others) > SHOWN_VARIABLES else ""
+        yield f"the template has no variable {', '.join(others[:SHOWN_VARIABLES])}{more}"
 
 
 def tokenizer_notes(template: ChatTemplate, job: Job) -> Iterator[str]:

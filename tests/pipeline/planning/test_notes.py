@@ -63,6 +63,10 @@ def test_a_variable_that_the_template_does_not_read(tmp_path):
         "the template has no variable `enable_thinkin`: did you mean `enable_thinking`?"
     ]
     assert said(tmp_path, TURNS, "-t", "chatml", "--var", "x=1") == ["the template has no variable `x`"]
+    many = [flag for number in range(1208) for flag in ("--var", f"odd_{number}=1")]
+    assert said(tmp_path, TURNS, "-t", "chatml", *many) == [
+        "the template has no variable `odd_0`, `odd_1`, `odd_2`, `odd_3`, `odd_4`, `odd_5` and 1,202 more"
+    ]
 
 
 def test_a_system_message_that_the_template_brings(tmp_path):
