@@ -15,6 +15,7 @@ from ...dialects import Columns, Detection
 from ...manifest import SEMANTICS, fingerprint
 from ...recipe import Recipe
 from ...render.template.chat_template import ChatTemplate
+from ...validation import to_plain
 from ..conversion.job import Job
 from ..plugins import used_packages
 from .target import Target
@@ -52,9 +53,13 @@ def run_fingerprint(
 def job_key(
     recipe: Recipe, detection: Detection, view: str, template: ChatTemplate | None, media: Sequence[str], *, nulls: bool
 ) -> str:
-    """Return the key of a job: jobs of one process that differ in anything have different keys."""
+    """Return the key of a job: jobs of one process that differ in anything have different keys.
+
+    The sources are no part of it: a recipe may have many, and a job knows nothing of its own.
+    """
     read = [detection.dialect, detection.type, _to_plain(detection.columns), view, list(media), nulls]
-    return fingerprint({"recipe": content_keys(recipe), "read": read, "template": template_identity(template)})
+    keys = {key: to_plain(value) for key, value in vars(recipe).items() if key not in {*RUN_ONLY, "source"}}
+    return fingerprint({"recipe": keys, "read": read, "template": template_identity(template)})
 
 
 def content_keys(recipe: Recipe) -> dict[str, Any]:
