@@ -1,13 +1,15 @@
 """Whole conversions, process by process: chatfmt against what a user would run instead, with medians and ratios.
 
-    python tests/bench/convert.py DATA [--make 100000] [--kinds parquet-parquet,…] [--templates chatml,…]
-                                       [--subjects chatfmt,copy,polars,…] [--repeat 3] [--workers N]
-                                       [--json] [--save FILE]
+    python tests/bench/convert.py DATA … [--make 100000] [--kinds parquet-parquet,…] [--templates chatml,FILE,…]
+                                         [--subjects chatfmt,copy,polars,…] [--repeat 3] [--workers 2,1]
+                                         [--json] [--save FILE]
     python tests/bench/convert.py --table FILE
 
 DATA is a folder that holds `parquet/` and `jsonl/`, each with files of rows that have `messages`; `--make N` fills it
-first, from `shared/bench/make_smoltalk_like.py` (CHATFMT_SHARED). Subjects, in turns so that a busy machine is fair; on
-one that others use too, compare the CPU seconds (`cpu`, of all processes of a run), for those hardly change:
+first, from `shared/bench/make_smoltalk_like.py` (CHATFMT_SHARED). Several folders, numbers of workers and templates
+show how the time grows with the rows, what workers save, and what a template file costs. Subjects, in turns so that a
+busy machine is fair; on one that others use too, compare the CPU seconds (`cpu`, of all processes of a run), for those
+hardly change:
 
     chatfmt       chatfmt convert SOURCE -t TEMPLATE -o OUT --workers N
     transformers  datasets.load_dataset, map(apply_chat_template, num_proc=N), to_parquet or to_json
@@ -260,7 +262,14 @@ def measure(given: argparse.Namespace, kind: str, template: str) -> Result:
     base = seconds.get("chatfmt", 0)
     ratios = {name: round(value / base, 2) for name, value in seconds.items() if base}
     rows = sum(count_rows(file) for file in inputs_of(given.data, kind))
-    told = {"rows": rows, "seconds": seconds, "cpu_seconds": cpu, "megabytes": memory, "times_chatfmt": ratios}
+    told = {
+        "rows": rows,
+        "workers": given.workers,
+        "seconds": seconds,
+        "cpu_seconds": cpu,
+        "megabytes": memory,
+        "times_chatfmt": ratios,
+    }
     return {"kind": kind, "template": template, **told}
 
 
@@ -314,10 +323,11 @@ def table(results: list[Result]) -> str:
 
 
 def show(results: list[Result], subjects: list[str]) -> None:
-    print(f"{'kind':17}{'template':12}" + "".join(f"{name:>38}" for name in subjects))
+    print(f"{'kind':17}{'template':14}{'rows':>9}{'workers':>9}" + "".join(f"{name:>38}" for name in subjects))
     for result in results:
         cells = "".join(f"{cell(result, name):>38}" for name in subjects)
-        print(f"{result['kind']:17}{result['template']:12}{cells}")
+        of = f"{result['kind']:17}{Path(result['template']).name:14}{result['rows']:>9,}{result['workers']:>9}"
+        print(f"{of}{cells}")
 
 
 def cell(result: Result, name: str) -> str:
@@ -341,13 +351,13 @@ def run_one(given: argparse.Namespace) -> None:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, nargs="?")
+    parser.add_argument("data", type=Path, nargs="*")
     parser.add_argument("--make", type=int, metavar="ROWS")
     parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--templates", default=",".join(TEMPLATES))
     parser.add_argument("--subjects", default=",".join(SUBJECTS))
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--workers", default=str(os.cpu_count() or 1))
     parser.add_argument("--scratch", type=Path, help="where outputs go for a while")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--save", type=Path, metavar="FILE")
@@ -359,16 +369,21 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     given = arguments()
+    cases = [
+        argparse.Namespace(**{**vars(given), "data": data, "workers": int(workers)})
+        for data in given.data
+        for workers in given.workers.split(",")
+    ]
     if given.run:
-        run_one(given)
+        run_one(*cases)
         return
     if given.table:
         print(table(load(given.table)), end="")
         return
     if given.make:
-        make_data(given.data, given.make)
+        make_data(*given.data, given.make)
     pairs = [(kind, template) for kind in given.kinds.split(",") for template in given.templates.split(",")]
-    results = [measure(given, kind, template) for kind, template in pairs]
+    results = [measure(case, kind, template) for kind, template in pairs for case in cases]
     if given.save:
         save(results, given.save)
     if given.json:
