@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from ... import checks, dialects, mapping, media, render, tokens, transforms, writers
 from ...errors import SKIP, ChatfmtError, Location, RowError, TemplateError, located, raise_first
@@ -287,13 +287,15 @@ class Conversion:
         self._file, self.source = file, staged.source
         if not staged.done:
             self._checked, self._tokens = None, []
+        counts = RowCounts()
         for stage in stages[staged.done :]:
             if not len(staged.batch):
                 break
-            counts = RowCounts()
             with located(file, staged.batch.column(stage.rows)):
                 staged.batch = stage.run(staged.batch, counts)
-            staged.counts.add(counts)
+            if any(astuple(counts)):  # most stages count nothing
+                staged.counts.add(counts)
+                counts = RowCounts()
             staged.done += 1
         return staged.batch
 
