@@ -149,6 +149,15 @@ def rename(old: Path, new: Path) -> None:
     sync_folder(new.parent)
 
 
+def link(old: Path, new: Path) -> bool:
+    """Give a file a second name; returns False where it cannot have one, as on another file system."""
+    try:
+        os.link(old, new)
+    except OSError:
+        return False
+    return True
+
+
 def unlink(path: Path) -> None:
     """Remove a file, if it exists."""
     with explain_errors(path):

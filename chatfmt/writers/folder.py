@@ -30,7 +30,7 @@ from ..errors import InputError, OutputError
 from ..manifest import CARD, DATA, MANIFEST, REJECTS, STATE, Manifest, Shard, damage, read_manifest, totals
 from . import durable, staging
 from .encoders import Sink
-from .shard import AtomicFile
+from .shard import AtomicFile, link
 
 COMMIT = "commit.json"
 COPY = 1 << 20
@@ -249,10 +249,12 @@ def join_rejects(state: Path, shards: Iterable[Shard]) -> dict[str, int | str]:
 def write_rejects(state: Path, shards: Iterable[Shard], path: Path) -> tuple[int, str]:
     """Write the staged rejects of the shards to one file, in order; return its size and its hash."""
     parts = [shard for shard in shards if shard.reject_sha256]
-    with AtomicFile(path, hashed=len(parts) > 1) as file:
+    if len(parts) == 1 and link(staging.rejects_path(state, parts[0].name), path):
+        return parts[0].reject_bytes, parts[0].reject_sha256
+    with AtomicFile(path) as file:
         for shard in parts:
             copy(staging.rejects_path(state, shard.name), file)
-    return file.bytes, parts[0].reject_sha256 if len(parts) == 1 else file.sha256
+    return file.bytes, file.sha256
 
 
 def copy(path: Path, sink: Sink) -> None:

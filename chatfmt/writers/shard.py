@@ -26,22 +26,20 @@ from .parts import PARTS
 class AtomicFile:
     """A sink whose bytes appear at `path` at the end of the `with` block, or are removed if the block raises.
 
-    Counts the data, `bytes`, and if `hashed` has its `sha256`. The name of the unfinished file, `part`, begins with a
-    dot; it is locked as long as the process lives, so that `remove_abandoned_parts` knows those of the dead.
+    Counts the data, `bytes`, and has its `sha256`. The name of the unfinished file, `part`, begins with a dot; it is
+    locked as long as the process lives, so that `remove_abandoned_parts` knows those of the dead.
     """
 
-    def __init__(self, path: Path, *, hashed: bool = True) -> None:
+    def __init__(self, path: Path) -> None:
         self.path, self.bytes = path, 0
-        self.part = path.with_name(f"{_part_stem(path)}{secrets.token_hex(4)}.part")
+        self.part = _new_part(path)
         self._file, self._hash, self._discarded = durable.OutputFile(self.part, path), hashlib.sha256(), False
-        self._hashed = hashed
 
     def write(self, data: bytes | memoryview, /) -> int:
         if self._discarded:  # encoders may still flush when they are garbage-collected
             return len(data)
         size = self._file.write(data)
-        if self._hashed:
-            self._hash.update(data)
+        self._hash.update(data)
         self.bytes += size
         return size
 
@@ -87,6 +85,22 @@ class AtomicFile:
 
 def _part_stem(path: Path) -> str:
     return f".{path.name[:200]}."
+
+
+def _new_part(path: Path) -> Path:
+    return path.with_name(f"{_part_stem(path)}{secrets.token_hex(4)}.part")
+
+
+def link(old: Path, new: Path) -> bool:
+    """Give a synced file a second name, replacing the file of that name; returns False where it cannot have one."""
+    part = _new_part(new)
+    if not durable.link(old, part):
+        return False
+    try:
+        durable.rename(part, new)
+    finally:
+        durable.discard(part)  # it stays where `new` was the same file before
+    return True
 
 
 def remove_abandoned_parts(path: Path) -> None:

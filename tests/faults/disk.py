@@ -2,7 +2,7 @@
 
 Data that was not synced may be missing, torn or zeros. Names that were not synced (by a sync of their folder) may be
 undone; names of one folder last in their order (a prefix of them is kept), those of different folders in any.
-What is not modelled: bytes of a file reordered within one write, hard links, folders moved between unsynced parents.
+What is not modelled: bytes of a file reordered within one write, folders moved between unsynced parents.
 """
 
 from __future__ import annotations
@@ -99,6 +99,11 @@ class Disk:
         if before is not after:
             before.waiting.append(change)
 
+    def linked(self, old: Path, new: Path) -> None:
+        node = self.find(old)
+        assert node, old
+        self._put(new, node)
+
     def made(self, path: Path) -> None:
         self._put(path, Node(True))
 
@@ -143,7 +148,7 @@ def _left_of(node: Node, chance: random.Random) -> bytes:
 @contextmanager
 def recorded(disk: Disk, stop_at: int, stop: type[BaseException]) -> Iterator[None]:
     """Follow the calls below `disk.root` and raise `stop` for good before call number `stop_at`."""
-    names = ("open", "write", "fsync", "close", "replace", "unlink", "mkdir", "rmdir")
+    names = ("open", "write", "fsync", "close", "replace", "link", "unlink", "mkdir", "rmdir")
     real = {name: getattr(os, name) for name in names}
 
     def inside(path: Any) -> Path | None:
@@ -192,6 +197,7 @@ def recorded(disk: Disk, stop_at: int, stop: type[BaseException]) -> Iterator[No
     os.fsync = simple("fsync", disk.synced)
     os.close = simple("close", disk.closed)
     os.replace = on_path("replace", disk.moved)
+    os.link = on_path("link", disk.linked)
     os.unlink = on_path("unlink", disk.removed)
     os.mkdir = on_path("mkdir", disk.made)
     os.rmdir = on_path("rmdir", disk.removed)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-CALLS = ("open", "write", "fsync", "replace", "unlink", "mkdir", "rmdir", "close")
+CALLS = ("open", "write", "fsync", "replace", "link", "unlink", "mkdir", "rmdir", "close")
 
 
 class Crash(BaseException):

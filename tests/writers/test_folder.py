@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from chatfmt.errors import InputError, OutputError
+from chatfmt.errors import InputError, Location, OutputError
 from chatfmt.manifest import Manifest, Reject, Shard, read_manifest, verify
-from chatfmt.writers import FORMATS, OutputFolder, finished_shards, staged_path, staging
+from chatfmt.writers import (
+    FORMATS,
+    OutputFolder,
+    RejectWriter,
+    finished_shards,
+    rejects_path,
+    staged_path,
+    staging,
+    write_rejects,
+)
 
 from .samples import convert, listing, names, write_shard
 
@@ -31,6 +42,26 @@ def test_a_finished_folder(tmp_path: Path, format: str) -> None:
     rejects = (out / ".chatfmt/rejects.jsonl").read_text().splitlines()
     assert [Reject.from_json(line).source.row for line in rejects] == [0, 1, 0, 1]
     assert manifest.rejects["rows"] == 4
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_rejects_of_one_shard_are_copied_only_where_they_cannot_have_two_names(
+    tmp_path: Path, fails: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def link(old: Path, new: Path) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    if fails:
+        monkeypatch.setattr(os, "link", link)
+    path, out = rejects_path(tmp_path, "data/a.jsonl"), tmp_path / "out.jsonl"
+    path.parent.mkdir(parents=True)
+    with RejectWriter(path) as writer:
+        writer.write([Reject("msg.role", "unknown role `robot`", Location("a.jsonl", 3))])
+    shard = Shard("data/a.jsonl", rejected=1, reject_bytes=writer.bytes, reject_sha256=writer.sha256)
+    for _ in range(2):  # the second time the file has that name already
+        assert write_rejects(tmp_path, [shard], out) == (writer.bytes, writer.sha256)
+        assert out.samefile(path) is not fails and out.read_bytes() == path.read_bytes()
+        assert [*tmp_path.glob("*.jsonl"), *tmp_path.glob(".*")] == [out]
 
 
 def test_two_runs_give_the_same_bytes(tmp_path: Path) -> None:
