@@ -11,9 +11,9 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from zlib import crc32
 
 import pytest
@@ -27,6 +27,7 @@ from chatfmt.render.sandbox import interpreters
 from .hostile.child import streams
 from .warm import OF_THE_HUB, PATIENCE, PIPE, Warm
 
+T = TypeVar("T")
 ROOT = Path(__file__).parent.parent
 EVERYDAY = ROOT / "tests" / "data" / "everyday.jsonl"
 _shared = Path(os.environ.get("CHATFMT_SHARED", ROOT.parent / "shared"))
@@ -103,6 +104,11 @@ def share(request: pytest.FixtureRequest) -> slice:
     Each test takes other ones, so that every conversation meets a fifth of the templates.
     """
     return slice(None) if request.config.getoption("--full") else slice(crc32(request.node.name.encode()) % 5, None, 5)
+
+
+def sampled(every: Sequence[T], step: int) -> Sequence[T]:
+    """Return all of a list of templates with `--full`, else one in `step`."""
+    return every if FULL else every[::step]
 
 
 def said(run: subprocess.CompletedProcess[bytes]) -> list[str]:

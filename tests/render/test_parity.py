@@ -14,6 +14,7 @@ from chatfmt.errors import RenderError, TemplateError
 from chatfmt.render import ChatTemplate, RenderOptions, compile
 from chatfmt.render.jinja.rendering import render_spans
 from chatfmt.rendering import ConversationBatch, RenderRequest
+from tests.conftest import sampled
 from tests.render.oracle import NOW, TAG, TOKENS, Outcome, conversations, expected, outcome, templates, to_outcome
 from tests.render.samples import TEMPLATES
 
@@ -88,7 +89,10 @@ def is_text(case: Mapping[str, Any]) -> bool:
     return True
 
 
-@pytest.mark.parametrize("name", list(templates()))
+OWN = [name for name in templates() if name.startswith("own/")]
+
+
+@pytest.mark.parametrize("name", [*OWN, *sampled([name for name in templates() if name not in OWN], 3)])
 def test_every_conversation_renders_as_in_transformers(name: str, share: slice):
     text, compared, differences = templates()[name], 0, []
     taken = conversations()[share]

@@ -24,7 +24,7 @@ from chatfmt.render.trace.program_cache import TraceLimits
 from chatfmt.render.trace.renderer import TracedRenderer
 from chatfmt.render.trace.tables import Tables
 from chatfmt.rendering import ConversationBatch, RenderRequest
-from tests.conftest import SHARED, TRL_TEMPLATES, needs_shared, needs_trl
+from tests.conftest import SHARED, TRL_TEMPLATES, needs_shared, needs_trl, sampled
 from tests.render.engines import EAGER, assert_same, columns, outcome, template, traced
 from tests.render.trace.test_tracer import TEXTS
 
@@ -76,7 +76,7 @@ def oracle_columns(start: int | None, step: int | None) -> ConversationBatch:
 
 @needs_shared
 @needs_trl
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sampled(NAMES, 3))
 def test_every_conversation_of_the_oracle_renders_alike_on_both_engines(name: str, share: slice) -> None:
     assert TRL_TEMPLATES
     text, compared = (TRL_TEMPLATES / name).read_text("utf-8"), 0
@@ -111,16 +111,17 @@ def ordinary_shares(templates: Mapping[str, ChatTemplate]) -> dict[str, float]:
 @needs_trl
 def test_ordinary_chats_replay_on_nearly_every_template() -> None:
     assert TRL_TEMPLATES
-    shares = ordinary_shares({name: template((TRL_TEMPLATES / name).read_text("utf-8")) for name in NAMES})
+    names = sampled(NAMES, 4)
+    shares = ordinary_shares({name: template((TRL_TEMPLATES / name).read_text("utf-8")) for name in names})
     low = {name: share for name, share in shares.items() if share < 0.95}
     print(f"{len(shares)} templates, below 95%: {low}")
-    assert len(shares) >= 70 and len(low) <= len(shares) // 20
+    assert len(shares) == len(names) >= 17 and len(low) <= len(shares) // 17
 
 
 @needs_shared
 def test_ordinary_chats_replay_on_every_built_in_template() -> None:
-    shares = ordinary_shares({name: ChatTemplate.load(name) for name in builtin.names()})
-    assert len(shares) >= 63 and {name: share for name, share in shares.items() if share < 0.95} == {}
+    shares = ordinary_shares({name: ChatTemplate.load(name) for name in sampled(builtin.names(), 4)})
+    assert len(shares) >= 25 and {name: share for name, share in shares.items() if share < 0.95} == {}
 
 
 def test_rows_that_fail_raise_what_jinja_raises_for_the_first_of_them() -> None:
