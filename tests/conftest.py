@@ -107,7 +107,7 @@ def share(request: pytest.FixtureRequest) -> slice:
 
 
 def sampled(every: Sequence[T], step: int) -> Sequence[T]:
-    """Return all of a list of templates with `--full`, else one in `step`."""
+    """Return all of a list, such as of templates, with `--full`, else one in `step`."""
     return every if FULL else every[::step]
 
 

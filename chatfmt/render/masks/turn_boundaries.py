@@ -96,13 +96,12 @@ class TurnBoundaries:
         """Whether the template prints a plain exchange, from which they can be learnt."""
         self.lead, self.tools = self._demanded(([_TOOL], None) if with_tools else (None, [_TOOL]))
         self._token = control_token_pattern(renderer)
-        openings = {None: self._learn_first_opening(), **{role: self._learn_opening(role) for role in _LEADING}}
-        self._openings = {role: self._with_prompts(each, openings["user"]) for role, each in openings.items()}
+        self._openings: dict[object, Opening] = {}
         self._after_user = self._literal([_USER], 0) or ""
         self._after_answer = self._learn_ending([_USER, _ANSWER], _USER)
         self._after_call = self._learn_call_ending()
         printed = self._after_user.strip()
-        self._always_prompts = bool(printed) and printed == self._openings["user"].header.strip()
+        self._always_prompts = bool(printed) and printed == self._opening("user").header.strip()
         self.stops = self._all_stops()
 
     def opening(self, literal: str, previous: TextSource | None, role: object, block: str = "") -> int | None:
@@ -111,7 +110,7 @@ class TurnBoundaries:
         `literal` is the text between `previous`, a text of a message with that `role`, and the assistant's first text.
         `block` is the block of reasoning without text with which the message itself begins.
         """
-        opening = self._openings.get(role, self._openings["user"])
+        opening = self._opening(role)
         if _EMPTY_THINKING.search(opening.header) and opening.header in literal:
             if literal.endswith(opening.header + block):  # printed behind that of the template
                 literal = literal.removesuffix(block)
@@ -205,7 +204,7 @@ class TurnBoundaries:
 
     def is_split(self, literal: str, before: TextSource, after: TextSource) -> bool:
         """Return whether a content and the calls of its message are printed as two turns, with `literal` between."""
-        header = _OPEN_THINKING.sub("", self._openings["assistant"].header)
+        header = _OPEN_THINKING.sub("", self._opening("assistant").header)
         is_ended = bool(header) and self.stops_in(header) and literal.startswith(header)
         return (before.field, after.field) == (CONTENT, CALLS) and is_ended
 
@@ -368,6 +367,17 @@ class TurnBoundaries:
         moved = [(span, (span.source.message or 0) - len(lead)) for span in unmarked.spans]
         own = [replace(span, source=replace(span.source, message=message)) for span, message in moved if message >= 0]
         return tuple(own), unmarked.text
+
+    def _opening(self, role: object) -> Opening:
+        """Return the opening behind a text of a role (None: of an answer that comes first), learnt when it is needed.
+
+        Behind a role that is not known it is the one behind a user.
+        """
+        role = role if role is None or role in _LEADING else "user"
+        if role not in self._openings:
+            learnt = self._learn_first_opening() if role is None else self._learn_opening(role)
+            self._openings[role] = learnt if role == "user" else self._with_prompts(learnt, self._opening("user"))
+        return self._openings[role]
 
     def _learn_opening(self, role: object) -> Opening:
         for turns in _LEADING.get(role, ()):

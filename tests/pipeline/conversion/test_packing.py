@@ -98,7 +98,6 @@ def test_wrapped_cuts_the_sequence_of_all_conversations(tokenizer: Path, tmp_pat
 @pytest.mark.parametrize(
     ("form", "more"),
     [
-        ("parquet", ()),
         ("parquet", ("--dedup", "--shuffle")),
         ("parquet", ("--pack-strategy", "wrapped")),
         ("jsonl", ("--shuffle",)),
