@@ -176,7 +176,7 @@ KNOWN = {
     "render/trace/symbols.py os.urandom": "marks that no data can hold, which no text keeps",
     "render/trace/symbolic_sandbox.py os.urandom": "marks that no data can hold, which no text keeps",
     "sources/discovery/hub.py os.getpid": "the name of a file that is renamed, in the cache",
-    "tokenizer_process.py os.getpid": "which process ends the one that encodes",
+    "tokens/process.py os.getpid": "which process ends the one that encodes",
     "writers/shard.py secrets.token_hex": "the name of a file that is renamed",
     "writers/staging.py os.getpid": "who holds the lock; gone with it",
 }
