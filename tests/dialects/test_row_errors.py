@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from chatfmt.dialects import DIALECTS, Columns
-from chatfmt.errors import DialectError, Location, RowError
+from chatfmt.dialects import DIALECTS, Columns, detect
+from chatfmt.errors import ChatfmtError, DialectError, Location, RowError
 
-from .batches import to_batch, to_native
+from .batches import conversations, convert, to_batch, to_native
+from .test_docstrings import examples
 
 GOOD = {"messages": [{"role": "user", "content": "a"}]}
 BAD: dict[str, tuple[str, list[dict[str, Any]], str, Location, str]] = {
@@ -134,6 +135,21 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str, str]] = {
         {"messages": [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1", "content": "x"}]}]},
         "msg.type", "the content has tool blocks of Anthropic's API",
     ),
+    "thinking without text": (
+        "anthropic", {"messages": [{"role": "assistant", "content": [{"type": "thinking", "signature": "e"}]}]},
+        "msg.type", "the block of thinking has no text",
+    ),
+    "a block that calls nothing": (
+        "anthropic", {"messages": [{"role": "assistant", "content": [{"type": "tool_use", "name": None}]}]},
+        "msg.type", "the call has no name",
+    ),
+    "a part that calls nothing": (
+        "gemini", {"contents": [{"role": "model", "parts": [{"functionCall": {"args": {"a": 1}}}]}]},
+        "msg.type", "the call has no name",
+    ),
+    "an event that calls nothing": (
+        "agent-data", {"messages": [{"class_": "api_action", "kwargs": {"a": 1}}]}, "msg.type", "the call has no name",
+    ),
     "an input that does not open": (
         "sharegpt", {"conversations": [{"from": "human", "value": "a"}, {"from": "input", "value": "b"}]},
         "msg.role", 'unknown role `input`',
@@ -148,6 +164,43 @@ def test_row_error(name: str) -> None:
     with pytest.raises(DialectError) as caught:
         DIALECTS[dialect].convert(to_batch([row]), columns)
     assert (caught.value.code, caught.value.at.row, caught.value.message) == (code, 0, message)
+
+
+def variants(value: Any) -> Iterator[Any]:
+    """Values of other types, and the value without each key or with a variant of what is inside."""
+    yield from (None, 5, True, "", [], {}, ["s"], [None], {"a": {"b": 1}})
+    if isinstance(value, dict):
+        yield from ({name: item for name, item in value.items() if name != key} for key in value)
+        yield from ({**value, key: inner} for key in value for inner in variants(value[key]))
+    elif isinstance(value, list):
+        for place, item in enumerate(value):
+            yield from ([*value[:place], inner, *value[place + 1 :]] for inner in variants(item))
+
+
+@pytest.mark.parametrize("name", ["anthropic", "responses", "llamafactory", "gemini"])
+def test_a_value_of_another_type_is_read_or_refused(name: str) -> None:
+    (rows,) = examples(DIALECTS[name].convert.__doc__ or "")[0]
+    columns = detect([to_batch(rows)], Columns(), name).columns
+    refused = 0
+    for row in filter(lambda row: isinstance(row, dict), variants(rows[0])):
+        DIALECTS[name].find_parts(row, Columns())
+        try:
+            made = DIALECTS[name].convert(to_batch([row]), columns)
+        except ChatfmtError:
+            refused += 1
+        else:
+            assert not [name for name in ("name", "tool_call_id") if f"'{name}': None" in str(conversations(made))]
+    assert refused > 20
+
+
+def test_thinking_and_results_are_read_under_other_keys() -> None:
+    blocks = [{"type": "thinking", "content": "plan"}, {"type": "thinking", "thinking": {"text": "more"}},
+              {"type": "tool_result", "tool_use_id": "t", "content": ["no"]}]  # fmt: skip
+    made, _ = convert([{"messages": [{"role": "assistant", "content": blocks}]}])
+    assert made[0]["messages"] == [
+        {"role": "assistant", "reasoning_content": "plan\n\nmore"},
+        {"role": "tool", "tool_call_id": "t", "content": "no"},
+    ]
 
 
 def test_the_hint_maps_the_role() -> None:

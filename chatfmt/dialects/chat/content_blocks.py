@@ -10,13 +10,13 @@ from ...errors import DialectError, located
 from ...field_path import value_at
 from ...schema import Turn
 from ..dialect import Dialect
-from ..kit.blocks import join_blocks
+from ..kit.blocks import join_blocks, text_of
 from ..kit.columns import Columns, SourceRow, find_side_parts, json_type
 from ..kit.literals import read_list_literal
 from ..kit.names import MESSAGES
 from ..kit.output import OutputRow, by_row
 from ..kit.roles import to_role
-from ..kit.tool_calls import parse_calls
+from ..kit.tool_calls import named_call, parse_calls
 from .messages import find_messages_parts
 from .turns import find_turn_keys, turns_at
 
@@ -72,11 +72,10 @@ def _turns(
     return out
 
 
-def _role(turn: Mapping[str, Any], columns: Columns) -> str:
-    name = turn.get("role")
-    if not isinstance(name, str):
-        raise DialectError("the turn has no role", code="msg.role")
-    return to_role(name, columns.roles)
+def _kind(block: Any) -> str:
+    """Return the type of a block or an item; empty if it has none, or is not an object."""
+    kind = block.get("type") if isinstance(block, Mapping) else None
+    return kind if isinstance(kind, str) else ""
 
 
 def _blocks(turn: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
@@ -92,14 +91,14 @@ def _blocks(turn: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
 
 
 def _anthropic_turn(turn: Mapping[str, Any], columns: Columns) -> list[Turn]:
-    role = _role(turn, columns)
+    role = to_role(turn.get("role"), columns.roles)
     rest = {key: value for key, value in turn.items() if key not in ("role", "content")}
     blocks = _blocks(turn)
     if blocks is None:
         return [{**turn, "role": role}]
     builder = TurnBuilder(role, rest)
     for block in map(_of_bedrock, blocks):
-        builder.add(_ANTHROPIC_BLOCKS.get(str(block.get("type")), "part"), block)
+        builder.add(_ANTHROPIC_BLOCKS.get(_kind(block), "part"), block)
     return builder.finish()
 
 
@@ -147,9 +146,13 @@ class TurnBuilder:
         if kind == "part":
             self.parts.append(block)
         elif kind == "call":
-            self.calls.append(dict(block) if "function" in block else _tool_use(block))
+            self.calls.append(
+                dict(block)
+                if isinstance(block.get("function"), Mapping)
+                else named_call(block.get("name"), block.get("input", {}), block.get("id"))
+            )
         elif kind == "reasoning":
-            self.reasoning.append(block["thinking"])
+            self.reasoning.append(_thought(block))
         elif kind == "result":
             self.close()
             self.out.append(_tool_result(block))
@@ -170,18 +173,24 @@ class TurnBuilder:
         return self.out or [{"role": self.role, "content": "", **self.rest}]
 
 
-def _tool_use(block: Mapping[str, Any]) -> Turn:
-    named = {"id": block["id"]} if isinstance(block.get("id"), str) else {}
-    return {**named, "type": "function", "function": {"name": block.get("name"), "arguments": block.get("input", {})}}
+def _thought(block: Mapping[str, Any]) -> str:
+    text = next((text for value in (block.get("thinking"), block) if (text := text_of(value)) is not None), None)
+    if text is None:
+        raise DialectError("the block of thinking has no text", code="msg.type")
+    return text
 
 
 def _tool_result(block: Mapping[str, Any]) -> Turn:
-    content = block.get("content")
-    text = "" if content is None else join_blocks(content) if isinstance(content, list) else content
+    content = "" if block.get("content") is None else block["content"]
     rest = {
         key: value for key, value in block.items() if key not in ("type", "tool_use_id", "content", "cache_control")
     }
-    return {"role": "tool", "tool_call_id": block.get("tool_use_id"), "content": text, **rest}
+    return {**_result(block.get("tool_use_id"), content), **rest}
+
+
+def _result(call_id: Any, content: Any) -> Turn:
+    answered = {} if call_id is None else {"tool_call_id": call_id}
+    return {"role": "tool", **answered, "content": join_blocks(content) if isinstance(content, list) else content}
 
 
 def find_anthropic_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
@@ -195,7 +204,7 @@ def find_anthropic_parts(record: SourceRow, columns: Columns) -> dict[str, str] 
 
 
 def _is_anthropic(block: Mapping[str, Any]) -> bool:
-    return block.get("type") in ANTHROPIC or _has_source(block) or not BEDROCK.keys().isdisjoint(block)
+    return _kind(block) in ANTHROPIC or _has_source(block) or not BEDROCK.keys().isdisjoint(block)
 
 
 def _has_source(block: Mapping[str, Any]) -> bool:
@@ -249,26 +258,27 @@ def _items(record: SourceRow, path: str | None) -> list[Any]:
 def _add_item(out: list[Turn], item: Any, columns: Columns) -> None:
     if not isinstance(item, Mapping):
         raise DialectError(f"the item is {json_type(item)}, not an object", code="msg.type")
-    kind = item.get("type", "message")
+    kind = _kind(item) or "message"
     last = out[-1] if out else {}
     open_ = last.get("role") == "assistant" and "content" not in last
     if kind in CALL_ITEMS:
-        function = {"name": item.get("name", "local_shell"), "arguments": item.get(CALL_ITEMS[kind])}
-        call = {"id": item.get("call_id"), "type": "function", "function": function}
+        name = "local_shell" if kind == "local_shell_call" else item.get("name")
+        call = named_call(name, item.get(CALL_ITEMS[kind]), item.get("call_id"))
         if not open_:
             out.append(last := {"role": "assistant"})
         last.setdefault("tool_calls", []).append(call)
     elif kind in RESULT_ITEMS:
         output = item.get("output")
-        content = join_blocks(output) if isinstance(output, list) else output
-        out.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": content})
+        if output is None:
+            raise DialectError(f"the `{kind}` has no output", code="msg.content")
+        out.append(_result(item.get("call_id"), output))
     elif "type" not in item and isinstance(text := value_at(item, "base_instructions.text"), str):
         turn = {"role": "system", "content": text}
         out += [turn] if turn not in out else []  # a session that is resumed repeats them
     elif kind == "reasoning":
         out.append({"role": "assistant", "reasoning_content": _summary(item)})
     else:
-        turn = {"role": _role(item, columns), "content": _content(item)}
+        turn = {"role": to_role(item.get("role"), columns.roles), "content": _content(item)}
         if open_ and "tool_calls" not in last and turn["role"] == "assistant":
             last.update(turn)
         else:
@@ -305,15 +315,12 @@ def _listed(record: SourceRow, name: str | None) -> list[Any]:
 
 def _is_item(item: Any) -> bool:
     """Return whether an object is an item of the Responses API; a message has a role."""
-    if not isinstance(item, Mapping) or item.get("type") not in RESPONSES_ITEMS:
-        return False
-    return item["type"] != "message" or "role" in item
+    return _kind(item) in RESPONSES_ITEMS and (item["type"] != "message" or "role" in item)
 
 
 def _is_responses(item: Any) -> bool:
     blocks = item.get("content") if isinstance(item, Mapping) else None
-    typed = isinstance(blocks, list) and any(isinstance(b, Mapping) and b.get("type") in RESPONSES for b in blocks)
-    return typed or _is_item(item)
+    return _is_item(item) or (isinstance(blocks, list) and any(_kind(block) in RESPONSES for block in blocks))
 
 
 @by_row
@@ -334,11 +341,11 @@ def llamafactory(record: SourceRow, columns: Columns) -> OutputRow:
 
 
 def _llamafactory_turn(turn: Mapping[str, Any], columns: Columns) -> list[Turn]:
-    role = _role(turn, columns)
+    role = to_role(turn.get("role"), columns.roles)
     rest = {key: value for key, value in turn.items() if key not in ("role", "content")}
     builder = TurnBuilder(role, rest)
     for block in _blocks(turn) or []:
-        kind, value = block.get("type"), block.get("value")
+        kind, value = _kind(block), block.get("value")
         calls = parse_calls(value, columns) if kind == "tool_call" and isinstance(value, str) else None
         if calls:
             for call in calls:
@@ -365,9 +372,7 @@ def _has_values(turn: Mapping[str, Any]) -> bool:
     return (
         isinstance(content, list)
         and bool(content)
-        and all(
-            isinstance(block, Mapping) and block.get("type") in LLAMAFACTORY and "value" in block for block in content
-        )
+        and all(_kind(block) in LLAMAFACTORY and "value" in block for block in content)
     )
 
 

@@ -14,6 +14,7 @@ from ..kit.columns import Columns, SourceRow, json_type
 from ..kit.literals import read_literal
 from ..kit.output import by_row
 from ..kit.roles import to_role
+from ..kit.tool_calls import named_call
 
 
 @by_row
@@ -63,7 +64,7 @@ def _gemini_turns(content: Any, columns: Columns) -> list[Turn]:
     parts = content.get("parts") if isinstance(content, Mapping) else None
     if not isinstance(parts, list) or not all(isinstance(part, Mapping) for part in parts):
         raise DialectError("the turn has no list of parts", code="msg.type")
-    role = to_role(str(content.get("role", "user")), columns.roles)
+    role = to_role("user" if content.get("role") is None else content["role"], columns.roles)
     thoughts = [part["text"] for part in parts if part.get("thought") is True and isinstance(part.get("text"), str)]
     calls = [call for part in parts if (call := _get(part, "functionCall", "function_call"))]
     results = [result for part in parts if (result := _get(part, "functionResponse", "function_response"))]
@@ -78,13 +79,16 @@ def _is_function(part: Mapping[str, Any]) -> bool:
     return any(key in part for key in ("functionCall", "function_call", "functionResponse", "function_response"))
 
 
-def _gemini_call(call: Mapping[str, Any]) -> Turn:
-    named = {"id": call["id"]} if isinstance(call.get("id"), str) else {}
-    return {**named, "type": "function", "function": {"name": call.get("name"), "arguments": call.get("args", {})}}
+def _gemini_call(call: Any) -> Turn:
+    call = call if isinstance(call, Mapping) else {}
+    return named_call(call.get("name"), call.get("args", {}), call.get("id"))
 
 
-def _gemini_result(result: Mapping[str, Any]) -> Turn:
-    return {"role": "tool", "name": result.get("name"), "content": result.get("response")}
+def _gemini_result(result: Any) -> Turn:
+    if not isinstance(result, Mapping) or result.get("response") is None:
+        raise DialectError("the function response has no `response`", code="msg.content")
+    named = {"name": result["name"]} if isinstance(result.get("name"), str) else {}
+    return {"role": "tool", **named, "content": result["response"]}
 
 
 def _declarations(record: SourceRow) -> list[Any] | None:
@@ -151,14 +155,13 @@ def _chatgpt_turn(message: Mapping[str, Any], columns: Columns) -> Turn | None:
         return None
     if content.get("content_type") in ("user_editable_context", "model_editable_context", "reasoning_recap"):
         return None
-    role = to_role(str(author.get("role")), columns.roles)
+    role = to_role(author.get("role"), columns.roles)
     if content.get("content_type") == "thoughts":
         thoughts = [thought.get("content") or "" for thought in content.get("thoughts") or []]
         return {"role": role, "reasoning_content": "\n\n".join(thoughts)}
     text = _chatgpt_content(content)
     if role == "assistant" and message.get("recipient", "all") != "all":
-        call = {"type": "function", "function": {"name": message["recipient"], "arguments": text}}
-        return {"role": role, "tool_calls": [call]}
+        return {"role": role, "tool_calls": [named_call(message["recipient"], text)]}
     named = {"name": author["name"]} if role == "tool" and isinstance(author.get("name"), str) else {}
     return {"role": role, **named, "content": text}
 

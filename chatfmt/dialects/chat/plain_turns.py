@@ -12,9 +12,9 @@ from ...field_path import value_at
 from ...schema import Turn
 from ..kit.columns import Columns, SourceRow
 from ..kit.roles import is_call_role, to_role
-from ..kit.tool_calls import call_list, parse_calls, split_thought
+from ..kit.tool_calls import parse_calls, required_calls, split_thought
 from .messages import find_messages_parts
-from .turns import CONTENT_KEYS, ROLE_KEYS, find_turn_keys, turns_at
+from .turns import CONTENT_KEYS, ROLE_KEYS, find_turn_keys, role_name, turns_at
 
 
 def read_plain_turns(record: SourceRow, columns: Columns, most: int | None = None) -> list[Turn]:
@@ -58,7 +58,7 @@ def _plain_turn(turn: Mapping[str, Any], message: int, keys: Mapping[str, str], 
     names = {old: new for new, old in own.items() if old is not None}
     with located(message=message):
         renamed = {names.get(key, key): value for key, value in turn.items() if key in names or own.get(key) is None}
-        return _read_call({**renamed, "role": str(renamed.get("role"))}, columns)
+        return _read_call({**renamed, "role": role_name(renamed.get("role"))}, columns)
 
 
 def _read_call(turn: Turn, columns: Columns) -> Turn:
@@ -66,7 +66,7 @@ def _read_call(turn: Turn, columns: Columns) -> Turn:
     role, text = turn["role"], turn.get("content")
     known = {**turn, "role": to_role(role, columns.roles)}
     if turn.get("tool_calls"):
-        return {**known, "tool_calls": call_list(turn["tool_calls"], columns) or turn["tool_calls"]}
+        return {**known, "tool_calls": required_calls(turn["tool_calls"], columns)}
     if not (isinstance(text, str) and is_call_role(role, columns.roles)):
         return known
     thought, rest = split_thought(text)

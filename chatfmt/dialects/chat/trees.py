@@ -110,7 +110,7 @@ def _turns(path: Sequence[Node], columns: Columns) -> list[dict[str, Any]]:
     for message, node in enumerate(path):
         if not isinstance(node.get("text"), str):
             raise DialectError(f"the message of turn {message} has no text", code="msg.content")
-    return [{"role": to_role(str(node.get("role")), columns.roles), "content": node["text"]} for node in path]
+    return [{"role": to_role(node.get("role"), columns.roles), "content": node["text"]} for node in path]
 
 
 def find_oasst_trees_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:

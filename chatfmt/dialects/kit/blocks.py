@@ -18,9 +18,14 @@ _TEXT_KEYS = ("text", "content", "value", "parts", "thinking", "summary")
 """Keys under which an object, a turn or a block holds its text or its blocks."""
 
 
-def join_blocks(parts: Sequence[Mapping[str, Any]]) -> Any:
-    """Return content parts as content: the text of a single text part, else the parts with text as type `text`."""
-    named = [_named(part) for part in parts]
+def join_blocks(parts: Sequence[Any]) -> Any:
+    """Return content parts as content: the text of a single text part, else the parts with text as type `text`.
+
+    Raises DialectError `msg.type` for a part that is neither an object nor text.
+    """
+    if not all(isinstance(part, (Mapping, str)) for part in parts):
+        raise DialectError("a content part is neither an object nor text", code="msg.type")
+    named = [_named({"text": part} if isinstance(part, str) else part) for part in parts]
     lone = len(named) == 1 and named[0].get("type") == "text" and isinstance(named[0].get("text"), str)
     return named[0]["text"] if lone else named
 

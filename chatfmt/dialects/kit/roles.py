@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from typing import Any
 
 import pyarrow as pa
 
@@ -59,8 +60,10 @@ def is_call_role(name: str, roles: Mapping[str, str]) -> bool:
     return lower.replace("-", "_") in CALL_ROLES and not any(given in (lower, ANY) for given in map(str.lower, roles))
 
 
-def to_role(name: str, roles: Mapping[str, str]) -> str:
-    """Return the role that `name` stands for; raises DialectError `msg.role`."""
+def to_role(name: Any, roles: Mapping[str, str]) -> str:
+    """Return the role that `name` stands for; raises DialectError `msg.role` if it is unknown or no text."""
+    if not isinstance(name, str):
+        raise DialectError("the turn has no role", code="msg.role")
     role = role_of(name, roles)
     if role is None:
         raise unknown_role(name)

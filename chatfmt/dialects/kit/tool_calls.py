@@ -60,11 +60,22 @@ def _read_calls(values: pa.Array, columns: Columns, lists: pa.ListArray) -> pa.A
     found = json_columns.decode_values(values)
     for turn in turns:
         found[turn] = call_list(found[turn], columns)
-    text = "`tool_calls` does not hold calls with a name"
-    hint = "name their keys with --map tool_calls.name=KEY --map tool_calls.arguments=KEY"
     wrong = pa.array([value is None for value in found])
-    refuse_turns(lists, wrong, lambda _: DialectError(text, hint=hint, code="msg.type"))
+    refuse_turns(lists, wrong, lambda _: _no_calls())
     return json_columns.json_array(found, [value is not json_columns.ABSENT for value in found])
+
+
+def _no_calls() -> DialectError:
+    hint = "name their keys with --map tool_calls.name=KEY --map tool_calls.arguments=KEY"
+    return DialectError("`tool_calls` does not hold calls with a name", hint=hint, code="msg.type")
+
+
+def required_calls(value: Any, columns: Columns) -> list[dict[str, Any]]:
+    """Return the calls that `call_list` finds; raises DialectError `msg.type` if one of them is not a call."""
+    calls = call_list(value, columns)
+    if calls is None:
+        raise _no_calls()
+    return calls
 
 
 def read_call_column(values: pa.Array, columns: Columns, path: str) -> pa.Array:
@@ -74,6 +85,14 @@ def read_call_column(values: pa.Array, columns: Columns, path: str) -> pa.Array:
     text = f"column `{path}` does not hold calls with a name"
     refuse_rows(wrong, lambda row: DialectError(text, code="col.type"))
     return json_columns.json_array(calls, [bool(call) for call in calls])
+
+
+def named_call(name: Any, arguments: Any, call_id: Any = None) -> dict[str, Any]:
+    """Return a call in OpenAI's form, without an id that is not text; raises DialectError `msg.type` without a name."""
+    if not isinstance(name, str):
+        raise DialectError("the call has no name", code="msg.type")
+    named = {"id": call_id} if isinstance(call_id, str) else {}
+    return {**named, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
 def to_call(value: Any, columns: Columns) -> dict[str, Any] | None:

@@ -283,7 +283,7 @@ def bfcl(record: SourceRow, columns: Columns) -> dict[str, Any]:
     turns = [turn for turns in question for turn in turns] if _is_bfcl(question) else None
     if turns is None:
         raise DialectError("the question is not a list of lists of turns", code="col.type")
-    named = [{**turn, "role": to_role(str(turn.get("role")), columns.roles)} for turn in turns]
+    named = [{**turn, "role": to_role(turn.get("role"), columns.roles)} for turn in turns]
     return {"prompt": named, "tools": [_bfcl_schema(spec) for spec in specs] if specs else None}
 
 

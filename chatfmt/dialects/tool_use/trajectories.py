@@ -13,6 +13,7 @@ from ..kit.blocks import join_blocks
 from ..kit.columns import Columns, SourceRow, find_side_parts, json_type
 from ..kit.literals import read_list_literal
 from ..kit.output import OutputRow, by_row
+from ..kit.tool_calls import named_call, required_calls
 from ..kit.tool_specs import specs_in
 
 Step = Mapping[str, Any]
@@ -259,8 +260,9 @@ def _turns(record: SourceRow, columns: Columns, add: Callable[[list[Turn], Step]
     return {"messages": out}
 
 
-def _turn(role: str, content: Any, calls: list[Any], reasoning: Any = None) -> Turn:
+def _turn(role: str, content: Any, calls: Any, reasoning: Any = None) -> Turn:
     """Return a turn; its content is left out if it is empty and there are calls."""
+    calls = required_calls(calls, Columns())
     text = _content(content)
     thought = {"reasoning_content": reasoning} if isinstance(reasoning, str) and reasoning else {}
     said = {} if calls and not text else {"content": "" if text is None else text}
@@ -277,9 +279,7 @@ def _content(value: Any) -> Any:
 
 
 def _call(name: Any, arguments: Any, call_id: Any = None) -> dict[str, Any]:
-    named = {"id": call_id} if isinstance(call_id, str) else {}
-    given = {} if arguments is None else arguments
-    return {**named, "type": "function", "function": {"name": name, "arguments": given}}
+    return named_call(name, {} if arguments is None else arguments, call_id)
 
 
 _COLUMNS = ("steps", "content", "history", "trajectory", "messages", "events")
