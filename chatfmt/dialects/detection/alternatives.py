@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 
 from msgspec.structs import replace
 
@@ -31,7 +32,8 @@ def other_dialects(
         same = other.convert is registry[dialect].convert and not other.opt_in
         if name in (dialect, "mixed") or same or other.parses_text:
             continue
-        if 2 * sum(_fits(other, record, plain) for record in records) >= len(records):
+        unread = (record for record in records if not _fits(other, record, plain))
+        if next(islice(unread, len(records) // 2, None), None) is None:  # no more than half
             rank = "less specific" if order.index(name) > order.index(dialect) else "does not use this mapping"
             found[name] = f"{other.summary}; {'only by name' if other.opt_in else rank}: --dialect {name}"
     return found
