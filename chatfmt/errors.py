@@ -23,6 +23,7 @@ Errors cross process boundaries, so every constructor is (message, **optional).
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Self, TypeVar
@@ -321,8 +322,8 @@ def exhausted(error: BaseException) -> OutputError | None:
     if "can't start new thread" in text or "Resource temporarily unavailable" in text:
         hint = "raise the limits (`ulimit -u`, `ulimit -v`), or use fewer `--workers`, then run again"
         return OutputError("the system starts no more threads or processes", hint=hint, code="system.threads")
-    if number in (errno.EMFILE, errno.ENFILE):
-        message, hint = _DISK_ERRORS[number]
+    if number in (errno.EMFILE, errno.ENFILE) or os.strerror(errno.EMFILE) in text:  # in a panic of Rust
+        message, hint = _DISK_ERRORS[number or errno.EMFILE]
         return OutputError(message, hint=hint, code="system.files")
     return None
 

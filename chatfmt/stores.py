@@ -145,9 +145,12 @@ def _missing_package(scheme: str, error: ImportError) -> MissingExtra:
 
 def reason_of(error: Exception) -> str:
     """Return what an exception of fsspec or of the library of a store says, on one line and without credentials."""
-    if getattr(error, "status", None) == 0:  # of aiohttp, which has no answer to name
+    status, text = getattr(error, "status", None), str(error)
+    if status == 0:  # of aiohttp, which has no answer to name
         return type(error).__name__
-    lines = [line.strip() for line in without_credentials(str(error)).splitlines() if line.strip()]
+    if status:
+        text = f"{status} {getattr(error, 'message', '')}"
+    lines = [line.strip() for line in without_credentials(text).splitlines() if line.strip()]
     return " ".join(lines[: 2 if lines[0].endswith(":") else 1]) if lines else type(error).__name__
 
 
@@ -330,7 +333,7 @@ def translated(error: Exception, url: str, kind: type[ChatfmtError]) -> ChatfmtE
     shown, name = without_credentials(url), type(error).__name__
     reads = issubclass(kind, InputError)
     if isinstance(error, FileNotFoundError) and reads:
-        return kind(f"no such file `{shown}`", code="file.missing")
+        return kind(f"no such file `{shown}`", code="file.missing", hint="check the address")
     if isinstance(error, FileNotFoundError):
         return kind(f"`{shown}` does not exist", hint="check the name of the bucket", code="store.missing")
     if "Credentials" in name or _is_refused(error):
@@ -350,5 +353,5 @@ def translated(error: Exception, url: str, kind: type[ChatfmtError]) -> ChatfmtE
 
 def _is_refused(error: Exception) -> bool:
     """Return whether a store has refused access, which not all libraries raise PermissionError for."""
-    answers = [getattr(error, name, None) for name in ("status", "status_code", "code")]
-    return isinstance(error, PermissionError) or bool({401, 403} & {*answers}) or str(error).startswith("Forbidden")
+    answers = (getattr(error, name) for name in ("status", "status_code", "code") if hasattr(error, name))
+    return isinstance(error, PermissionError) or next(answers, None) in (401, 403) or str(error).startswith("Forbidden")

@@ -22,6 +22,7 @@ class Server:
         bound = type("Bound", (handler,), {"stand_in": self, "log_message": lambda *given: None})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), bound)
         self.server.daemon_threads = True
+        self.server.handle_error = lambda *given: None  # type: ignore[method-assign]  # a client that has gone
         self.url = f"http://127.0.0.1:{self.server.server_port}"
 
     def __enter__(self):  # type: ignore[no-untyped-def]

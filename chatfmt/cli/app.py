@@ -154,12 +154,19 @@ def main(arguments: list[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         terminal.print_err("error: interrupted")
         return EXIT_INTERRUPTED
-    except Exception as error:
-        if known := exhausted(error):
-            return _fail(known)
-        terminal.print_err(traceback.format_exc().rstrip())
-        terminal.print_err("error: this is a bug in chatfmt: please report the lines above")
-        return EXIT_BUG
+    except BaseException as error:
+        return _unexpected(error)
+
+
+def _unexpected(error: BaseException) -> int:
+    """Say what is exhausted, or that there is a bug; panics of libraries in Rust are not of class Exception."""
+    if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+        raise error
+    if known := exhausted(error):
+        return _fail(known)
+    terminal.print_err("".join(traceback.format_exception(error)).rstrip())
+    terminal.print_err("error: this is a bug in chatfmt: please report the lines above")
+    return EXIT_BUG
 
 
 class _Terminated(BaseException):

@@ -63,6 +63,18 @@ def test_blocks_are_not_kept_on_a_disk_that_fills_up(folder: Path, monkeypatch: 
         assert server.sent > 1.5 * len(TEXT)
 
 
+def test_a_file_that_never_ends_does_not_fill_the_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_cache, "SPARE", 1.0)
+    monkeypatch.setattr(remote_cache, "LEAST", 1 << 60)
+    with FileServer(folder, ranges=False) as server:
+        done = run_here("convert", f"{server.url}/x.jsonl", "-t", "chatml", "-q", "-o", "out.jsonl")
+    assert (done.returncode, done.stderr.decode()) == (
+        5, f"error: cannot write temporary files to `{Path.cwd()}`: the disk is full\n"
+        "hint: free some space there, or choose another place with `--out`\n",
+    )  # fmt: skip
+    assert [path.name for path in Path.cwd().iterdir()] == ["data"]
+
+
 @pytest.mark.parametrize("ranges", [True, False])
 def test_a_stream_of_the_first_rows(folder: Path, ranges: bool) -> None:
     with FileServer(folder, ranges=ranges) as server:
@@ -75,7 +87,7 @@ def test_a_stream_of_the_first_rows(folder: Path, ranges: bool) -> None:
     [
         (403, "`{}`: access is denied"),
         (404, "no such file `{}`"),
-        (503, "cannot read `{}`: 503, message='Service Unavailable', url='{}'"),
+        (503, "cannot read `{}`: 503 Service Unavailable"),
         ("reset", "cannot read `{}`: [Errno 104] Connection reset by peer"),
     ],
 )
@@ -85,6 +97,9 @@ def test_what_a_web_server_answers_is_said(folder: Path, status: int | str, erro
         done = run_here("convert", f"{proxy.url}/x.jsonl?sig=hunter2")
     assert (done.returncode, done.stdout) == (3, b"")
     assert done.stderr.decode().splitlines()[0] == f"error: {error.replace('{}', f'{proxy.url}/x.jsonl?sig=…')}"
+
+
+CHECK = "hint: check the address\n"
 
 
 @pytest.mark.parametrize("user", ["me:hunter2", "hunter2"])
@@ -101,7 +116,7 @@ def test_a_signature_is_in_no_message_and_no_file(folder: Path, user: str) -> No
             run_here("plan", url, "-o", "planned"),
         ]
     assert [run.returncode for run in runs] == [0, 0, 2, 3, 0, 2]
-    assert runs[3].stderr.decode() == f"error: no such file `{shown.replace('x.jsonl', 'y.jsonl')}`\n"
+    assert runs[3].stderr.decode() == f"error: no such file `{shown.replace('x.jsonl', 'y.jsonl')}`\n{CHECK}"
     assert runs[5].stderr.decode().splitlines()[-2:] == [
         f"error: a plan would show the credentials in `{shown}`",
         "hint: leave them to the configuration of its library, or download the file first",

@@ -9,7 +9,9 @@ A file that its server does not send in ranges is downloaded whole.
 from __future__ import annotations
 
 import atexit
+import errno
 import io
+import math
 import os
 import shutil
 import tempfile
@@ -17,11 +19,11 @@ import time
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import xxhash
 
-from ...scratch_folder import Scratch
+from ...scratch_folder import Scratch, explained
 from ...stores import open_store, reason_of
 
 BLOCK = 8 << 20
@@ -32,6 +34,8 @@ KEPT = "remote-"
 """The prefix of folders of blocks."""
 SPARE = 0.1
 """The fraction of the disk that stays free: beyond it blocks are not kept."""
+LEAST = 1 << 30
+"""Bytes of a large disk that stay free: no file is downloaded whole beyond it."""
 _PREFIX, _END = "kept-in:", "::"
 
 
@@ -98,14 +102,24 @@ def _download(system: Any, path: str, whole: Path | None) -> io.BufferedIOBase:
     """Return a file downloaded in one piece, which is kept if there is a folder for it."""
     if whole is None:
         file = tempfile.TemporaryFile(prefix="chatfmt-")  # noqa: SIM115  the caller closes it
-        with system.open(path, "rb", block_size=0) as source:
-            shutil.copyfileobj(source, file, BLOCK)
+        _copy(system, path, file, Path(tempfile.gettempdir()))
         file.seek(0)
         return file
     part = _part_file(whole.parent)
-    system.get_file(path, str(part))
+    with part.open("wb") as made:
+        _copy(system, path, made, part)
     part.replace(whole)
     return whole.open("rb")
+
+
+def _copy(system: Any, path: str, file: IO[bytes], place: Path) -> None:
+    """Copy a file until the disk with `place` is almost full: what a server sends may never end."""
+    with system.open(path, "rb", block_size=0) as source:
+        while data := source.read(BLOCK):
+            with explained(place):
+                if not _has_room(place.parent, LEAST):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                file.write(data)
 
 
 def _part_file(folder: Path) -> Path:
@@ -146,9 +160,10 @@ def _fetch(system: Any, path: str, start: int, stop: int) -> bytes:
     raise AssertionError
 
 
-def _has_room(folder: Path) -> bool:
+def _has_room(folder: Path, most: float = math.inf) -> bool:
+    """Return whether a block leaves so many bytes of the disk free, or a fraction of it if that is less."""
     disk = shutil.disk_usage(folder)
-    return disk.free - BLOCK > SPARE * disk.total
+    return disk.free - BLOCK > min(SPARE * disk.total, most)
 
 
 class _Blocks(io.RawIOBase):
