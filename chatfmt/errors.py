@@ -350,6 +350,7 @@ _DISK_ERRORS = {
     errno.ENOTDIR: ("a part of the path is a file, not a folder", "choose another path"),
     errno.EISDIR: ("it is a folder, not a file", "choose another path"),
     errno.ENAMETOOLONG: ("the name is too long", "choose another path"),
+    errno.ENXIO: ("it is a socket, or a device that is not there", "choose another path"),
     errno.ELOOP: ("its symbolic links form a loop", "choose another path"),
 }
 """What the errors of a disk say, and what helps where they meet an output."""

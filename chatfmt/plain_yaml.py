@@ -44,6 +44,14 @@ def read_yaml(text: str, loader: Any = None) -> Any:
         raise InvalidYaml(f": {' '.join(str(error).split()) or type(error).__name__}") from None
 
 
+def _without_surrogates(text: str) -> str:
+    """Return a text with characters for pairs of `\\u` escapes, as JSON has them; raises InvalidYaml for halves."""
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        raise InvalidYaml(": half of a surrogate pair") from None
+
+
 def _check_size(root: yaml.Node) -> None:
     """Raise InvalidYaml for aliases that refer to what holds them, and for too many or too deeply nested values."""
     sizes: dict[int, int] = {}
@@ -52,6 +60,7 @@ def _check_size(root: yaml.Node) -> None:
         if isinstance(node.value, str):
             if node.tag.endswith(":int") and len(node.value) > MOST_DIGITS:
                 raise InvalidYaml(f": a number has more than {MOST_DIGITS:,} digits")
+            node.value = _without_surrogates(node.value)
             return 1
         if level > MOST_LEVELS:
             raise InvalidYaml(f": it is nested deeper than {MOST_LEVELS} levels, or an alias refers to what holds it")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
 import shlex
 import signal
 import sys
@@ -18,7 +20,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
-from ..errors import ChatfmtError, OutputError, ReaderGone, UsageError, exhausted, nearest
+from ..errors import ChatfmtError, OutputError, ReaderGone, UsageError, exhausted, explain_disk_error, nearest
 from . import terminal
 from .command_class import Command, Group
 from .completion import typed_words
@@ -144,10 +146,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _reader_gone()
     except OSError as error:  # such as too many open files, a name that is too long
         _leave_stdout()
-        if known := exhausted(error):
-            return _fail(known)
-        named = f" (`{error.filename}`)" if error.filename else ""
-        return _fail(OutputError(f"system error: {error.strerror or error}{named}"))
+        return _fail(exhausted(error) or _system_error(error))
     except _Terminated:
         terminal.print_err("error: stopped by SIGTERM")
         return EXIT_TERMINATED
@@ -158,10 +157,18 @@ def main(arguments: list[str] | None = None) -> int:
         return _unexpected(error)
 
 
+def _system_error(error: OSError) -> OutputError:
+    named = f" (`{error.filename}`)" if error.filename else ""
+    return OutputError(f"system error: {error.strerror or error}{named}", hint=explain_disk_error(error)[1])
+
+
 def _unexpected(error: BaseException) -> int:
     """Say what is exhausted, or that there is a bug; panics of libraries in Rust are not of class Exception."""
     if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
         raise error
+    looped = re.fullmatch("Symlink loop from '(.*)'", str(error))
+    if looped:  # as `Path.resolve` says it
+        return _fail(_system_error(OSError(errno.ELOOP, os.strerror(errno.ELOOP), looped[1])))
     if known := exhausted(error):
         return _fail(known)
     terminal.print_err("".join(traceback.format_exception(error)).rstrip())

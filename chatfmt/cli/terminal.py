@@ -10,12 +10,12 @@ import json
 import re
 import sys
 import time
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..errors import ChatfmtError, OutputError, ReaderGone
+from ..visible_text import visible as visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,22 +23,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ..pipeline.running.progress import Reached
-
-_HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
-
-
-def visible(text: str, *, lines: bool = False) -> str:
-    """Return the text with characters that a terminal obeys or hides escaped; `lines` keeps newlines and tabs."""
-    kept = "\n\t" if lines else ""
-    return "".join(c if c in kept or unicodedata.category(c) not in _HIDDEN else _escaped(c) for c in text)
-
-
-def _escaped(character: str) -> str:
-    code = ord(character)
-    named = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
-    if character in named:
-        return named[character]
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def counted(count: int, noun: str) -> str:

@@ -84,7 +84,7 @@ def inside(root: Path, path: Path) -> Path:
     allowed = root.resolve()
     if allowed.parent.name == "snapshots" and (allowed.parent.parent / "blobs").is_dir():
         allowed = allowed.parent.parent  # in the Hub cache files are links into `blobs`
-    if not path.resolve().is_relative_to(allowed):
+    if not Path(os.path.realpath(path)).is_relative_to(allowed):  # `resolve` fails for a link to itself
         raise InputError(f"`{path}` leads outside of `{root}`", code="file.outside", hint="use that path as SOURCE")
     return path
 

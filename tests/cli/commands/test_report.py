@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -125,6 +126,12 @@ def test_hostile_text_stays_text(browser: Any, page: Path) -> None:
     assert shown.evaluate("window.pwned") is None and events == []
     assert shown.locator("iframe, #row img, #row script, main b").count() == 0
     assert page.stat().st_size < 3_000_000
+
+
+def test_characters_that_a_page_obeys_are_shown_in_names(page: Path) -> None:
+    outside = re.sub("<script.*?</script>", "", page.read_text(), flags=re.DOTALL)
+    assert "\\x00\\x1b[31m\\u202e" in outside
+    assert {character for character in outside if not character.isprintable()} == {"\n"}
 
 
 @pytest.mark.parametrize("width", [1440, 390])

@@ -22,6 +22,7 @@ YAML = {
     f"a: {'1:' * 5000}1": ": a number has more than 1,000 digits",
     f"a: 0b{'1' * 20000}": ": a number has more than 1,000 digits",
     "a: *b": " at line 1, column 4: found undefined alias 'b'",
+    'a: "\\ud83d"': ": half of a surrogate pair",
     "a: !!set x": " at line 1, column 4: expected a mapping node, but found scalar",
     "a: !!bool maybe": ": 'maybe'",
     "a:\n\t- b": " at line 2, column 1: found character '\\t' that cannot start any token",
@@ -58,6 +59,12 @@ def test_invalid_yaml_is_one_line(tmp_path, card, text):
     with pytest.raises(ChatfmtError) as caught:
         Recipe(**recipe.load_file(tmp_path / "r.yaml"))
     assert str(caught.value) == f"`{tmp_path}/r.yaml` is not valid YAML{YAML[text]}"
+
+
+def test_escapes_of_json_are_whole_characters(tmp_path):
+    """JSON is YAML, and writes an emoji as two escapes: halves could not be written to a manifest."""
+    (tmp_path / "r.yaml").write_text('source: "\\ud83d\\ude00.jsonl"\n')
+    assert recipe.load_file(tmp_path / "r.yaml")["source"] == "\U0001f600.jsonl"
 
 
 @pytest.mark.parametrize("text", SHAPES)

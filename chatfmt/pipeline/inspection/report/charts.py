@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from ....errors import MissingExtra
+from ....visible_text import visible
 from ..figures.histogram import Bin, Histogram, share
 from .flow import Route
 
@@ -45,7 +46,7 @@ def draw(spec: Mapping[str, Any]) -> str:
 
     whole = {"$schema": "https://vega.github.io/schema/vega-lite/v5.json", "config": _CONFIG, "width": WIDTH, **spec}
     whole["autosize"] = {"type": "fit", "contains": "padding"}
-    return str(vl_convert.vegalite_to_svg(whole, allowed_base_urls=[]))
+    return visible(str(vl_convert.vegalite_to_svg(whole, allowed_base_urls=[])), lines=True)
 
 
 def histogram(lengths: Histogram, noun: str, limit: int | None = None) -> str:

@@ -16,6 +16,7 @@ from ....recipe import Recipe, required
 from ....render import sandbox_sessions
 from ....render.inspection.probe import probe
 from ....render.template.chat_template import ChatTemplate
+from ....visible_text import visible
 from ...planning.scratch import Scratch
 from ..columns import describe_columns
 from ..command import convert_command, error_arguments, tried_arguments
@@ -76,8 +77,9 @@ def render_page(title: str, sections: Sequence[Mapping[str, Any]], rows: Sequenc
 
     files = {name: (HERE / f"page.{name}").read_text(encoding="utf-8") for name in ("css", "js")}
     environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        finalize=lambda value: visible(value, lines=True) if type(value) is str else value,
+    )  # fmt: skip
     data = to_browser(rows)
     return environment.get_template("page.html").render(
         title=title,
