@@ -35,6 +35,11 @@ _answered: set[str] = set()
 _SILENT = logging.NullHandler()
 """Keeps Python from printing what a library logs, unless the program has handlers of its own."""
 _URL = re.compile(r"(?P<scheme>(?:[A-Za-z][\w+.-]+::)*[A-Za-z][A-Za-z0-9+.-]+):(?:/+(?P<rest>.*))?", re.DOTALL)
+_REFUSED = {
+    "RequestTimeTooSkewed": ("its clock and that of this machine differ", "set the clock of this machine"),
+    "ExpiredToken": ("the credentials have expired", "renew them"),
+}
+"""What S3 calls some refusals, what they mean and what helps."""
 WILD = re.compile(r"[*?\[]")
 """What makes a URL a pattern."""
 _USER = re.compile(r"(?<=://)[^/@\s`'\"]*:[^/@\s`'\"]*@|(?i:(?<=http://)|(?<=https://))[^/@\s`'\"]+@")
@@ -338,6 +343,9 @@ def translated(error: Exception, url: str, kind: type[ChatfmtError]) -> ChatfmtE
         return kind(f"`{shown}` does not exist", hint="check the name of the bucket", code="store.missing")
     if "Credentials" in name or _is_refused(error):
         missing, scheme = "Credentials" in name, scheme_of(url)
+        said = getattr(cause, "response", None) or {}  # of botocore
+        if found := _REFUSED.get(said.get("Error", {}).get("Code", "")):
+            return kind(f"`{shown}`: {found[0]}", hint=f"{found[1]} and try again", code="store.forbidden")
         why = "no credentials were found" if missing else "access is denied"
         hint = f"set the credentials of {scheme}:// and try again"
         if not missing and not reads:

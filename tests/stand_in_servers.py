@@ -73,7 +73,8 @@ class _FileHandler(BaseHTTPRequestHandler):
 
 @dataclass
 class Fault:
-    """What goes wrong with the next `times` requests whose `METHOD path` matches: a status, `reset`, or seconds."""
+    """What goes wrong with the next `times` requests whose `METHOD path` matches: a status, `reset`, seconds, or the
+    code of an error of S3."""
 
     pattern: re.Pattern[str]
     what: int | str | float
@@ -154,9 +155,11 @@ class _ProxyHandler(BaseHTTPRequestHandler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()
             return True
-        self.send_response(int(what))
-        self.send_header("Content-Length", "0")
+        body = b"" if str(what).isdecimal() else f"<Error><Code>{what}</Code></Error>".encode()
+        self.send_response(403 if body else int(what))
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        self.wfile.write(body)
         return True
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = forward

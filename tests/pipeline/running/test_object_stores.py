@@ -222,6 +222,41 @@ def test_a_bucket_that_may_not_be_written_is_refused_before_a_row_is_read(
     assert [path.name for path in bucket.folder.iterdir()] == ["in.jsonl"]
 
 
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("RequestTimeTooSkewed", "its clock and that of this machine differ\nhint: set the clock of this machine and"),
+        ("ExpiredToken", "the credentials have expired\nhint: renew them and"),
+    ],
+)
+def test_a_refusal_that_credentials_do_not_mend(bucket: Bucket, code: str, says: str) -> None:
+    if not isinstance(bucket, S3):
+        pytest.skip("what S3 calls it")
+    bucket.proxy.fail("PUT", code, times=99)
+    assert bucket.convert() == (5, f"error: `{bucket.out}`: {says} try again\n")
+    assert bucket.files() == {}
+
+
+def test_a_stop_between_the_last_upload_and_the_manifest(bucket: Bucket) -> None:
+    bucket.fail(".*manifest", 60.0, times=9)
+    command = [sys.executable, "-m", "chatfmt", "convert", "in.jsonl", "-t", "chatml", "-o", bucket.out]
+    started = subprocess.Popen(
+        [*command, "--rows-per-shard", "4", "--executor", "serial"], env={**os.environ, **bucket.env},
+        cwd=bucket.folder, start_new_session=True, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    while "README.md" not in bucket.files():
+        assert started.poll() is None
+        time.sleep(0.05)
+    os.killpg(started.pid, signal.SIGKILL)
+    started.wait()
+    assert sorted(bucket.files()) == [*RECEIPTS, ".chatfmt/run.json", "README.md", *SHARDS]
+    bucket.proxy.faults.clear()
+    bucket.puts()
+    assert bucket.convert("--resume")[0] == 0
+    assert bucket.puts() == []
+    assert bucket.files() == local(bucket)
+
+
 def test_a_file_needs_no_permission_to_remove(bucket: Bucket) -> None:
     if not isinstance(bucket, S3):
         pytest.skip("other stores have a small file written and removed")
@@ -282,7 +317,8 @@ def test_a_source_that_cannot_be_read_is_one_line(bucket: Bucket) -> None:
         f"error: `{name}`: access is denied", f"hint: set the credentials of {bucket.scheme}:// and try again",
     ])  # fmt: skip
     missing = run_cli("convert", f"{bucket.out}/no.jsonl", "-o", "back.jsonl", env=bucket.env, cwd=bucket.folder)
-    assert (missing.returncode, missing.stderr.decode()) == (3, f"error: no such file `{bucket.out}/no.jsonl`\n")
+    said = f"error: no such file `{bucket.out}/no.jsonl`\nhint: check the address\n"
+    assert (missing.returncode, missing.stderr.decode()) == (3, said)
     bucket.proxy.faults.clear()
     bucket.proxy.fail("GET .*train-00001.*", "reset", times=1)
     back = run_cli("convert", name, "--keep", "all", "-o", "back.jsonl", env=bucket.env, cwd=bucket.folder)
