@@ -1,4 +1,4 @@
-"""Escape the characters of a stranger's text that a terminal or a page obeys, or hides."""
+"""Escape the characters of untrusted text that a terminal or a page obeys, or hides."""
 
 from __future__ import annotations
 
