@@ -133,7 +133,7 @@ TEMPLATE = _group(
         "template": (list[str], "NAME", "Built-in name, .jinja file, model folder, Hub model id, or none.",
                      "-t", "--template"),
         "fallback_template": (str, "NAME", "Template to use if the model has none."),
-        "tokens_from": (str, "DIR|ID", "Model folder or Hub model id whose special tokens the template gets."),
+        "tokens_from": (str, "DIR|ID", "Model folder, Hub id or built-in template that gives the template its tokens."),
         "var": (list[str], "KEY=VALUE", "Template variable, a JSON value, as in enable_thinking=false. Repeatable."),
         "date": (str, "YYYY-MM-DD", "Date passed to templates."),
         "generation_prompt": (bool, None, "End with the start of an assistant turn.",

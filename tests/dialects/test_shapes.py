@@ -413,6 +413,10 @@ REFUSED = {
     "reasoning without text": ([Q, assistant("a", reasoning_content={"x": 1})], "without text"),
     "calls without a name": ([Q, assistant("", tool_calls=[{"arguments": {}}])], "does not hold calls with a name"),
     "calls that are no JSON": ([Q, assistant("", tool_calls="f()")], "does not hold calls with a name"),
+    "calls beside an older one": (
+        [Q, assistant("", tool_calls="f()"), assistant("", function_call={"name": "f"})],
+        "does not hold calls with a name",
+    ),
 }
 
 

@@ -47,9 +47,7 @@ _FLAT = r'\},\{("[a-z_]+":"[^"\\]*",)*"(name|arguments|parameters|args|input|fun
 
 def _read_calls(values: pa.Array, columns: Columns, lists: pa.ListArray) -> pa.Array:
     """Return a field of calls in OpenAI's form, from objects of other keys and from JSON text; raises `msg.type`."""
-    if values.type == json_columns.TEXT:
-        texts = values.to_pylist()
-        values = json_columns.json_array([text or None for text in texts], [text is not None for text in texts])
+    values = _as_json(values)
     done = pc.match_substring_regex(values, _WRAPPED)
     done = pc.and_(done, pc.invert(pc.match_substring_regex(values, _FLAT))).fill_null(True)
     if _named_keys(columns):
@@ -76,6 +74,14 @@ def required_calls(value: Any, columns: Columns) -> list[dict[str, Any]]:
     if calls is None:
         raise _no_calls()
     return calls
+
+
+def _as_json(values: pa.Array) -> pa.Array:
+    """Return a field of calls as JSON, in which text is a string, and the empty text is null."""
+    if values.type != json_columns.TEXT:
+        return values
+    texts = values.to_pylist()
+    return json_columns.json_array([text or None for text in texts], [text is not None for text in texts])
 
 
 def read_call_column(values: pa.Array, columns: Columns, path: str) -> pa.Array:
@@ -190,7 +196,7 @@ def _from_function_call(fields: dict[str, pa.Array], columns: Columns) -> dict[s
     calls = _map_json(older, lambda value: call_list(value, columns) or [value])
     calls = pc.if_else(pc.equal(calls, "null").fill_null(True), pa.scalar(None, json_columns.JSON), calls)
     if "tool_calls" in fields:
-        calls = pc.coalesce(fields["tool_calls"], calls)
+        calls = pc.coalesce(_as_json(fields["tool_calls"]), calls)
     kept = {
         ("tool_calls" if name == "function_call" else name): values
         for name, values in fields.items()

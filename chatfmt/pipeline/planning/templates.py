@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from msgspec.structs import replace
 
 from ... import render
@@ -16,17 +18,25 @@ from ..conversion.job import Job
 def load_template(recipe: Recipe) -> ChatTemplate | None:
     """Load the template of a recipe; None if nothing is rendered.
 
-    Raises UsageError for a template file that reads an EOS token that has no value.
+    Raises UsageError for a special token that is not text, and for a template file whose EOS token has no value.
     """
     if recipe.template in (None, "none"):
         return None
+    for name in NAMED:
+        if not isinstance(value := recipe.var.get(name, ""), str):
+            text = json.dumps(value)
+            raise UsageError(
+                f"`{name}` is `{text}`, which is not text", hint=f"--var {name}='\"TOKEN\"', or leave it out"
+            )
     template = load_or_fall_back(str(recipe.template), recipe.fallback_template)
     if recipe.tokens_from is not None:
         tokens = {**template.special_tokens, **special_tokens_of(recipe.tokens_from)}
         template = replace(template, special_tokens=tokens)
     if "eos_token" in missing_tokens(recipe, template):
+        which, other = f"{SAID[template.origin]} does not define", recipe.tokens_from
         raise UsageError(
-            f"the template `{template.name}` reads `eos_token`, which {SAID[template.origin]} does not define",
+            f"the template `{template.name}` reads `eos_token`, which "
+            + (which if other is None else f"{which}, nor does `{other}`"),
             hint="--var eos_token=TOKEN, or --tokens-from with the folder or Hub id of the model",
         )
     return template

@@ -161,10 +161,17 @@ class ChatTemplate(Struct, frozen=True):
 
 
 def special_tokens_of(reference: str) -> dict[str, str]:
-    """Return the special tokens of a model folder or Hub model; raises InputError if there is no such model."""
+    """Return the special tokens of a model folder, Hub model or built-in template.
+
+    Raises InputError if there is no such model.
+    """
     path = Path(reference).expanduser()
-    if path.is_dir():
+    if reference and path.is_dir():
         return model_files.tokens(model_files.folder(path))
+    if path.is_file():
+        raise InputError(f"`{reference}` is not the folder of a model", hint=f"name its folder: `{path.parent}`")
+    if _is_name(reference) and (known := builtin.find(reference)):
+        return dict(known.special_tokens)
     if MODEL_ID.fullmatch(reference) and not reference.startswith(".") and not path.exists():
         return model_files.tokens(hub.repository(reference, None))
     raise InputError(f"there is no model folder `{reference}`", hint="check the path; a Hub model id is OWNER/NAME")

@@ -131,6 +131,13 @@ def test_a_template_file_needs_a_value_for_the_eos_token_that_it_prints(tmp_path
     note = "note: the template reads `bos_token`, which a .jinja file does not define: "
     note += "--var bos_token=TOKEN or --tokens-from MODEL sets one\n"
     assert note in done.stderr.decode()
+    done = run_cli(*run, "--tokens-from", "chatml", cwd=tmp_path)
+    assert done.stdout == b'{"text":"user: q<|im_end|>assistant: a<|im_end|>"}\n'
+    done = run_cli(*run, "--var", "eos_token=null", cwd=tmp_path)
+    assert (done.returncode, done.stderr.decode()) == (
+        2,
+        "error: `eos_token` is `null`, which is not text\nhint: --var eos_token='\"TOKEN\"', or leave it out\n",
+    )
     done = run_cli(*run, "--var", "eos_token=", "--var", "bos_token=<s>", cwd=tmp_path)
     assert done.stdout == b'{"text":"<s>user: qassistant: a"}\n' and b"bos_token" not in done.stderr
     (tmp_path / "model").mkdir()
@@ -140,6 +147,11 @@ def test_a_template_file_needs_a_value_for_the_eos_token_that_it_prints(tmp_path
         "error: `model` has no tokenizer_config.json, which says what its special tokens are\n"
         "hint: name the folder or Hub id of a model, or the tokens themselves: --var eos_token=TOKEN\n",
     )
+    (tmp_path / "model" / "tokenizer_config.json").write_text('{"eos_token": null}')
+    done = run_cli(*run, "--tokens-from", "model", cwd=tmp_path)
+    assert b"reads `eos_token`, which a .jinja file does not define, nor does `model`\n" in done.stderr
+    done = run_cli(*run, "--tokens-from", "model/tokenizer_config.json", cwd=tmp_path)
+    assert done.stderr.endswith(b"is not the folder of a model\nhint: name its folder: `model`\n")
     tokens = {"bos_token": {"__type": "AddedToken", "content": "<b>"}, "eos_token": "<e>"}
     (tmp_path / "model" / "tokenizer_config.json").write_text(json.dumps(tokens))
     run += ["--tokens-from", "model", "--var", "eos_token=</s>"]
