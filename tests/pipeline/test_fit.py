@@ -118,8 +118,9 @@ def test_an_empty_answer_before_a_user_turn_is_not_trained_and_no_problem(tmp_pa
 
 
 def test_no_block_is_put_behind_another(tmp_path):
-    for flags in ([], ["--fit"]):
-        run = convert(tmp_path, REASONED, "closer.jinja", *flags)
+    inline = [PLAIN[0], say("assistant", "<think>\nwhy\n</think>\n\na")]
+    for messages, flags in ((REASONED, []), (REASONED, ["--fit"]), (inline, ["--fit"])):
+        run = convert(tmp_path, messages, "closer.jinja", *flags)
         assert (run.returncode, run.stdout) == (6, b"")
         assert run.stderr.decode().splitlines()[-1] == (
             "hint: `chatfmt templates list --supports reasoning` shows the templates that support reasoning; "

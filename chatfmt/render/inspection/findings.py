@@ -92,7 +92,8 @@ def _of_tools(card: ProbeCard) -> Iterator[tuple[str, str]]:
 
 def _of_reasoning(card: ProbeCard) -> Iterator[tuple[str, str]]:
     if card.reasoning in LOST:
-        yield f"{LOST[card.reasoning]} reasoning", card.reasoning_variable or "reasoning"
+        inline = "" if card.stacks_reasoning else "reasoning"
+        yield f"{LOST[card.reasoning]} reasoning", card.reasoning_variable or inline
     elif card.earlier_reasoning in LOST:
         yield f"{LOST[card.earlier_reasoning]} reasoning of earlier answers", ""
     if card.inline_reasoning in LOST:
@@ -100,8 +101,7 @@ def _of_reasoning(card: ProbeCard) -> Iterator[tuple[str, str]]:
     elif card.earlier_inline_reasoning in LOST:
         yield f"{LOST[card.earlier_inline_reasoning]} reasoning inside earlier answers", ""
     if card.stacks_reasoning:
-        remedy = "reasoning" if card.reasoning == "kept" else ""
-        yield "prints reasoning inside the content behind a tag of its own", remedy
+        yield "adds a tag before `<think>` in content", "reasoning"
     if card.empty_think:
         yield "puts an empty thinking block before answers without reasoning", ""
 

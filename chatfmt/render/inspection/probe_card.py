@@ -156,7 +156,7 @@ def _suggested_transforms(card: ProbeCard) -> Iterator[SuggestedTransform]:
     inline = card.inline_reasoning == "kept" and not card.stacks_reasoning
     if card.reasoning in lost and inline and not card.reasoning_variable:
         yield SuggestedTransform("reasoning", "inline", f"`reasoning_content` is {card.reasoning}")
-    if card.reasoning == "kept" and card.stacks_reasoning:
+    if card.stacks_reasoning:
         yield SuggestedTransform("reasoning", "split", "reasoning inside the content is printed behind a thinking tag")
     if card.call_content != "kept":
         yield SuggestedTransform("call_content", "empty", f"a tool call without content is {card.call_content}")

@@ -12,6 +12,7 @@ them prints is not known; `TaggedTemplate.strict` refuses conversations that pri
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
@@ -57,6 +58,10 @@ class TaggedTemplate(Struct, frozen=True):
     """That it prints no stop token after the last answer, as a sentence; empty if it prints one."""
 
 
+NO_MASKS = "the masks of plain conversations are not known"
+"""The reason why templates that do not print answers get no tags."""
+
+
 def tag_template(renderer: TemplateRenderer) -> ChatTemplate | None:
     """Return the template with strict tags in those of its texts that have none; None if none of them gets any.
 
@@ -79,8 +84,11 @@ def training_template(renderer: TemplateRenderer) -> TaggedTemplate:
     renderer = with_text(replace(renderer, template=with_stand_ins(renderer.template)), text)
     found = TaggedTemplate(text, text) if GENERATION.search(text) else tag(renderer)
     if isinstance(found, Untaggable):
-        message = f"the template `{renderer.template.name}` gets no `{{% generation %}}` tags: {found.reason}"
-        raise TemplateError(message, hint="`chatfmt convert --mask` finds the spans row by row", code="template.train")
+        name, hint = renderer.template.name, "`chatfmt convert --mask` finds the spans row by row"
+        if found.reason == NO_MASKS:
+            hint = f"`chatfmt templates probe {shlex.quote(name)}` shows what it prints of an answer"
+        message = f"the template `{name}` gets no `{{% generation %}}` tags: {found.reason}"
+        raise TemplateError(message, hint=hint, code="template.train")
     return replace(found, stopless=missing_stop(renderer))
 
 
@@ -104,7 +112,7 @@ def tag(renderer: TemplateRenderer) -> TaggedTemplate | Untaggable:
     known = list(_known_examples(masker, list(examples(source, boundaries.lead, boundaries.tools))))
     usual = [number for number, example in enumerate(known) if _is_usual(example.chat, source)]
     if not any(known[number].spans for number in usual):
-        return Untaggable("the masks of plain conversations are not known")
+        return Untaggable(NO_MASKS)
     first: Untaggable | None = None
     every, observations = range(len(known)), Observations(renderer, known)
     simpler = [[each for each in some if not _has_odd_reasoning(known[each].chat)] for some in (every, usual)]

@@ -87,6 +87,12 @@ def test_templates_train_writes_a_template_with_generation_tags(tmp_path):
         "only a part of what `{{ all }}` prints is trained\n"
         "hint: `chatfmt convert --mask` finds the spans row by row\n"
     )
+    (tmp_path / "t.jinja").write_text("{{ messages[0].content }}")
+    done = run_cli("templates", "train", "t.jinja", cwd=tmp_path)
+    assert done.stderr.decode().splitlines() == [
+        "error: the template `t.jinja` gets no `{% generation %}` tags: the masks of plain conversations are not known",
+        "hint: `chatfmt templates probe t.jinja` shows what it prints of an answer",
+    ]
     assert run_cli("templates", "train", "chatml").stdout == run_cli("templates", "show", "chatml").stdout
 
 
