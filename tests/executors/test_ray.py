@@ -152,6 +152,21 @@ def test_each_reason_why_a_cluster_cannot_be_used_has_its_hint() -> None:
         assert (error.message, error.hint, error.code) == (text, hint, "worker.address")
 
 
+def test_a_cluster_on_this_machine_is_looked_for_where_there_may_be_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ray = importlib.import_module("chatfmt.executors.ray")
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    for number, name in enumerate(("raylet.py", "bash", "/x/raylet")):
+        (tmp_path / f"{number}").mkdir()
+        (tmp_path / f"{number}" / "cmdline").write_bytes(f"{name}\0--gcs-address=x\0".encode())
+        assert ray.may_have_cluster(tmp_path) == (number == 2)
+    assert ray.may_have_cluster(tmp_path / "none") and not ray.may_have_cluster(tmp_path / "1")
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:6379")
+    assert ray.may_have_cluster(tmp_path / "1")
+
+
 @pytest.mark.parametrize("scheme", ["", "ray://"])
 def test_an_address_that_accepts_connections_and_never_answers_is_given_up(
     scheme: str, monkeypatch: pytest.MonkeyPatch
