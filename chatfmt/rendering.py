@@ -30,6 +30,10 @@ def check_text_size(size: float, rows: int) -> None:
         )
 
 
+NO_PATH = -1
+"""The path of a row of which it is not known how it went through the template."""
+
+
 class Rendered(Struct, frozen=True):
     """The text of each conversation, null for null, with its spans if they were requested.
 
@@ -43,8 +47,8 @@ class Rendered(Struct, frozen=True):
     groups: np.ndarray[Any, np.dtype[np.int64]] | None = None
     """Rows of one number differ only in their texts, and print the same of them whole; no others have -1, or None."""
     paths: np.ndarray[Any, np.dtype[np.int64]] | None = None
-    """Rows of one number went the same way through the template; -1 where it is not known, or does not tell what of a
-    text is printed."""
+    """Rows of one number went the same way through the template: one below 0 does not tell what of a text is printed;
+    NO_PATH where it is not known."""
 
     def take(self, rows: pa.Array) -> Rendered:
         """Return these rows, in this order; all rows with a text without copying these."""

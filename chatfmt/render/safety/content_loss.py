@@ -28,7 +28,7 @@ from msgspec.structs import replace
 
 from ...errors import SKIP, Location, RenderError, TemplateError
 from ...json_columns import JSON, TEXT, decode_values, integers
-from ...rendering import ConversationBatch, Rendered
+from ...rendering import NO_PATH, ConversationBatch, Rendered
 from ...schema import MEDIA, REASONING_FIELDS
 from ...turn_columns import BoolArray, IntArray, any_turn, fields_of, lengths_of, offsets_of, to_bools
 from ..masks.markers import (
@@ -242,6 +242,8 @@ class LossGuard:
         self._schemas: set[int] = set()
         self._longest: dict[int, int] = {}
         """The length of the longest text of each role, by the hash of the role."""
+        self._most: dict[int, int] = {}
+        """The most bytes that a row of each path prints beside its texts."""
         self._suspected: Counter[int] = Counter()
         """How many messages of each shape were checked since their text was not found where it was expected."""
         self._lossy: set[int] = set()
@@ -328,7 +330,7 @@ class LossGuard:
 
         A template may change texts or their order: of the messages of one shape, only the first of these count.
         """
-        no_path = np.ones(len(unknown.rows), np.bool_) if unknown.paths is None else unknown.paths < 0
+        no_path = self._may_be_cut(unknown)
         rows, found = np.flatnonzero(no_path), list[int]()
         messages = unknown.chats.messages.take(integers(rows))
         contents = fields_of(messages.flatten()).get(CONTENT)
@@ -345,6 +347,24 @@ class LossGuard:
                     self._suspected[shape] += 1
                     found.append(row)
                 position = max(position, end)
+        return found
+
+    def _may_be_cut(self, unknown: _Unknown) -> BoolArray:
+        """Return the rows of no known path, but those whose output has as much beside their texts as any of their way.
+
+        Of a row of which a part is lost, less is printed.
+        """
+        if unknown.paths is None or unknown.texts is None:
+            return np.ones(len(unknown.rows), np.bool_)
+        more = pc.binary_length(unknown.texts).fill_null(0).to_numpy()[unknown.rows].astype(np.int64)
+        for text in _texts(unknown.chats.messages.flatten()).values():
+            sizes = pc.binary_length(text).fill_null(0).to_numpy()
+            more -= np.bincount(unknown.owners, sizes, len(more)).astype(np.int64)
+        found = unknown.paths < 0
+        for path in np.unique(unknown.paths[unknown.paths < NO_PATH]).tolist():
+            own = unknown.paths == path
+            self._most[path] = max(self._most.get(path, 0), int(more[own].max()))
+            found &= ~own | (more < self._most[path])
         return found
 
     def _rows_of_longest(self, messages: pa.ListArray, rows: IntArray) -> list[int]:

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from msgspec import Struct
 from msgspec.structs import replace
 
+from ...rendering import NO_PATH
 from .kernels import (
     Int64Array,
     StringViews,
@@ -128,7 +129,7 @@ class Tables:
         self._pieces.append([(-1, 0)])
         self._spans.append([])
         self._all_printed, self._markable, self._refuses = [False], [False], [False]
-        self._literal_bytes, self._growth, self._paths = [0], [1.0], [-1]
+        self._literal_bytes, self._growth, self._paths = [0], [1.0], [NO_PATH]
         self._pool: tuple[TextBuffer, StringViews] | None = None
 
     def __len__(self) -> int:
