@@ -37,6 +37,14 @@ def unfit_arguments(view: ColumnView, limits: Limits) -> Iterator[Finding]:
             yield view.finding("tool.misfit", turn, f"call {number} of `{name}`: {problem}")
 
 
+def unread_calls(view: ColumnView, limits: Limits) -> Iterator[Finding]:
+    """A call or a result, of which the trainer reads none."""
+    if limits.unread_calls:
+        found = view.filled(("tool_calls", "function_call")) | (view.roles == TOOL)
+        hint = f"{limits.unread_calls} writes them"
+        yield from view.at_turns("tool.unread", found, "the trainer does not read calls and results", lambda _: hint)
+
+
 def unanswered_calls(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     """Calls with fewer results than calls before the next turn that is not a result."""
     ends = view.starts + view.lengths

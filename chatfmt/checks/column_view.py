@@ -41,6 +41,8 @@ class Limits(Struct, frozen=True):
     """Whether trained text is marked, for `msg.weight`."""
     ignored_weights: IgnoredWeights = "none"
     """Which weights the trainer of the rows does not read, for `msg.ignored_weight`."""
+    unread_calls: str = ""
+    """What to type if the trainer of the rows reads no calls, for `tool.unread`; empty if it does."""
     written: bool = False
     """Whether conversations are written as they are, not as text, for `json.integer`."""
     is_file: Callable[[str], bool] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import combinations
 from typing import Any
@@ -117,6 +118,24 @@ def repeated_reasoning(view: ColumnView, limits: Limits) -> Iterator[Finding]:
         yield from view.at_turns(
             "msg.reasoning_twice", twice & (view.roles == ASSISTANT), "reasoning in a field and inside the text"
         )
+
+
+def unclosed_reasoning(view: ColumnView, limits: Limits) -> Iterator[Finding]:
+    """An answer, or its reasoning, in which a line begins with a tag such as `<think>` that nothing closes."""
+    texts = [view.values(name) for name in ("content", *REASONING_FIELDS)]
+    for values in (values for values in texts if values.type == TEXT and values.null_count < len(values)):
+        for opening, closing in THOUGHTS:
+            turns = np.flatnonzero(to_bools(contains(values, opening)) & (view.roles == ASSISTANT))
+            for turn, text in zip(turns.tolist(), values.take(pa.array(turns)).to_pylist(), strict=True):
+                rest = text.rpartition(closing)[2]
+                if opening in rest and re.search(rf"^[ \t]*{re.escape(opening)}", rest, re.MULTILINE):
+                    yield view.finding("msg.reasoning_open", turn, f"`{opening}` is not closed")
+
+
+THOUGHTS = (
+    ("<think>", "</think>"), ("<reasoning>", "</reasoning>"), ("<|begin_of_thought|>", "<|end_of_thought|>"),
+)  # fmt: skip
+"""Tags around reasoning in a text."""
 
 
 def too_long(view: ColumnView, limits: Limits) -> Iterator[Finding]:

@@ -12,6 +12,7 @@ from msgspec import Struct, field
 from ..errors import located
 from ..json_columns import TEXT, encode_objects
 from ..schema import SourceRow
+from .names import names_needed
 from .plan import Constant, FieldMapping, FieldSource, TextTemplate
 from .rows import explode, label_rows, printable, read_rows, render_rows, where_mask, with_columns
 from .turns import split_transcripts, zip_lists
@@ -76,8 +77,12 @@ def _column(
     if isinstance(part, Constant):
         return _repeat(part.value, len(batch))
     if isinstance(part, TextTemplate) and make is not None:
-        render = label_rows if name == "label" else render_rows
-        return render(printable(read_rows(batch, part.text)), make)
+        rows = printable(read_rows(batch, part.text))
+        return (
+            label_rows(rows, make, names_needed(part.text, expression=False))
+            if name == "label"
+            else render_rows(rows, make)
+        )
     return part.column(batch) if not isinstance(part, TextTemplate) else pa.nulls(len(batch), TEXT)
 
 

@@ -89,6 +89,14 @@ class FieldMapping(Struct, frozen=True):
             steps for _, part in self.fields if isinstance(part, TextTemplate) for steps in steps_read(part.text)
         ]
 
+    @property
+    def spoken(self) -> set[str]:
+        """The columns that a path or a template puts into the text of a turn."""
+        parts = [part for name, part in self.fields if name in (*TURN_FIELDS, "prompt", "completion")]
+        paths = {part.text for part in parts if isinstance(part, FieldPath)}
+        texts = [part.text for part in parts if isinstance(part, TextTemplate)]
+        return paths.union(str(steps[0]) for text in texts for steps in steps_read(text))
+
     def reads(self, names: abc.Sequence[str]) -> tuple[str, ...]:
         """Return those of the source columns `names` that a path, a template or an expression reads."""
         texts = [part.text for _, part in self.fields if isinstance(part, TextTemplate)]

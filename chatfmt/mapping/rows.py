@@ -87,13 +87,21 @@ def render_rows(rows: abc.Sequence[SourceRow], render: abc.Callable[[SourceRow],
     return pa.array(map_rows(render, rows), TEXT)
 
 
-def label_rows(rows: abc.Sequence[SourceRow], render: abc.Callable[[SourceRow], str]) -> pa.Array:
+def label_rows(
+    rows: abc.Sequence[SourceRow], render: abc.Callable[[SourceRow], str], needed: abc.Collection[str]
+) -> pa.Array:
     """Render the label of each row, or a list of them where the expression reads lists that it cannot compare.
 
     labels: [0.9, 0.2]   with `labels >= 0.5`   →   ["True", "False"]
+
+    Raises RowError for a row without a value in one of the columns that are `needed`.
     """
 
     def labels_of(row: SourceRow) -> Any:
+        for name in sorted(needed):
+            if row.get(name) in (None, ""):
+                hint = "--on-error skip leaves such rows out"
+                raise RowError(f"the label reads `{name}`, which has no value", code="expr.error", hint=hint)
         try:
             return render(row)
         except RowError:

@@ -85,9 +85,11 @@ def choose_view(name: str, to: str, data_type: str, *, rendered: bool, media: Se
     views = {**trainer.views, **(trainer.rendered if rendered else {})}
     if data_type not in views:
         others = [f"`--for {other}`" for other, one in TRAINERS.items() if data_type in one.views]
+        hint = f"{listed(others[:3])} takes them" if others else "leave out --for"
+        if "unpaired-preference" in views and data_type == "language-modeling":
+            hint = f"--map label=COLUMN or --label \"rating == 'good'\" says which answers are good; {hint}"
         raise UsageError(
-            f"`--for {name}` needs data of type {listed(views)}, and these rows are of type {data_type}",
-            hint=f"{listed(others[:3])} takes them" if others else "leave out --for",
+            f"`--for {name}` needs data of type {listed(views)}, and these rows are of type {data_type}", hint=hint
         )
     check_rendering(name, views[data_type], rendered=rendered)
     return views[data_type]
@@ -98,6 +100,12 @@ def check_rendering(name: str, view: str, *, rendered: bool) -> None:
     trainer = find(name)
     if rendered and view not in UNRENDERED and (not trainer.reads_text or view in trainer.renders):
         raise UsageError(f"`--for {name}` renders `{view}` itself, with the template of its model", hint="leave out -t")
+
+
+def unread_calls(name: str | None, view: str, *, rendered: bool) -> str:
+    """Return what to type for rows with calls or results, which a trainer does not read in a view; empty if it does."""
+    is_text = rendered and view not in UNRENDERED
+    return "" if name is None or is_text else find(name).unread_calls.get(view, "")
 
 
 def ignored_weights(name: str | None, view: str, transforms: Mapping[str, Any]) -> IgnoredWeights:

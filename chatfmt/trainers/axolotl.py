@@ -86,6 +86,7 @@ TRAINERS = {
         also=("tokens", "alpaca", "sharegpt"),
         renders=("unpaired-preference",),
         messages={"transforms": {"arguments": "object", "weights": "train"}},
+        unread_calls={"sharegpt": "--to messages"},
         problem=problem,
         mask="--to segments",
         loader=loader,

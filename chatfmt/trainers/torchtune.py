@@ -48,6 +48,7 @@ TRAINERS = {
         },
         messages={"transforms": {"arguments": "object", "reasoning": "inline"}},
         text={"bos": "strip", "end": "strip"},
+        unread_calls={"messages": "-t MODEL --to text", "preference-conversations": "--for trl-dpo"},
         problem=problem,
         loader=loader,
     ),

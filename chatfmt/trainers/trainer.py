@@ -190,6 +190,8 @@ class Trainer(Struct, frozen=True, kw_only=True):
     """Whether it reads nothing but text."""
     media: tuple[str, ...] = ()
     """The columns of media that it trains on."""
+    unread_calls: Mapping[str, str] = field(default_factory=dict)
+    """The views of whose turns it reads no calls and results, with what to type for rows that have some."""
     mask: str = ""
     """The arguments of `chatfmt convert` whose output trains what `--mask` marks; empty if there are none."""
     rendered: Mapping[str, str] = field(default_factory=dict)

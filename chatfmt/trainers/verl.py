@@ -46,6 +46,7 @@ TRAINERS = {
         media=("images", "videos"),
         settings={"format": "parquet", "keep": ["all"]},
         messages={"transforms": {"arguments": "object"}, "media_tags": True},
+        unread_calls={"messages": "--for trl-sft"},
         problem=lambda output: unread_column(output, "tools", "chat_template_kwargs") or media_part_problem(output),
         loader=loader,
     ),

@@ -97,6 +97,26 @@ CASES: dict[str, tuple[list[Any], list[tuple[Any, ...]]]] = {
         ],
         [("msg.reasoning_twice", 1, "reasoning in a field and inside the text")],
     ),
+    "reasoning without its end": (
+        [
+            U,
+            turn("assistant", "<think>r"),
+            turn("user", "<think>"),
+            turn("assistant", "<think>r</think>x\n <think>s"),
+            U,
+            turn("assistant", "x", reasoning_content="<reasoning>r"),
+            U,
+            turn("assistant", "Write `<think>` before it.</think>"),
+            U,
+            turn("assistant", "r</think>Write `<think>` before it."),
+        ],
+        [
+            ("msg.reasoning_open", 1, "`<think>` is not closed"),
+            ("msg.reasoning_open", 3, "`<think>` is not closed"),
+            ("msg.reasoning_open", 5, "`<reasoning>` is not closed"),
+            ("row.too_long", None, "120 characters, over 30"),
+        ],
+    ),
     "empty": (
         [turn("system", ""), U, turn("assistant", [])],
         [("msg.empty", 0, "the content is empty"), ("msg.empty", 2, "the content is empty")],
@@ -192,14 +212,8 @@ def test_what_is_found(name: str) -> None:
 
 def test_every_check_has_a_case_and_finds_alone_what_it_finds_among_all() -> None:
     shown = {code for _, expected in CASES.values() for code, _, _ in expected}
-    elsewhere = {
-        "pair.same",
-        "msg.weight",
-        "msg.ignored_weight",
-        "media.file",
-        "media.place",
-    }  # as calls, in tests of their own
-    elsewhere |= {"media.place", "tool.unknown", "tool.misfit", "tool.unanswered", "token.control", "row.no_answer"}
+    elsewhere = {"pair.same", "msg.weight", "msg.ignored_weight", "media.file", "media.place"}  # have their own tests
+    elsewhere |= {"tool.unknown", "tool.misfit", "tool.unanswered", "token.control", "row.no_answer", "tool.unread"}
     assert shown | elsewhere == set(checks.CHECKS)
     for turns, expected in CASES.values():
         for code in checks.CHECKS:

@@ -198,6 +198,25 @@ def test_a_column_that_the_trainer_does_not_read_is_refused_before_anything_is_w
     assert run(*flags, *drop.split(), rows=rows) == (0, "", "") and run("loader", "out")[0] == 0
 
 
+@pytest.mark.parametrize(("trainer", "hint"), [
+    ("torchtune", "-t MODEL --to text writes them"), ("openrlhf", "-t MODEL writes them"),
+    ("verl", "--for trl-sft writes them"), ("axolotl --to sharegpt", "--to messages writes them"),
+])  # fmt: skip
+def test_calls_that_the_trainer_does_not_read_are_refused(run: Run, trainer: str, hint: str) -> None:
+    call = {"role": "assistant", "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {}}}]}
+    result = {"role": "tool", "content": "3"}
+    rows: list[Any] = [CHAT, {"messages": [USER, call, result, ASSISTANT]}, {"messages": [USER, result]}]
+    flags = ("convert", "in.jsonl", "--for", *trainer.split(), "-o", "out", "-q")
+    for sent, row, message in ((rows, 1, 1), ([CHAT, rows[2]], 1, 1)):
+        code, out, err = run(*flags, rows=sent)
+        problem = f"the trainer does not read calls and results (message {message}, line {row + 1})"
+        assert (code, out, err) == (4, "", f"error: in.jsonl row {row}: {problem}\nhint: {hint}\n")
+        assert not Path("out").exists()
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    code, _, err = run(*flags, rows=[{**CHAT, "tools": tools}, {**rows[1], "tools": tools}])
+    assert (code, err.splitlines()[1]) == (2, f"hint: {hint}")
+
+
 def script(name: str, *config: str, head: str = "", before: str = "", more: str = "") -> str:
     """The script for a trainer of TRL, without the line that imports torch where `head` replaces it."""
     length = () if name == "GRPO" else ("max_length=None",)

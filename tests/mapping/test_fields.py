@@ -75,6 +75,22 @@ CASES: dict[str, tuple[Row, list[str], Row]] = {
             "tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}],
         },
     ),
+    "a category as the answer": (
+        {"text": "q", "label": "good"},
+        ["user=text", "assistant=label"],
+        {"messages": [Q, {**A, "content": "good"}]},
+    ),
+    "a category in the answer": (
+        {"text": "q", "label": 0},
+        ["user=text", "assistant=It is {{ label }}."],
+        {"messages": [Q, {**A, "content": "It is 0."}]},
+    ),
+    "reasoning in the answer": (
+        {"q": "q", "reasoning": "t", "a": "a"},
+        ["user=q", "assistant=<think>{{ reasoning }}</think>{{ a }}"],
+        {"messages": [Q, {**A, "content": "<think>t</think>a"}]},
+    ),
+    "a system text as the question": ({"system": "q", "a": "a"}, ["user=system", "assistant=a"], {"messages": [Q, A]}),
     "paths inside turns": (
         {"messages": [{"by": {"kind": "user"}, "body": "q"}, {"by": {"kind": "bot"}, "body": "a"}]},
         ["messages.role=by.kind", "messages.content=body"],
@@ -122,6 +138,20 @@ def test_comparing_a_cell_with_a_number_says_how_to_read_it_as_one(tmp_path: Pat
     assert run.stderr.decode().splitlines()[-1] == hint
     run = run_here("convert", "in.csv", *flags, "--where", "rating|float >= 4", cwd=tmp_path)
     assert (run.stdout.count(b"\n"), run.stderr.decode().splitlines()[0]) == (1, "wrote 1 row to stdout, 80 B")
+
+
+@pytest.mark.parametrize(("label", "cell", "problem"), [
+    ("rating|float >= 4", "", "the label reads `rating`, which has no value"),
+    ("rating == '5'", "", "the label reads `rating`, which has no value"),
+    ("rating|int >= 4", "n/a", "the expression `{{ rating|int >= 4 }}` fails: `n/a` is not a number"),
+])  # fmt: skip
+def test_a_row_without_a_rating_is_not_labelled(label: str, cell: str, problem: str, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text(f"prompt,response,rating\nx,y,5\nx,z,{cell}\n")
+    run = run_here("convert", "in.csv", "--label", label, cwd=tmp_path)
+    hint = "--on-error skip leaves such rows out"
+    assert (run.returncode, run.stderr.decode()) == (4, f"error: in.csv row 1: {problem} (line 3)\nhint: {hint}\n")
+    rows = from_lines(run_here("convert", "in.csv", "--label", label, "--on-error", "skip", cwd=tmp_path).stdout)
+    assert [(row["prompt"][0]["content"], row["label"]) for row in rows] == [("x", True)]
 
 
 @pytest.mark.parametrize(

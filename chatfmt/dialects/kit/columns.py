@@ -31,6 +31,8 @@ SIDE_PARTS = frozenset({"system", "tools", "template_kwargs", "documents", "reas
 
 SKIP_HINT = "--on-error skip drops such rows; add --dialect mixed to read those whose text is in other columns"
 """The hint for a row without a value that the other rows have."""
+SKIP_LABELS = "--on-error skip leaves such rows out; --label \"rating == 'good'\" decides by an expression"
+"""The hint for a row whose label is another word."""
 OPTIONS = (
     "format", "join", "label", "margin", "mc_answer", "mc_base", "pairs", "paths", "prefer", "prompt",
     "ranked", "reasoning", "ties", "unanswerable",
@@ -321,7 +323,7 @@ def read_bools(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.Boolean
             shown = f"`{value}`" if isinstance(value, (str, int, float)) else json_type(value)
             raise DialectError(
                 f"column `{path}` holds {shown}, which is not good or bad",
-                hint=f"--label '{path} >= 4' decides by an expression",
+                hint=SKIP_LABELS if isinstance(value, str) else f"--label '{path} >= 4' decides by an expression",
                 code="col.type",
             )
         return label

@@ -76,6 +76,8 @@ class Job(Struct, frozen=True, eq=False):
     seed: int = 0
     ignored_weights: IgnoredWeights = "none"
     """Which weights of answers the trainer does not read, so that they are errors."""
+    unread_calls: str = ""
+    """What to type for calls and results, which the trainer does not read; empty if it does."""
     in_blocks: bool = False
     """Whether each row of the source becomes a good and a bad answer, which are written far apart; see `blocks`."""
     keeps_parts: bool = False

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from ... import dialects, tokens, views
 from ...dialects import Detection
+from ...dialects.kit.names import LABELS, REASONING, SYSTEM
 from ...errors import UnknownName, UsageError
 from ...json_columns import message_columns, with_column
 from ...mapping import FieldMapping
@@ -36,9 +37,13 @@ def is_kept(recipe: Recipe, name: str) -> bool:
     return name not in dialects.known_parts() and (name in recipe.keep or "all" in recipe.keep)
 
 
-def dropped_columns(drop: Sequence[str], fields: FieldMapping) -> tuple[str, ...]:
-    """Return the columns that `--drop` takes away before a dialect reads the rows; what a mapping makes stays."""
-    return tuple(name for name in drop if name not in fields.columns)
+def dropped_columns(recipe: Recipe, fields: FieldMapping) -> tuple[str, ...]:
+    """Return the columns that are taken away before a dialect reads the rows; what a mapping makes stays.
+
+    They are those that `--drop` names, and labels, system texts and reasoning that `--map` puts into a turn.
+    """
+    once = {name for name in fields.spoken if name.lower() in (*LABELS, *SYSTEM, *REASONING)}.difference(recipe.keep)
+    return tuple(name for name in (*recipe.drop, *sorted(once)) if name not in fields.columns)
 
 
 def without_columns(batch: pa.RecordBatch, names: Sequence[str]) -> pa.RecordBatch:

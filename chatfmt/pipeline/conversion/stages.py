@@ -102,7 +102,9 @@ class Conversion:
         self._renderer: Renderer | None = None
         self._scanner: Scanner | None = None
         self._find_answer: MarkedAnswerFinder | None = None
-        self._limits = checks.Limits(ignored_weights=job.ignored_weights, written=job.view is not None)
+        self._limits = checks.Limits(
+            ignored_weights=job.ignored_weights, unread_calls=job.unread_calls, written=job.view is not None
+        )
         self._files: dict[tuple[str | None, str], bool] = {}
         self._offers: dict[tuple[str, str], str] = {}
         if job.template is not None:
@@ -149,6 +151,7 @@ class Conversion:
             encodes_twice=cache(partial(_encodes_twice, single)),
             masked=job.mask is not None and not job.weighted,
             ignored_weights=job.ignored_weights,
+            unread_calls=job.unread_calls,
         )
 
     def convert(

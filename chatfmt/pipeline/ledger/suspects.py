@@ -280,8 +280,15 @@ def _are_labels(values: Sequence[Any]) -> bool:
 
 
 def _are_verdicts(name: str, values: Sequence[Any]) -> bool:
-    """Return whether verdicts are labels and some say bad: a rating from 1 to 5 does not, nor one that is always 0."""
-    labels = {label_of(value) for value in values} if not _VERDICTS.isdisjoint(words_of(name)) else set()
+    """Return whether verdicts are labels and some say bad: a rating from 1 to 5 does not, nor one that is always 0.
+
+    Less than half may be other words, such as `neutral`.
+    """
+    found = [label_of(value) for value in values] if not _VERDICTS.isdisjoint(words_of(name)) else []
+    unclear = [value for value, label in zip(values, found, strict=False) if label is None]
+    if 2 * len(unclear) >= len(values) or any(_NUMBER.fullmatch(str(value)[:_NUMERALS]) for value in unclear):
+        return False
+    labels = {*found} - {None}
     return labels == {True, False} or (labels == {False} and any(str(value) not in ("0", "0.0") for value in values))
 
 

@@ -144,8 +144,9 @@ def to_job(
         mapping=None if fields.is_empty else fields,
         nulls=nulls,
         media=carried,
-        drop=dropped_columns(recipe.drop, fields),
+        drop=dropped_columns(recipe, fields),
         ignored_weights=trainers.ignored_weights(recipe.trainer, view, recipe.transforms),
+        unread_calls=trainers.unread_calls(recipe.trainer, view, rendered=template is not None),
         in_blocks=views.VIEWS[view].unpairs and detection.type == "preference",
         whole_file=detection.whole_file,
     )
@@ -277,7 +278,7 @@ def detect(recipe: Recipe, sample: Sequence[pa.RecordBatch], fields: mapping.Fie
     names = tuple(dict.fromkeys(name for batch in sample for name in batch.schema.names if not name.startswith("#")))
     if not fields.is_empty:
         sample = mapped_sample(sample, fields, nulls=nulls, skip=recipe.on_error == "skip")
-    if dropped := dropped_columns(recipe.drop, fields):
+    if dropped := dropped_columns(recipe, fields):
         names = tuple(name for name in names if name not in dropped)
         sample = [without_columns(batch, dropped) for batch in sample]
     columns = Columns(

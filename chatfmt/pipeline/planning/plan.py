@@ -168,6 +168,8 @@ def check_fits_trainer(recipe: Recipe, sources: Sequence[SourcePlan], target: Ta
             path = source.job.columns.path(ALIASES.get(column, column))
             leave = "leave out --for" if recipe.to == "auto" else "leave out --to"
             hint = f"--drop {shlex.quote(path)} leaves it behind" if path else leave
+            if column == "tools" and source.job.unread_calls:
+                hint = f"{source.job.unread_calls} writes them"
             raise UsageError(f"the output would not fit {recipe.trainer}: {problem}", hint=hint)
 
 

@@ -30,7 +30,7 @@ def expression(source: str) -> CompiledExpression:
     if "{{" in source or "{%" in source:
         return text_expression(source)
     _check_source(source, "{{ " + source + " }}")
-    environment = limited(SandboxLimits())
+    environment = _environment()
     return _guarded(source, environment, _compile_value(environment, source))
 
 
@@ -40,7 +40,7 @@ def text_expression(source: str) -> CompiledExpression:
     Nothing is trimmed; None and missing keys render as empty text. Raises as `expression` does.
     """
     _check_source(source, source)
-    environment = limited(SandboxLimits())
+    environment = _environment()
     environment.keep_trailing_newline, environment.trim_blocks, environment.lstrip_blocks = True, False, False
     environment.finalize = _empty_for_none
     try:
@@ -50,6 +50,23 @@ def text_expression(source: str) -> CompiledExpression:
     except (OverLimit, RecursionError, ValueError) as error:
         raise _too_much(source, error) from None
     return _guarded(source, environment, lambda row: template.render(dict(row)))
+
+
+def _environment() -> LimitedSandbox:
+    """Return the sandbox of expressions, in which `int` and `float` without a default fail for what is no number."""
+    environment = limited(SandboxLimits())
+    environment.filters.update((name, _strict(environment.filters[name])) for name in ("int", "float"))
+    return environment
+
+
+def _strict(convert: Callable[..., Any]) -> Callable[..., Any]:
+    def number(value: Any, *default: Any, **named: Any) -> Any:
+        found = convert(value, *default, **named) if default or named else convert(value, None)
+        if found is None:
+            raise ValueError(f"`{value}` is not a number" if value or value == 0 else "there is no number")
+        return found
+
+    return number
 
 
 def _check_source(source: str, template: str) -> None:
@@ -76,7 +93,7 @@ def _guarded(source: str, environment: LimitedSandbox, evaluate: CompiledExpress
             failure = RowError(
                 f"the expression `{source}` fails: {without_addresses(str(error))}",
                 code="expr.error",
-                hint=_TEXT_HINT if _compares_text_with_number(error) else _HINT,
+                hint=_hint(error),
             )
             failure.costly = isinstance(error, OverLimit)
             raise failure from error
@@ -89,13 +106,13 @@ def _guarded(source: str, environment: LimitedSandbox, evaluate: CompiledExpress
     return value_of
 
 
-def _compares_text_with_number(error: Exception) -> bool:
+def _hint(error: Exception) -> str:
+    if isinstance(error, ValueError) and str(error).endswith(" number"):
+        return "--on-error skip leaves such rows out"
     kinds = set(re.findall(r"'(str|int|float)'", str(error)))
-    return isinstance(error, TypeError) and "str" in kinds and len(kinds) > 1
-
-
-_TEXT_HINT = "the column is text, as all cells of a CSV are: `NAME|float` reads it as a number"
-_HINT = "a column that may be missing or of another type needs a test, such as `x is string and …`"
+    if isinstance(error, TypeError) and "str" in kinds and len(kinds) > 1:
+        return "the column is text, as all cells of a CSV are: `NAME|float` reads it as a number"
+    return "a column that may be missing or of another type needs a test, such as `x is string and …`"
 
 
 def _compile_value(environment: LimitedSandbox, source: str) -> CompiledExpression:

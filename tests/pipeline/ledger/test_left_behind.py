@@ -160,6 +160,15 @@ def test_verdicts_of_which_some_are_bad_are_labels(name, values, labels, tmp_pat
     assert tuple(json.loads(line)["label"] for line in written) == labels
 
 
+def test_a_verdict_that_is_neither_good_nor_bad_is_an_error_of_its_row(tmp_path):
+    values = ("good", "bad", "neutral")
+    source = write(tmp_path, *({"prompt": "Sky?", "completion": "Blue.", "rating": value} for value in values))
+    assert refusal(source).message == "`rating` looks like a label, and would be left behind"
+    error = refusal(source, map={"label": "rating"})
+    assert (error.message, error.at.row) == ("column `label` holds `neutral`, which is not good or bad", 2)
+    assert convert(source, map={"label": "rating"}, on_error="skip").rows == 2
+
+
 @pytest.mark.parametrize(
     ("name", "values"),
     [
