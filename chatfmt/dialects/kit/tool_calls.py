@@ -20,7 +20,7 @@ from .columns import Columns
 from .literals import read_literal
 
 _NAMES = ("name", "function", "function_name", "tool_name", "tool")
-_ARGUMENTS = ("arguments", "parameters", "args", "input", "params", "kwargs", "tool_input")
+ARGUMENTS = ("arguments", "parameters", "args", "input", "params", "kwargs", "tool_input")
 _IDS = ("id", "call_id", "tool_call_id")
 
 
@@ -132,7 +132,7 @@ def _call_keys(value: Mapping[str, Any], columns: Columns) -> tuple[str | None, 
     """Return the keys of the name and of the arguments of a call."""
     keys = _named_keys(columns)
     name = next((key for key in (keys.get("name"), *_NAMES) if key and isinstance(value.get(key), str)), None)
-    return name, next((key for key in (keys.get("arguments"), *_ARGUMENTS) if key is not None and key in value), None)
+    return name, next((key for key in (keys.get("arguments"), *ARGUMENTS) if key is not None and key in value), None)
 
 
 def parse_calls(text: str, columns: Columns) -> list[dict[str, Any]] | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ...errors import ChatfmtError
+from ...errors import ChatfmtError, UsageError
 from ...json_columns import JSON, message_columns
 from ...recipe import Recipe
 from ...schema import REASONING_FIELDS
@@ -24,6 +24,7 @@ from ..conversion.row_counts import RowCounts
 from ..conversion.stages import Conversion
 from ..conversion.task import ignore_rejects
 from ..planning.jobs import to_job
+from ..planning.left_behind import refuse_suspects
 from ..planning.source_plan import SourcePlan
 from ..planning.templates import load_template
 
@@ -142,14 +143,31 @@ def _tried(
     recipe: Recipe, sample: Sequence[pa.RecordBatch], arguments: Sequence[str], nulls: bool, rejected: int
 ) -> tuple[Job | None, bool]:
     """Return the job with some template arguments, and whether no row fails in it that does not fail in any case."""
-    job: Job | None = None
-    changed: dict[str, Any] = {"template" if arguments[0] == "-t" else "trainer": arguments[1]}
-    tried = dataclasses.replace(recipe, **changed, fit="--fit" in arguments)
+    job, tried = None, with_arguments(recipe, arguments)
     try:
         job, _ = to_job(tried, sample, load_template(tried), nulls=nulls)
         return job, _count_rejected(job, sample) <= rejected
     except ChatfmtError:
         return job, False
+
+
+def with_arguments(recipe: Recipe, arguments: Sequence[str]) -> Recipe:
+    """Return the recipe with some template arguments."""
+    changed: dict[str, Any] = {"template" if arguments[0] == "-t" else "trainer": arguments[1]}
+    return dataclasses.replace(recipe, **changed, fit="--fit" in arguments)
+
+
+def refuse_unprinted(
+    recipe: Recipe, sample: Sequence[pa.RecordBatch], arguments: Sequence[str], job: Job | None
+) -> None:
+    """Raise UsageError if the `job` with some template arguments would leave behind what looks like conversation."""
+    if job is not None:
+        asked = with_arguments(recipe, arguments)
+        template = load_template(asked)
+        try:
+            refuse_suspects(asked, job, lambda changed: to_job(changed, sample, template, nulls=job.nulls)[0])
+        except UsageError as error:
+            raise UsageError(f"with {shlex.join(arguments)}, {error.message}", hint=error.hint) from None
 
 
 def _count_rejected(job: Job, sample: Sequence[pa.RecordBatch]) -> int:
@@ -165,10 +183,13 @@ def _count_rejected(job: Job, sample: Sequence[pa.RecordBatch]) -> int:
     return counts.rejected
 
 
-def error_arguments(recipe: Recipe, reasons: Mapping[str, int], rows: int) -> list[str]:
-    """Return the flags that skip the rows which cannot be converted, given their number by reason."""
+def error_arguments(recipe: Recipe, reasons: Mapping[str, int], findings: Mapping[str, int], rows: int) -> list[str]:
+    """Return the flags that skip the rows which cannot be converted, given their number by reason.
+
+    They also skip rows without turns, which are `findings` until then.
+    """
     bad = sum(reasons.values())
     if not bad:
         return ["--on-error", "skip"] if recipe.on_error == "skip" else []
-    share = 100 * bad / max(rows, 1)
+    share = 100 * (bad + max(0, findings.get("row.empty", 0) - reasons.get("row.empty", 0))) / max(rows, 1)
     return ["--on-error", "skip", *(["--max-bad", f"{math.ceil(share)}%"] if share > 10 else [])]

@@ -24,14 +24,14 @@ from ..conversion.rejects import Rejected
 from ..conversion.row_counts import RowCounts
 from ..conversion.source_rows import to_json, to_records
 from ..conversion.stages import Conversion
-from ..planning.inputs import header_checked, open_source
+from ..planning.inputs import header_checked, open_source, unrendered
 from ..planning.jobs import has_nulls, to_job
 from ..planning.left_behind import refuse_suspects
 from ..planning.matching import Window
 from ..planning.notes import name_notes
 from ..planning.scratch import Scratch
 from .columns import describe_columns
-from .command import convert_command, error_arguments, template_arguments, working_arguments
+from .command import convert_command, error_arguments, refuse_unprinted, template_arguments, working_arguments
 from .statistics import Spread, count_characters, count_roles, count_turns, to_spread
 
 
@@ -122,11 +122,6 @@ def in_window(recipe: Recipe, source: Source, sample: list[pa.RecordBatch]) -> l
     return [part for batch in sample if len(part := window.cut(batch))] or sample
 
 
-def unrendered(recipe: Recipe) -> Recipe:
-    """Return the recipe of the conversations that a template would render; what is asked of their text is left out."""
-    return dataclasses.replace(recipe, template=None, mask=False, generation_prompt=False, continue_final=False)
-
-
 def inspect_source(
     recipe: Recipe, source: Source, sample: Sequence[pa.RecordBatch], unreadable: Sequence[str] = ()
 ) -> Inspection:
@@ -162,7 +157,11 @@ def inspect_source(
     joined = bool(counts.changes["text_parts.join"])
     arguments = template_arguments(recipe, detection.type, outputs, media=job.media, joined=joined)
     arguments, tried = working_arguments(recipe, sample, arguments, nulls=nulls, rejected=counts.rejected)
-    skipping = error_arguments(recipe, reasons, inspection.rows_seen + len(unreadable))
+    try:
+        refuse_unprinted(recipe, sample, arguments, tried)
+    except UsageError as error:
+        return replace(inspection, problem=error.message, hint=error.hint)
+    skipping = error_arguments(recipe, reasons, counts.findings, inspection.rows_seen + len(unreadable))
     command = convert_command(recipe, source, job.dialect, arguments, skipping)
     return replace(inspection, command=command, **_left_behind(tried or job))  # a text leaves more behind
 

@@ -23,6 +23,7 @@ from ...dialects.chat.turns import ROLE_KEYS
 from ...dialects.kit.columns import records_of
 from ...dialects.kit.output import is_filled
 from ...dialects.kit.roles import role_of
+from ...dialects.kit.tool_calls import ARGUMENTS
 from ...json_columns import is_turns
 from ...schema import CONVERSATION_COLUMNS, KEYS, REASONING_FIELDS, ROW, TRAIN_DETAILS
 from ...turn_columns import IntArray, rows_of_turns
@@ -41,7 +42,7 @@ _STRUCTURE = frozenset({
     *REASONING_FIELDS,
 })  # fmt: skip
 """Keys of parts and calls that say how to read them, and of blocks of thoughts; no template need print an id."""
-_PAYLOAD = frozenset({"arguments", "parameters", "input", "json"})
+_PAYLOAD = frozenset({*ARGUMENTS, "json"})
 """Keys of calls whose values are data: what is inside is printed with them."""
 
 
@@ -194,7 +195,8 @@ class Ledger(Struct, frozen=True):
         return name not in self.used or written or isinstance(value, (list, dict))
 
     def _is_left(self, path: str, entry: Entry, keys: frozenset[str]) -> bool:
-        if self.is_dropped(path) or path.rstrip("[]") in self.mapped:
+        inside = f"[].{path.partition('[].')[2]}"
+        if self.is_dropped(path) or not self.mapped.isdisjoint((path.rstrip("[]"), inside.rstrip("[]"))):
             return False
         if not self.is_used(path):
             return True

@@ -18,6 +18,7 @@ from ...dialects.chat.turns import CONTENT_KEYS, ROLE_KEYS
 from ...dialects.chat.untagged_turns import ASSISTANT_KEYS, USER_KEYS
 from ...dialects.kit.labels import label_of
 from ...dialects.kit.roles import role_of
+from ...dialects.kit.tool_calls import ARGUMENTS
 from ...schema import TRAIN_FLAGS
 from .trace import Entry
 
@@ -65,7 +66,6 @@ _PLACES = frozenset({"path", "paths", "file", "files", "url", "urls"})
 """Words of `_ABOUT` that the name of a column of media may have: their values tell."""
 _STEPS = 1000
 """The steps of a path that are looked at; the name of a key may be a megabyte of dots."""
-_ARGUMENTS = ("arguments", "args", "kwargs", "input", "parameters")
 _GENERIC = frozenset({"text", "content", "value", "message", "bytes", "path", "url"})
 """Names that say nothing: the object around them is what counts."""
 _SWITCHES = frozenset(
@@ -179,7 +179,7 @@ def _is_tools_text(value: Any) -> bool:
 def _is_call(path: str, fields: Collection[str], paths: Sequence[str]) -> bool:
     """Return whether an object has the name of a tool and arguments, as a call has."""
     named = not {"name", "tool"}.isdisjoint(fields)
-    return named and any(_has_prefix(paths, f"{path}.{key}") for key in _ARGUMENTS)
+    return named and any(_has_prefix(paths, f"{path}.{key}") for key in ARGUMENTS)
 
 
 def _are_turns(fields: Mapping[str, Entry]) -> bool:

@@ -5,6 +5,8 @@ A damaged file can crash a native reader, so this happens in a worker process wh
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -246,14 +248,19 @@ def find_records(recipe: Recipe, options: ParseOptions, resolve: Callable[[Parse
     except InputError as error:
         if error.code != "json.document" or options.field is not None:
             raise
-        for field in ("columns(.)", "."):
+        for asked, field in itertools.product((recipe, unrendered(recipe)), ("columns(.)", ".")):
             with suppress(ChatfmtError):
                 source = resolve(replace(options, field=field))
-                check_converts(recipe, source)
+                check_converts(asked, source)
                 meant = "one record" if field == "." else "columns, one row for each of their values"
                 note = f"the JSON object is read as {meant}: --field {shlex.quote(field)}"
                 return replace(source, notes=(*source.notes, note))
         raise
+
+
+def unrendered(recipe: Recipe) -> Recipe:
+    """Return the recipe of the conversations that a template would render; what is asked of their text is left out."""
+    return dataclasses.replace(recipe, template=None, mask=False, generation_prompt=False, continue_final=False)
 
 
 def check_converts(recipe: Recipe, source: Source) -> None:

@@ -49,6 +49,7 @@ def open_ledger(recipe: Recipe, detection: Detection, job: Job) -> Ledger:
         waived |= PHRASES.keys()
     media = (recipe.map[name] for name in MEDIA if name in recipe.map)  # perhaps not in the sample
     late = (*job.columns.late.values(), *job.columns.watched, *media)
+    read = recipe.map if recipe.order_by is None else {**recipe.map, "messages.order": recipe.order_by}
     decisive = dialects.DIALECTS[job.dialect].decided_by
     return Ledger(
         open=True,
@@ -56,7 +57,7 @@ def open_ledger(recipe: Recipe, detection: Detection, job: Job) -> Ledger:
         keep=job.columns.keep,
         drop=recipe.drop,
         items=items_read(job),
-        mapped=frozenset(path.rstrip("[]") for path in recipe.map.values()),
+        mapped=frozenset((f"[].{path}" if "." in name else path).rstrip("[]") for name, path in read.items()),
         role_key=recipe.map.get("messages.role", ""),
         roles=dict(recipe.role_names),
         decisive=frozenset() if {*job.columns.fields, *job.columns.options} & {"ratings", "ranked"} else decisive,

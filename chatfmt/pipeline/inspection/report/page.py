@@ -246,7 +246,7 @@ def next_steps(recipe: Recipe, found: Gathered) -> list[tuple[str, str]]:
     if figures.counts.left_column:
         steps.append(("Carry the columns that are left behind", "--keep all"))
     if found.plan is not None:
-        skipping = error_arguments(recipe, figures.counts.reasons, figures.counts.read)
+        skipping = error_arguments(recipe, figures.counts.reasons, figures.counts.findings, figures.counts.read)
         rendered = tried_arguments(recipe, found.plan)
         command = convert_command(recipe, found.source, found.plan.job.dialect, rendered, skipping)
         steps.append(("Convert it as it was read here", command))
