@@ -36,6 +36,17 @@ def test_an_option_without_effect_is_noted_once(flags: tuple[str, str], source: 
     assert done.stderr.count(b"note:") == 1
 
 
+def test_questions_in_several_rows_and_splits_without_rows_are_noted(tmp_path: Path) -> None:
+    rows = [{"question": "q", "input": "i", "answer": str(number)} for number in range(4)]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flags = ["convert", "data.jsonl", "--test-fraction", "0.5", "--overwrite", "-o", "out", "--drop", "input"]
+    apart = run_cli(*flags, cwd=tmp_path).stderr.decode().splitlines()
+    assert apart[0] == "note: several rows have the same `question`: --split-by question keeps them in one split"
+    first, *more = run_cli(*flags, "--split-by", "question", cwd=tmp_path).stderr.decode().splitlines()
+    assert first.startswith("wrote 4 rows (train 0, test 4)") and more == ["note: no row is in the split `train`"]
+    assert b"note:" not in run_cli(*flags[:-2], cwd=tmp_path).stderr
+
+
 @pytest.mark.parametrize("flags", [
     ("--final-answer", "remove"), ("--calculator", "remove"), ("--seed", "4", "--fraction", "0.9"),
     ("--system", "one\ntwo"), ("--transform", 'merge="\\n\\n"'), ("--final-answer", "keep"),

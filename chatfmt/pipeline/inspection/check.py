@@ -113,7 +113,8 @@ def run_check_task(source: SourcePlan) -> tuple[list[RowProblem], RowCounts]:
 
     def on_finding(finding: checks.Finding, at: Location) -> None:
         check = checks.CHECKS[finding.code]
-        problems.append(RowProblem(finding.code, check.kind, at, finding.detail, finding.hint or check.hint))
+        kind = "error" if finding.code in source.job.fail_on else check.kind
+        problems.append(RowProblem(finding.code, kind, at, finding.detail, finding.hint or check.hint))
 
     def on_rejects(rows: Sequence[Rejected]) -> None:
         for each in rows:

@@ -195,9 +195,10 @@ def with_read_columns(
 
 
 def codes_that_fail(recipe: Recipe) -> tuple[str, ...]:
-    """Return the codes of the findings that make a row a bad one; with `--on-error skip` it may not be empty."""
+    """Return the codes of the findings that make a row a bad one; for a template or `--on-error skip` it has turns."""
     loaded = ("json.integer",) if recipe.trainer else ()
-    return (*recipe.fail_on, *loaded, *(("row.empty",) if recipe.on_error == "skip" else ()))
+    filled = recipe.on_error == "skip" or recipe.template not in (None, "none")
+    return (*recipe.fail_on, *loaded, *(("row.empty",) if filled else ()))
 
 
 def with_row_options(job: Job, recipe: Recipe) -> Job:

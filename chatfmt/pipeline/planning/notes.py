@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from ... import tokens, trainers
 from ...errors import TemplateError, UnknownName
 from ...field_path import top_level
-from ...json_columns import TEXT
+from ...json_columns import JSON, TEXT
 from ...mapping.names import names_needed
 from ...sources.discovery.archives import unpacker
 from ...sources.discovery.data_files import splits_by_name
@@ -76,6 +76,18 @@ def name_notes(sources: Sequence[Source], recipe: Recipe) -> Iterator[str]:
 
 _FEW = 4
 """Files that a note names one by one, instead of their folder."""
+
+
+def repeated_notes(rows: pa.RecordBatch | None, job: Job, recipe: Recipe) -> Iterator[str]:
+    """Yield a note on prompts that several rows have, which `--test-fraction` puts into both splits."""
+    path = job.columns.path("prompt") or ""
+    path = recipe.map.get("user", recipe.map.get(path, path))
+    split_freely = recipe.test_fraction and recipe.split_by is None and "context" not in job.columns.fields
+    if rows is None or not split_freely or path not in rows.schema.names:
+        return
+    column = rows.column(path)
+    if column.type in (TEXT, JSON) and len(column.drop_null()) > len(column.drop_null().unique()):
+        yield f"several rows have the same `{path}`: --split-by {shlex.quote(path)} keeps them in one split"
 
 
 def truth_notes(rows: pa.RecordBatch | None, job: Job, detection: Detection, recipe: Recipe) -> Iterator[str]:

@@ -162,7 +162,7 @@ class Masker:
         if self.options.stop_token and not self.boundaries(chat).are_learnt:
             raise mask_refused("the template prints no plain exchange, so its stop token is not known", wanted[0])
         if self.options.stop_token and wanted[0] < len(chat.messages) - 1 and self.boundaries(chat).stops_late:
-            raise mask_refused("the template prints a stop token after the last answer only", wanted[0])
+            raise mask_refused("the template prints a stop token after the last answer only", wanted[0], STOP_LATE)
         if len(chat.messages) > MAX_MARKERS:
             raise mask_refused(f"the conversation has more than {MAX_MARKERS:,} messages", wanted[0])
         turns = self.turns(chat, text, marked)
@@ -437,11 +437,16 @@ def _after_tag(text: str, start: int, end: int) -> int:
 _CLOSING_TAG = re.compile(r"</[^<>]{1,40}>\s*|<\|[^<>|]{1,40}\|>\s*|<[a-z_]+\|>\s*")
 
 
-def mask_refused(reason: str, message: int | None = None) -> RenderError:
+GENERATION_BLOCKS = "use a template with `{% generation %}` blocks, or drop such rows with --on-error skip"
+STOP_LATE = "`--mask-last` trains the last answer, `--no-mask-stop-token` all of them without stop tokens"
+"""The hint for several answers of which the last one alone has a stop token."""
+
+
+def mask_refused(reason: str, message: int | None = None, hint: str = GENERATION_BLOCKS) -> RenderError:
     """Return the RenderError for a conversation whose spans cannot be found."""
     return RenderError(
         f"cannot tell which text is the assistant's: {reason}",
-        hint="use a template with `{% generation %}` blocks, or drop such rows with --on-error skip",
+        hint=hint,
         code="mask.refused",
         at=Location(message=message),
     )

@@ -20,7 +20,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ...errors import RenderError, TemplateError
-from ..masks.masker import WHOLE_TURNS, Masker
+from ..masks.masker import STOP_LATE, WHOLE_TURNS, Masker
 from ..masks.spans import together
 from ..masks.turn_boundaries import missing_stop
 from ..single import Chat, TemplateRenderer
@@ -42,9 +42,10 @@ STAND_INS = {name: f"<|{name}|>" for name in ("bos_token", "eos_token")}
 
 
 class Untaggable(Struct, frozen=True):
-    """The reason why a template gets no tags."""
+    """The reason why a template gets no tags, and what helps."""
 
     reason: str
+    hint: str = "`chatfmt convert --mask` finds the spans row by row"
 
 
 class TaggedTemplate(Struct, frozen=True):
@@ -84,7 +85,7 @@ def training_template(renderer: TemplateRenderer) -> TaggedTemplate:
     renderer = with_text(replace(renderer, template=with_stand_ins(renderer.template)), text)
     found = TaggedTemplate(text, text) if GENERATION.search(text) else tag(renderer)
     if isinstance(found, Untaggable):
-        name, hint = renderer.template.name, "`chatfmt convert --mask` finds the spans row by row"
+        name, hint = renderer.template.name, found.hint
         if found.reason == NO_MASKS:
             hint = f"`chatfmt templates probe {shlex.quote(name)}` shows what it prints of an answer"
         message = f"the template `{name}` gets no `{{% generation %}}` tags: {found.reason}"
@@ -108,7 +109,7 @@ def tag(renderer: TemplateRenderer) -> TaggedTemplate | Untaggable:
     masker, source = Masker(renderer, WHOLE_TURNS), renderer.template.text
     boundaries = masker.boundaries(Chat([]))
     if boundaries.stops_late:
-        return Untaggable("a stop token is printed after the last answer only")
+        return Untaggable("a stop token is printed after the last answer only", STOP_LATE)
     known = list(_known_examples(masker, list(examples(source, boundaries.lead, boundaries.tools))))
     usual = [number for number, example in enumerate(known) if _is_usual(example.chat, source)]
     if not any(known[number].spans for number in usual):

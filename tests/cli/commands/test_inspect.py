@@ -258,6 +258,28 @@ def test_what_the_recommended_command_leaves_behind_is_named(tmp_path: Path) -> 
     assert said in run_cli(*shlex.split(inspected[-1])[1:-2]).stderr.decode().splitlines()
 
 
+def test_inspect_recommends_no_command_that_is_refused_or_stops(tmp_path: Path) -> None:
+    detail = [{"begin_offset": 0, "end_offset": 1, "train": True}]
+    source = written(tmp_path, [{"messages": [TALK["messages"][0], {**TALK["messages"][1], "train_detail": detail}]}])
+    run = run_cli("inspect", source)
+    problem = "with -t chatml, `messages[].train_detail` looks like what to train on, and would be left behind"
+    assert run.stderr.decode().splitlines()[0] == f"error: {source}: {problem}" and b"convert it with" not in run.stdout
+    written(tmp_path, [TALK, {"messages": []}, "{\n", {"messages": [{"role": "x", "content": "y"}]}])
+    command = shlex.split(shown("inspect", source).splitlines()[-1])
+    assert command[3:-2] == ["--on-error", "skip", "--max-bad", "75%"]
+    assert run_cli(*command[1:-1], tmp_path / "out").returncode == 0
+
+
+def test_the_error_of_a_json_object_that_is_one_record_is_its_own(tmp_path: Path) -> None:
+    turns = [TALK["messages"][0], {**TALK["messages"][1], "thought": "I think."}]
+    (tmp_path / "one.json").write_text(json.dumps({"info": {"a": 1}, "messages": turns}, indent=1))
+    flags = ["--map", "messages.reasoning=thought", "-t", "chatml"]
+    run = run_cli("convert", tmp_path / "one.json", *flags)
+    note, error, _ = run.stderr.decode().splitlines()
+    assert (run.returncode, note) == (6, "note: the JSON object is read as one record: --field .")
+    assert error.endswith("one.json row 0: template `chatml` loses the reasoning of role `assistant` (message 1)")
+
+
 def test_json_gives_the_column_of_each_part(tmp_path: Path) -> None:
     source = tmp_path / "qa.jsonl"
     source.write_text('{"question": "q", "answer": "a"}\n')

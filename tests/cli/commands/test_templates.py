@@ -93,6 +93,10 @@ def test_templates_train_writes_a_template_with_generation_tags(tmp_path):
         "error: the template `t.jinja` gets no `{% generation %}` tags: the masks of plain conversations are not known",
         "hint: `chatfmt templates probe t.jinja` shows what it prints of an answer",
     ]
+    (tmp_path / "t.jinja").write_text("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}</s>")
+    assert run_cli("templates", "train", tmp_path / "t.jinja").stderr.decode().splitlines()[1] == (
+        "hint: `--mask-last` trains the last answer, `--no-mask-stop-token` all of them without stop tokens"
+    )
     assert run_cli("templates", "train", "chatml").stdout == run_cli("templates", "show", "chatml").stdout
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,10 @@ def test_empty_sessions_among_others(empty: int, tmp_path: Path) -> None:
     checked = run_cli("check", "in.jsonl", cwd=tmp_path)
     found = f"row.empty   warning       {empty + 1}   --on-error skip"
     assert (checked.returncode, checked.stdout.decode().splitlines()[3].strip()) == (0, found)
+    rendered = run_cli("check", "in.jsonl", "-t", "chatml", "--json", cwd=tmp_path)
+    assert (rendered.returncode, json.loads(rendered.stdout)["counts"]) == (1, {"row.empty": empty + 1})
+    run = run_cli("convert", "in.jsonl", "-t", "chatml", cwd=tmp_path)
+    assert run.stderr.decode() == "error: in.jsonl row 0: no turns (line 1)\nhint: --on-error skip\n"
     strict = run_cli("check", "in.jsonl", "--strict", cwd=tmp_path)
     said = f"error: {empty + 1} of {empty + 2} rows have problems\nhint: --on-error skip rejects them\n"
     assert (strict.returncode, strict.stderr.decode()) == (1, said)

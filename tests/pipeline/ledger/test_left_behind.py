@@ -288,6 +288,17 @@ def test_a_name_to_drop_that_is_nowhere_is_noted(tmp_path):
     assert b"note: no sampled row has a value in the column `scroe`, which --drop names\n" in run.stderr
 
 
+def test_what_the_user_maps_inside_turns_is_used(tmp_path):
+    turns = [{"by": {"kind": role, "age": 1}, "body": {"text": "Sky?"}} for role in ("user", "assistant")]
+    read = {"messages": "talk.turns", "messages.role": "by.kind", "messages.content": "body.text"}
+    found = convert(write(tmp_path, {"talk": {"turns": turns}}), map=read, template="chatml")
+    assert (found.rows, found.left_keys) == (1, ("talk.turns[].by.age (number)",))
+    flat = [{"id": 1, "turn": n, "role": turn["role"], "content": "a"} for n, turn in enumerate(TURNS)]
+    assert convert(write(tmp_path, *flat), group_by=["id"], order_by="turn", template="chatml").left_keys == ()
+    call = {"role": "assistant", "tool_calls": [{"function": "f", "args": {"a": 1}}]}
+    assert convert(write(tmp_path, {"messages": [TURNS[0], call]}), template="qwen3").left_keys == ()
+
+
 def test_what_the_user_chose_leaves_the_others(tmp_path):
     row = {"question": "Sky?", "question_b": "And the sea, then?", "answer": "Blue.", "answer_b": "It is grey today."}
     source = write(tmp_path, row, row)

@@ -369,6 +369,8 @@ def test_an_earlier_answer_without_the_stop_token_of_the_last_is_refused() -> No
     reason = "the template prints a stop token after the last answer only"
     assert caught.value.message == f"cannot tell which text is the assistant's: {reason}"
     assert (caught.value.code, caught.value.at) == ("mask.refused", Location(message=2))
+    hint = "`--mask-last` trains the last answer, `--no-mask-stop-token` all of them without stop tokens"
+    assert caught.value.hint == hint
     assert under(STOP_LATE, TWO_TURNS, stop_token=False) == ["Hello", " See you \n"]
     assert under(STOP_LATE, TWO_TURNS, last_turn=True) == [" See you \n</s>"]
 
