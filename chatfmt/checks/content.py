@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from ..json_columns import JSON, TEXT, decode_objects, loads
 from ..schema import REASONING_FIELDS, reasoning_conflict
-from ..turn_columns import BoolArray, IntArray, contains, fields_of, to_bools, untrained_answers
+from ..turn_columns import BoolArray, IntArray, contains, fields_of, integers, to_bools, untrained_answers
 from .column_view import ASSISTANT, TOOL, ColumnView, Finding, Limits
 
 
@@ -126,7 +126,7 @@ def unclosed_reasoning(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     for values in (values for values in texts if values.type == TEXT and values.null_count < len(values)):
         for opening, closing in THOUGHTS:
             turns = np.flatnonzero(to_bools(contains(values, opening)) & (view.roles == ASSISTANT))
-            for turn, text in zip(turns.tolist(), values.take(pa.array(turns)).to_pylist(), strict=True):
+            for turn, text in zip(turns.tolist(), values.take(integers(turns)).to_pylist(), strict=True):
                 rest = text.rpartition(closing)[2]
                 if opening in rest and re.search(rf"^[ \t]*{re.escape(opening)}", rest, re.MULTILINE):
                     yield view.finding("msg.reasoning_open", turn, f"`{opening}` is not closed")

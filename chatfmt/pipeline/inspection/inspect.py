@@ -150,14 +150,11 @@ def inspect_source(
     )
     try:
         refuse_suspects(recipe, job, lambda changed: make_job(changed)[0])
-    except UsageError as error:
-        return replace(inspection, problem=error.message, hint=error.hint)
-    if errors and len(errors) >= inspection.rows_seen:
-        return replace(inspection, problem=f"no row can be converted: {errors[0].message}", hint=errors[0].hint)
-    joined = bool(counts.changes["text_parts.join"])
-    arguments = template_arguments(recipe, detection.type, outputs, media=job.media, joined=joined)
-    arguments, tried = working_arguments(recipe, sample, arguments, nulls=nulls, rejected=counts.rejected)
-    try:
+        if errors and len(errors) >= inspection.rows_seen:
+            raise UsageError(f"no row can be converted: {errors[0].message}", hint=errors[0].hint)
+        joined = bool(counts.changes["text_parts.join"])
+        arguments = template_arguments(recipe, detection.type, outputs, media=job.media, joined=joined)
+        arguments, tried = working_arguments(recipe, sample, arguments, nulls=nulls, rejected=counts.rejected)
         refuse_unprinted(recipe, sample, arguments, tried)
     except UsageError as error:
         return replace(inspection, problem=error.message, hint=error.hint)

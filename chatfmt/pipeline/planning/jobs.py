@@ -146,7 +146,6 @@ def to_job(
         media=carried,
         drop=dropped_columns(recipe, fields),
         ignored_weights=trainers.ignored_weights(recipe.trainer, view, recipe.transforms),
-        unread_calls=trainers.unread_calls(recipe.trainer, view, rendered=template is not None),
         in_blocks=views.VIEWS[view].unpairs and detection.type == "preference",
         whole_file=detection.whole_file,
     )
@@ -224,6 +223,7 @@ def with_rendering(job: Job, recipe: Recipe, template: ChatTemplate | None) -> J
         job,
         template=template,
         options=render_options(recipe, template),
+        unread_calls=trainers.unread_calls(recipe.trainer, job.view, rendered=template is not None),
         isolation=recipe.template_isolation,
         mask=mask_options(recipe, job.view),
         end=None if recipe.end == "keep" else recipe.end,
