@@ -10,7 +10,7 @@ from glob import has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError, UnknownName, UsageError
+from ..errors import InputError, UnknownName, UsageError, nearest
 from . import settings
 from .options import EVERY
 from .values import fraction, split_pairs, to_values
@@ -54,8 +54,12 @@ def check_output_is_no_source(sources: Sequence[str]) -> None:
     """Raise InputError for a last source that does not exist and may be meant as the output, as in `cp`."""
     *others, last = sources or [""]
     named = last.endswith(("/", ".jsonl", ".json", ".parquet"))
+    if last.lower() in ("yes", "no", "true", "false", "on", "off") and others and not Path(last).exists():
+        raise UsageError(f"there is no source `{last}`", hint="flags such as --mask and --no-mask take no value")
     if others and named and "://" not in last and not has_magic(last) and not Path(last).exists():
-        raise InputError(f"no such file `{last}`", code="file.missing", hint=f"to write there: -o {shlex.quote(last)}")
+        close = nearest(last, [str(path) for path in Path(last).parent.glob("*")], max(1, len(Path(last).stem) // 3))
+        hint = f"{f'did you mean `{close[0]}`? Or ' if close else ''}to write there: -o {shlex.quote(last)}"
+        raise InputError(f"no such file `{last}`", code="file.missing", hint=hint)
 
 
 Conversion = tuple["Recipe", "Run", Mapping[str, str]]

@@ -63,7 +63,7 @@ def describe(summary: Summary) -> str:
     changed = {name: count for name, count in summary.changes.items() if name not in left}
     for label, counts in (("changed", changed), ("warnings", summary.findings)):
         if counts:
-            lines.append(f"{label}: {_listed(counts)}")
+            lines.append(f"{label}: {_listed(counts, remedies() if label == 'warnings' else {})}")
     if behind := left_behind(summary.left_columns, summary.left_keys):
         lines.append(behind)
     if summary.left_out:
@@ -71,8 +71,15 @@ def describe(summary: Summary) -> str:
     return "\n".join(lines)
 
 
-def _listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
+def remedies() -> dict[str, str]:
+    """Return the flag that mends what a check finds, by its code, where there is one."""
+    from ..checks import CHECKS
+
+    return {code: f" ({check.hint})" for code, check in CHECKS.items() if check.hint.startswith("--transform ")}
+
+
+def _listed(counts: Mapping[str, int], remedies: Mapping[str, str] = {}) -> str:
+    return ", ".join(f"{name} {count:,}{remedies.get(name, '')}" for name, count in counts.items())
 
 
 def next_steps(out: str) -> str:

@@ -7,6 +7,7 @@ Data files keep every character. In messages and reports control, bidi, zero-wid
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import time
@@ -107,13 +108,16 @@ def check_stdout() -> None:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a console for a stream; colour follows `NO_COLOR`, `FORCE_COLOR` and the terminal; width 100 in a pipe."""
+    """Return a console for a stream; colour follows `NO_COLOR`, `FORCE_COLOR` and the terminal.
+
+    In a pipe its width is 100, or `COLUMNS`.
+    """
     from rich.console import Console
 
     if not stderr:
         check_stdout()
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream is not None and stream.isatty() else 100
+    width = None if (stream is not None and stream.isatty()) or "COLUMNS" in os.environ else 100
     made = Console(file=stream, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
     made.on_broken_pipe = _reader_gone  # type: ignore[method-assign]  # rich's own ends the process with exit code 1
     return made

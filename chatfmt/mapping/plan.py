@@ -190,11 +190,18 @@ def check_columns(mapping: FieldMapping, columns: abc.Collection[str]) -> None:
 def _check_names(text: str, columns: abc.Collection[str], *, expression: bool) -> None:
     for name in sorted(names_needed(text, expression=expression)):
         if name not in columns:
+            if call := re.search(rf"(?<![\w.]){name}\((\w*)", text):
+                as_filter = f"`{call[1] or 'column'}|{_FILTERS.get(name, name)}`"
+                raise UsageError(f"`{text}`: Jinja has no function `{name}`", hint=f"a filter may do it: {as_filter}")
             error = UnknownName.of("column", name, [known for known in columns if not known.startswith("#")])
             raise UnknownName(
                 f"`{text}` reads the column `{name}`, which is not in any sampled row",
                 hint=f"{error.hint} (or, if only some rows have it, test for it first: `{name} is defined`)",
             )
+
+
+_FILTERS = {"len": "length", "str": "string"}
+"""Names of functions of Python whose filters have other names."""
 
 
 def _check(path: FieldPath, columns: abc.Collection[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 import chatfmt
 from chatfmt.errors import CheckError
 
-from ..conftest import run_cli, write_rows
+from ..conftest import run_cli, run_here, write_rows
 
 PARAMETERS = {
     "type": "object", "required": ["city"],
@@ -81,6 +82,16 @@ def test_a_row_without_trained_text_is_an_error_if_a_mask_is_asked_for(tmp_path,
     assert chatfmt.convert(recipe, out, executor="serial").reasons == {"row.untrained": 2}
     recipe = chatfmt.Recipe(source=str(source), template="chatml")
     assert chatfmt.convert(recipe, out, executor="serial", overwrite=True).rows == 4
+
+
+def test_the_summary_names_the_flag_for_arguments_that_are_encoded_twice(tmp_path):
+    turns = [QUESTION, {"role": "assistant", "content": "", "tool_calls": [call('{"city": "Oslo"}')]}, RESULT, ANSWER]
+    write_rows(tmp_path / "in.jsonl", [{"messages": turns, "tools": TOOLS}])
+    arguments = ("convert", "in.jsonl", "-t", "qwen2.5", "--system", "s")
+    run = run_here(*arguments, cwd=tmp_path).stderr.decode().splitlines()
+    assert run[1:] == ["changed: system 1", "warnings: tool.encoded 1 (--transform arguments=object)"]
+    mended = run_here(*arguments, *re.findall(r"\((.*)\)", run[2])[0].split(), cwd=tmp_path)
+    assert b"warnings" not in mended.stderr and b'"arguments": {"city": "Oslo"}' in mended.stdout.replace(b"\\", b"")
 
 
 def test_a_trainer_gets_no_integer_that_it_cannot_read(tmp_path):

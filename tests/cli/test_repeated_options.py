@@ -24,13 +24,26 @@ def test_rows_that_meet_every_condition_are_kept(source: Path) -> None:
     assert [(row["lang"], row["n"]) for row in from_lines(run.stdout)] == [("en", 2)]
 
 
+def test_a_condition_that_no_row_meets_is_noted(source: Path) -> None:
+    run = run_cli("convert", source, "--where", "n > 99")
+    rows = len(source.read_bytes().splitlines())
+    noted = (
+        f"note: no row meets the condition `--where n > 99`\nwrote 0 rows to stdout, 0 B\nfiltered out: {rows} rows\n"
+    )
+    assert (run.returncode, run.stdout, run.stderr.decode()) == (0, b"", noted)
+
+
 @pytest.mark.parametrize(
     ("condition", "message"),
     [
         ("{{ n > 1 }}", "`--where '{{ n > 1 }}'` has braces\nhint: write an expression: `score > 3`\n"),
         ("n > 1) or (n < 2", "the expression `n > 1) or (n < 2` does not parse: "
                              "unexpected ')'\nhint: write it as inside the braces of a Jinja template: "
-                             "`score > 3 and lang == 'en'`\n"),
+                             "`score > 3 and row['my column'] == 'en'`\n"),
+        ("lang = 'en'", "the expression `lang = 'en'` does not parse at character 5: something follows the expression\n"
+                        "hint: `==` compares: `lang == 'en'`\n"),
+        ("len(lang) > 1", "`(len(lang) > 1) and (lang == 'en')`: Jinja has no function `len`\n"
+                          "hint: a filter may do it: `lang|length`\n"),
     ],
 )  # fmt: skip
 def test_each_condition_is_an_expression_by_itself(condition: str, message: str, source: Path) -> None:

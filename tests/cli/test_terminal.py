@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import subprocess
 import sys
+import termios
+from contextlib import suppress
+from typing import IO
 
 from ..conftest import EVERYDAY, ROOT, run_cli, write_rows
 
@@ -27,18 +31,36 @@ def test_untrusted_text_cannot_reach_the_terminal(tmp_path):
 def test_progress_on_a_terminal_leaves_the_data_alone(tmp_path):
     """Rich's own progress would swallow stdout; here stderr is a terminal and stdout a file."""
     expected = run_cli("convert", EVERYDAY, "-t", "chatml").stdout
-    parent, child = pty.openpty()
     with (tmp_path / "out").open("wb") as out:
-        run = subprocess.Popen(
-            [sys.executable, "-m", "chatfmt", "convert", str(EVERYDAY), "-t", "chatml", "-o", "-"],
-            stdout=out, stderr=child, cwd=ROOT,
-        )  # fmt: skip
-        os.close(child)
-        shown = b""
-        try:
-            while chunk := os.read(parent, 4096):
-                shown += chunk
-        except OSError:
-            pass
-        assert run.wait(60) == 0
+        shown = shown_on_a_terminal("convert", str(EVERYDAY), "-t", "chatml", "-o", "-", out=out)
     assert (tmp_path / "out").read_bytes() == expected and b"wrote 12 rows" in shown
+
+
+def shown_on_a_terminal(*arguments: str, out: IO[bytes] | None = None) -> bytes:
+    """Return what a command shows on a terminal of 60 columns, on which its stdout is too if `out` is None."""
+    parent, child = pty.openpty()
+    termios.tcsetwinsize(child, (24, 60))
+    command = [sys.executable, "-m", "chatfmt", *arguments]
+    run = subprocess.Popen(command, stdout=out or child, stderr=child, cwd=ROOT, env={**os.environ, "TERM": "xterm"})
+    os.close(child)
+    shown = b""
+    with suppress(OSError):
+        while chunk := os.read(parent, 4096):
+            shown += chunk
+    assert run.wait(60) == 0
+    return shown
+
+
+def test_a_template_has_the_lines_of_its_file_on_a_terminal():
+    colour = re.compile(rb"\x1b\[[\d;]*m")
+    shown = colour.sub(b"", raw := shown_on_a_terminal("templates", "show", "qwen3"))
+    assert raw != shown
+    assert shown.replace(b"\r\n", b"\n") == run_cli("templates", "show", "qwen3").stdout
+
+
+def test_tables_in_a_pipe_have_the_width_of_columns():
+    for width in ("60", "140"):
+        table = (
+            run_cli("inspect", EVERYDAY, env={"COLUMNS": width}).stdout.decode().split("dialect:")[0].splitlines()[1:]
+        )
+        assert 40 < max(map(len, table)) <= int(width)

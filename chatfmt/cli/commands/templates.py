@@ -134,9 +134,8 @@ def print_jinja(text: str) -> None:
         return
     from rich.syntax import Syntax
 
-    terminal.console().print(
-        Syntax(terminal.visible(text, lines=True), "jinja", background_color="default", word_wrap=True)
-    )
+    code = Syntax("", "jinja", background_color="default").highlight(terminal.visible(text, lines=True))
+    terminal.console().print(code, soft_wrap=True, end="")  # unwrapped, to be copied
 
 
 def print_programs(template: ChatTemplate) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from itertools import islice
 
@@ -58,7 +60,26 @@ def left_as_text(
     if prompt and completion and any(_MARK in str(value_at(record, prompt)) for record in records):
         flags = _MARKED.format(prompt=prompt, completion=completion)
         notes.append(f"turns marked with `{_MARK}` in `{prompt}`: left as one text, split it with {flags}")
+    path = _rendered(columns, records[:_ROWS]) if dialect != "transcript" else None
+    if path is not None:
+        both = f"{{{{ {path} }}}}{{{{ {completion} }}}}" if completion and path == prompt else path
+        flags = f"--dialect transcript --map text={shlex.quote(both)} --transform empty_turns=drop"
+        notes.append(f"`{path}` has rendered text, special tokens and all: left as one text, {flags} reads its turns")
     return tuple(notes)
+
+
+_RENDERED = re.compile(r"(?:<s>|<bos>|<\|begin_of_text\|>)?(?:<\|im_start\|>|<\|start_header_id\|>|<start_of_turn>)")
+"""How text begins that a template with special tokens has rendered."""
+
+
+def _rendered(columns: Columns, records: Sequence[SourceRow]) -> str | None:
+    """Return the path of a question that is rendered text in all rows."""
+    path = columns.path("messages") or columns.path("prompt")
+    for inner in (path, f"{path}[0].content") if path else ():
+        texts = [value_at(record, inner) for record in records]
+        if texts and all(isinstance(text, str) and _RENDERED.match(text) for text in texts):
+            return inner
+    return None
 
 
 def _fits(dialect: Dialect, record: SourceRow, columns: Columns) -> bool:

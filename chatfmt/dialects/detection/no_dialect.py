@@ -102,6 +102,8 @@ def _hint(names: Sequence[str], records: Sequence[SourceRow], columns: Columns, 
     known = next((command for columns, command in _FORMATS if columns <= set(names)), None)
     if known:
         return f"a recipe reads them: chatfmt convert {known}"
+    if {"code", "detail", "raw"} <= {*names}:
+        return "they are rejects of an earlier run: --from-rejects converts the rows that they hold"
     if "input_ids" in names:
         return "the rows are token ids, which only trainers read: name the source they were made of"
     texts = [name for name in names if isinstance(records[0].get(name), str)]

@@ -74,7 +74,9 @@ def summarise_plan(
 
 
 def with_unfound(summary: Summary, recipe: Recipe) -> Summary:
-    """Return the summary with a note on each transform whose text was in no row."""
+    """Return the summary with a note on each transform whose text was in no row, or on a condition that no row met."""
+    if recipe.condition and summary.rows_in and summary.filtered == summary.rows_in:
+        return replace(summary, notes=(*summary.notes, f"no row meets the condition `--where {recipe.condition}`"))
     notes = [
         f"`{flag_of(name)} {value}` found no {sought}"
         for name, sought in SOUGHT.items()

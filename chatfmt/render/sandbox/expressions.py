@@ -155,10 +155,15 @@ def _too_much(source: str, error: Exception) -> UsageError:
 
 def _syntax_error(source: str, error: jinja2.TemplateSyntaxError, column: int | None) -> UsageError:
     where = "" if column is None else f" at character {column}"
-    return UsageError(f"the expression `{source}` does not parse{where}: {error.message}", hint=_SYNTAX)
+    return UsageError(f"the expression `{source}` does not parse{where}: {error.message}", hint=_syntax_hint(source))
 
 
-_SYNTAX = "write it as inside the braces of a Jinja template: `score > 3 and lang == 'en'`"
+def _syntax_hint(source: str) -> str:
+    if "{{" in source:
+        return "write every `{{` with a `}}` behind its expression, as in `{{ question }}`"
+    if re.search(r"(?<![=!<>])=(?!=)", source):
+        return "`==` compares: `lang == 'en'`"
+    return "write it as inside the braces of a Jinja template: `score > 3 and row['my column'] == 'en'`"
 
 
 def _column(environment: Environment, source: str, parser: Parser | None) -> int | None:

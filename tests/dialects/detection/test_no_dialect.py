@@ -114,6 +114,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "`answer` is a list, not text; --explode answer --map user=question --map assistant=answer "
         "makes a row of each item",
     ),
+    "rejects": (
+        {"v": 1, "code": "row.empty", "detail": "d", "source": {"row": 0}, "raw": {"data": {}}},
+        "no dialect fits: the columns are `v`, `code`, `detail`, `source`, `raw`",
+        "they are rejects of an earlier run: --from-rejects converts the rows that they hold",
+    ),
     "columns of rows": (
         {"question": ["q", "r"], "answer": ["a", "b"]},
         "no dialect fits: the columns are `question`, `answer`",

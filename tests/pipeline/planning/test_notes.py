@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ...conftest import run_cli, run_here, write_rows
+from ...conftest import from_lines, run_cli, run_here, write_rows
 
 PAIR = {
     "prompt": [{"role": "user", "content": "say a"}],
@@ -96,6 +96,28 @@ def test_text_that_could_be_read(tmp_path):
     row = {"messages": [*PAIR["prompt"], {"role": "assistant", "content": called}]}
     (note,) = said(tmp_path, row, "-t", "chatml")
     assert "--dialect hermes" in note
+
+
+ASKED = "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
+
+
+@pytest.mark.parametrize(
+    ("row", "turns"),
+    [
+        ({"prompt": ASKED}, "hi"),
+        ({"prompt": [{"role": "user", "content": ASKED}]}, "hi"),
+        ({"prompt": ASKED, "completion": "yo<|im_end|>"}, "hi yo"),
+    ],
+)
+def test_questions_that_are_rendered_text(row, turns, tmp_path):
+    (note,) = said(tmp_path, row)
+    assert "` has rendered text, special tokens and all" in note
+    assert note in run_here("inspect", tmp_path / "in.jsonl").stdout.decode()
+    flags = shlex.split(note.partition("left as one text, ")[2].removesuffix(" reads its turns"))
+    read = run_here("convert", tmp_path / "in.jsonl", *flags, "--to", "messages")
+    assert b"note" not in read.stderr
+    (made,) = from_lines(read.stdout)
+    assert " ".join(turn["content"] for turn in made["messages"]) == turns
 
 
 def test_splits_that_are_not_read_are_noted(tmp_path):
