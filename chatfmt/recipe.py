@@ -423,7 +423,9 @@ def load_file(path: Path) -> dict[str, Any]:
     values = read_yaml(path)
     if values and not {*KEYS, *RUN_KEYS, *SHORT, FOR, "label"} & set(values):
         hint = "YAML files are recipes; write data as JSON Lines or CSV"
-        raise RecipeError(f"`{path}` is not a recipe: it has no key of a recipe", hint=hint)
+        raise RecipeError(f"`{path}` is not a recipe: none of its keys is one of a recipe", hint=hint)
+    if "weight" in values:
+        raise RecipeError("`weight` is a key of a source", hint="source: [{source: a.jsonl, weight: 2}]")
     if FOR in values:
         values["trainer"] = values.pop(FOR)
     return with_full_keys(values)

@@ -50,6 +50,7 @@ def test_every_problem_is_reported_with_its_key():
         ("source: a\nsource: b\n", "key `source` appears twice"),
         ("source: [a\n", "is not valid YAML at line 2"),
         ("- a\n", "is not a recipe"),
+        ("source: a\nweight: 2\n", "`weight` is a key of a source"),
         ("source: !!python/object/apply:os.system [ls]\n", "is not valid YAML"),
     ],
 )

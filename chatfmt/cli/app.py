@@ -198,6 +198,7 @@ def _usage(error: Exception) -> str:
     """Return the message of an error of Typer; an option that does not exist has a hint of its own."""
     message: Callable[[], str] = getattr(error, "format_message", lambda: str(error))
     text = (str(getattr(error, "message", "")) if hasattr(error, "possibilities") else message()).removesuffix(".")
+    text = re.sub(r"(No such command) '(.*?)'.*", r"\1 `\2`", text)
     return text[:1].lower() + text[1:]
 
 
@@ -208,6 +209,8 @@ def _usage_hint(error: Any, arguments: Sequence[str] | None) -> str:
     command = ctx.command if ctx else commands.get(*named, None) if named else None
     if arguments and arguments[0] not in COMMANDS and Path(arguments[0]).exists():
         return f"chatfmt inspect {shlex.quote(arguments[0])}"
+    if meant := re.search(r"command .* Did you mean '(.+?)'", str(getattr(error, "message", ""))):
+        return f"did you mean `{meant[1]}`?"
     if command is None:
         return "chatfmt --help"
     path = ctx.command_path if ctx else f"chatfmt {named[0]}"

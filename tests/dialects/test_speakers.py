@@ -102,7 +102,7 @@ def test_the_hints_for_an_export_of_all_chats_lead_to_its_records(tmp_path: Path
     chat = {"name": "Trip", "messages": [{"type": "message", **turn} for turn in CHAT]}
     export = {"user": {"id": 1}, "chats": {"about": "", "list": [chat]}}
     (tmp_path / "all.json").write_text(json.dumps(export, indent=1))
-    people = "; of people who chat, --me NAME is the one to train"
+    people = "; or --me NAME, for people who chat, to train on one of them"
     for given, hint in (
         (("all.json",), "`--field chats.list`"),
         (("telegram", "all.json"), "there is `user`, `chats`; records could be at `--field chats.list`"),

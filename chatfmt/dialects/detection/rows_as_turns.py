@@ -28,20 +28,28 @@ class RowsAsTurns(Struct, frozen=True):
     order: str | None
     speakers: tuple[str, ...] = ()
     """The speakers that are not known roles, if they are few."""
+    named: tuple[tuple[str, str], ...] = ()
+    """The keys of turns, with their columns, if these have names such as `Sender` and `Message`."""
 
     def flags(self) -> Iterator[str]:
         """Yield the flags that make conversations of the rows."""
         yield f"--group-by {shlex.quote(self.key or 'COLUMN')}"
         if self.order:
             yield f"--order-by {shlex.quote(self.order)}"
+        for key, name in self.named:
+            yield f"--map {key}={shlex.quote(name)}"
+        if self.named and not self.speakers:
+            yield "--me NAME"
         for speaker in self.speakers:
             yield f"--role {shlex.quote(speaker)}=ROLE"
 
 
 def rows_as_turns(names: Sequence[str], records: Sequence[SourceRow], columns: Columns) -> RowsAsTurns | None:
     """Return how rows are turns, if most have the name of a role and a text, or a speaker and a conversation."""
-    keys = find_turn_keys(records[:_ROWS], columns) or {}
-    if not {"messages.role", "messages.content"} <= keys.keys():
+    keys = find_turn_keys(records[:_ROWS], columns)
+    named = () if keys else tuple((key, name) for key, known in _NAMED.items() for name in names if known(name.lower()))
+    keys = keys or dict(named)
+    if len(named) > 2 or not {"messages.role", "messages.content"} <= keys.keys():
         return None
     role, content = keys["messages.role"], keys["messages.content"]
     speakers = [record[role] for record in records if isinstance(record.get(role), str)]
@@ -52,7 +60,14 @@ def rows_as_turns(names: Sequence[str], records: Sequence[SourceRow], columns: C
         return None
     order = next((name for name in others if name != key and _is_order(records, name)), None)
     unknown = [speaker for speaker in dict.fromkeys(speakers) if role_of(speaker, columns.roles) is None]
-    return RowsAsTurns(key, order, tuple(unknown) if len(unknown) <= _SPEAKERS else ())
+    return RowsAsTurns(key, order, tuple(unknown) if len(unknown) <= _SPEAKERS else (), named)
+
+
+_NAMED = {
+    "messages.role": frozenset({"sender", "author", "speaker", "sent by", "sender_name", "from_name"}).__contains__,
+    "messages.content": frozenset({"message", "text", "body", "content", "msg", "utterance"}).__contains__,
+}
+"""Names of columns of logs, in lower case, whose rows are turns if another column names the conversation."""
 
 
 def _is_key(records: Sequence[SourceRow], name: str) -> bool:

@@ -82,7 +82,7 @@ def unknown_role(name: str) -> DialectError:
     """Return the error for an unknown role; only what answers an action has an obvious role."""
     role = "tool" if name.lower() in _OBSERVERS else "ROLE"
     which = "" if role == "tool" else ": system, user, assistant or tool"
-    which += "" if name.islower() else "; of people who chat, --me NAME is the one to train"
+    which += "" if name.islower() else "; or --me NAME, for people who chat, to train on one of them"
     hint = f"map it with --role {shlex.quote(name)}={role}{which}"
     if len(name) > _LONGEST:
         name = f"{name[:_LONGEST]}…"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -72,9 +73,10 @@ def convert_command(
         words += ["--name", source.subset]
     words += ["--dialect", dialect] if recipe.dialect != "auto" else []
     words += [word for key, flag in READING.items() for word in flag_arguments(flag, getattr(recipe, key), key)]
-    stem = (source.dataset_id or name).rstrip("/").split("/")[-1].split(".")[0] or "stdin"
+    last = (source.dataset_id or name).rstrip("/").split("/")[-1].split(".")[0]
+    stem = re.sub(r"[*?\[\]]", "", last).strip("-_") or ("stdin" if last in ("", "-") else "data")
     suffix = template[1].split("/")[-1] if template else "text"
-    return shlex.join([*words, *template, *skipping, "-o", f"{'stdin' if stem == '-' else stem}-{suffix}/"])
+    return shlex.join([*words, *template, *skipping, "-o", f"{stem}-{suffix}/"])
 
 
 READING = {

@@ -30,6 +30,11 @@ def render_error(error: Exception, template: str, row: int | None = None) -> Ren
     elif isinstance(error, NotReproducible):
         code = "template.unprintable"
     hint = f"`chatfmt templates probe {template}` shows what the template accepts"
+    if "alternate" in str(error):
+        hint += (
+            ", `chatfmt templates list --supports calls` those that take tool calls and results between the turns; "
+            "--on-error skip leaves out such rows"
+        )
     if str(error) == "'dict object' has no attribute 'content'":
         hint = "a message has no content: `chatfmt templates list --supports calls` shows those that print tool calls"
     if "_message}" in template:  # an inline template is its own name

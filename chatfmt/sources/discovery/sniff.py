@@ -24,7 +24,7 @@ _JSON = "write it as JSON Lines or Parquet first"
 _POINTER = b"version https://git-lfs.github.com/spec"
 _NOT_DATA: tuple[tuple[bytes | tuple[bytes, ...], str, str], ...] = (
     (_POINTER, "a Git LFS pointer, not the file", "run `git lfs pull`"),
-    (b"PK\x03\x04", "a zip archive (or a PyTorch file)", "convert it by itself, or unpack it"),
+    (b"PK\x03\x04", "a zip archive (or a PyTorch file)", "name the file itself, or unpack it"),
     ((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"), "a Python pickle, which chatfmt never loads", _JSON),
     (b"\x93NUMPY", "a NumPy array", _JSON),
     (b"\x89HDF", "an HDF5 file", _JSON),
@@ -116,7 +116,7 @@ def _binary_format(head: bytes) -> Format | None:
 def _check_is_data(head: bytes, shown: str) -> None:
     inside = re.search(rb"xl/\w+|opendocument\.spreadsheet", head) or shown.lower().endswith((".xlsx", ".xlsm", ".ods"))
     if head.startswith(b"PK\x03\x04") and inside:
-        hint = "convert it by itself, or save it as CSV"
+        hint = "name the file itself, or save it as CSV"
         raise InputError("this is a spreadsheet", code="file.not_data", at=Location(shown), hint=hint)
     for magic, what, hint in _NOT_DATA:
         if head.startswith(magic):
@@ -126,7 +126,7 @@ def _check_is_data(head: bytes, shown: str) -> None:
         raise InputError("this is a safetensors file", code="file.not_data", at=Location(shown), hint=_DATA)
     if head[257:262] == b"ustar":
         raise InputError(
-            "this is a tar archive", code="file.not_data", at=Location(shown), hint="convert it by itself, or unpack it"
+            "this is a tar archive", code="file.not_data", at=Location(shown), hint="name the file itself, or unpack it"
         )
     if re.match(rb"\s*<(!doctype\b|html\b|\?xml\b)", head, re.IGNORECASE):
         raise InputError(

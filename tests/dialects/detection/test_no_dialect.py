@@ -338,6 +338,22 @@ def test_the_hint_for_a_winner_leaves_out_ties(choices: list[dict[str, Any]], pa
     assert [row["chosen"][0]["content"] + row["rejected"][0]["content"] for row in rows] == pairs
 
 
+def test_rows_of_a_chat_log(tmp_path: Path) -> None:
+    said = [("T1", "Anna", "hi"), ("T1", "Support", "yes?"), ("T2", "Anna", "bye"), ("T2", "Support", "so long")]
+    write_rows(tmp_path / "in.jsonl", [dict(zip(("Ticket", "Sender", "Message"), row, strict=True)) for row in said])
+    refused = run_here("convert", tmp_path / "in.jsonl").stderr.decode().rstrip().partition("hint: ")[2]
+    flags = "--group-by Ticket --map messages.role=Sender --map messages.content=Message"
+    roles = "--role Anna=ROLE --role Support=ROLE"
+    assert refused == (
+        f"each row is one turn: {flags} {roles} makes one conversation of them; ROLE is user, assistant, system or tool"
+    )
+    done = run_here("convert", tmp_path / "in.jsonl", *flags.split(), "--me", "Support", "-q")
+    rows = [
+        [turn["role"] + turn["content"] for turn in json.loads(row)["messages"]] for row in done.stdout.splitlines()
+    ]
+    assert rows == [["userhi", "assistantyes?"], ["userbye", "assistantso long"]]
+
+
 def test_an_unknown_kept_column() -> None:
     with pytest.raises(UnknownName) as caught:
         convert([{"messages": [TURN], "topic": "t"}], Columns(keep=("topci",)))

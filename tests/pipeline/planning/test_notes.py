@@ -178,7 +178,8 @@ def test_files_named_after_other_splits(tmp_path: Path, monkeypatch: pytest.Monk
     for sources in (["*.jsonl"], ["qa_test.jsonl", "qa_train.jsonl"]):
         done = run_here("convert", *sources)
         assert (done.stderr.decode(), len(done.stdout.splitlines())) == (f"{note}wrote 2 rows to stdout, 185 B\n", 2)
-    assert note in run_here("inspect", "*.jsonl").stdout.decode()
+    inspected = run_here("inspect", "*.jsonl").stdout.decode()
+    assert note in inspected and inspected.endswith("\n  chatfmt convert '*.jsonl' -t chatml -o data-chatml/\n")
     flags = shlex.split(note.split("`")[5])
     parted = run_here("convert", *flags, "-o", "out/")
     assert parted.stderr.decode().startswith("wrote 2 rows (test 1, train 1) to `out`")
