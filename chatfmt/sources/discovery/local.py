@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
-from ...errors import InputError, Location
+from ...errors import ChatfmtError, InputError, Location
 from ...whole_files import check_written, is_regular
 from ..bytes.text import content
 from ..bytes.unchanged import file_identity
 from ..formats.columnar import check_parquet
-from ..formats.json_document import check_not_one_object
+from ..formats.json_document import check_not_one_object, keys_beside
+from ..formats.jsonl import without_bom
+from ..json.strict import parse_value
 from ..model import ParseOptions, SourceFile
 from .sniff import detect_format
+
+
+def field_notes(file: SourceFile, options: ParseOptions) -> Iterator[str]:
+    """Yield a note on what `--field` leaves behind in a document beside lists of records in lists."""
+    if options.field is None or "[]." not in options.field or file.format not in ("json", "jsonl"):
+        return
+    text = b"".join(without_bom(content(file, options))[0])
+    with suppress(ChatfmtError):  # which reading the records raises
+        document = parse_value(text.split(b"\n", 1)[0] if file.format == "jsonl" else text)
+        if beside := ", ".join(f"`{key}`" for key in keys_beside(document, options.field)):
+            outer = shlex.quote(options.field.rpartition(".")[0])
+            yield f"`--field {options.field}` leaves behind {beside}: --field {outer} with --explode keeps more"
 
 
 def local_file(path: Path, options: ParseOptions, shown: str | None = None) -> SourceFile:

@@ -23,7 +23,7 @@ from . import archives
 from .data_files import FoundFiles, find_splits
 from .hub import resolve_hub
 from .hub_errors import HubRequest
-from .local import local_file
+from .local import field_notes, local_file
 from .remote import found_files, resolve_remote
 from .sniff import FORMAT_BY_SUFFIX
 from .split_slices import select_slices
@@ -159,7 +159,8 @@ def _globbed(pattern: str) -> list[Path]:
 def _from_files(source: str, paths: Sequence[Path], options: ParseOptions) -> Source:
     if not paths:
         raise InputError(f"no file matches `{source}`", code="file.missing", hint=_glob_hint(source))
-    return Source(source, "files", {"train": tuple(local_file(path, options) for path in paths)}, options=options)
+    files = tuple(local_file(path, options) for path in paths)
+    return Source(source, "files", {"train": files}, notes=tuple(field_notes(files[0], options)), options=options)
 
 
 def _glob_hint(pattern: str) -> str:

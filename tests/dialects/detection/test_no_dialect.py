@@ -316,6 +316,20 @@ def test_a_document_of_one_line_has_all_rows_with_the_field_of_the_hint(name: st
     assert "".join(turns) == texts
 
 
+def test_what_a_field_leaves_behind_in_outer_lists_is_noted(tmp_path: Path) -> None:
+    paragraph = {"context": "c", "qas": [{"question": "q", "answer": "a"}]}
+    document = {"version": 1, "data": [{"title": "t", "paragraphs": [paragraph]}]}
+    note = (
+        "note: `--field data[].paragraphs[].qas[]` leaves behind `version`, `data[].title`, "
+        "`data[].paragraphs[].context`: --field 'data[].paragraphs[]' with --explode keeps more"
+    )
+    for indent in (None, 1):
+        (tmp_path / "in.json").write_text(json.dumps(document, indent=indent))
+        done = run_here("convert", tmp_path / "in.json", "--field", "data[].paragraphs[].qas[]")
+        assert done.stderr.decode().splitlines()[0] == note
+        assert b"note" not in run_here("convert", tmp_path / "in.json", "--field", "data", "--map", "text=title").stderr
+
+
 @pytest.mark.parametrize(
     ("choices", "pairs"),
     [
