@@ -12,10 +12,22 @@ from msgspec.structs import replace
 from ... import schema
 from ...errors import Location, NoDialect, UnknownName
 from ...field_path import top_level
+from ..chat.turns import find_turn_keys
 from ..dialect import Dialect
 from ..kit.columns import SIDE_PARTS, Columns, SourceRow, records_of
 from ..kit.labels import label_of
-from ..kit.names import COMPLETIONS, CONTEXTS, HISTORY, LABELS, MEDIA_COLUMNS, REASONING, SYSTEM, TEMPLATE_KWARGS, TOOLS
+from ..kit.names import (
+    COMPLETIONS,
+    CONTEXTS,
+    HISTORY,
+    LABELS,
+    MEDIA_COLUMNS,
+    MESSAGES,
+    REASONING,
+    SYSTEM,
+    TEMPLATE_KWARGS,
+    TOOLS,
+)
 from .alternatives import left_as_text, other_dialects
 from .no_dialect import empty_conversation, no_dialect, no_turns, rows_differ, types_differ
 from .record_reader import Reading, RecordReader
@@ -80,7 +92,7 @@ def detect_dialect(
     _check_kept(columns, names if records else ())
     columns = _without_categories(records, columns)
     candidates = detectable(registry, columns) if name in ("auto", "mixed") else with_covered(registry, name)
-    readings = drop_bare_results(list(map(RecordReader(candidates, columns), records)))
+    readings = drop_bare_results(_read(candidates, columns, records))
     sample = _Sample(names, records, drop_incomplete(registry, readings, columns) if name == "auto" else readings)
     found = sample.found()
     if len(records) == (empty := sample.count_empty(columns)) and records:
@@ -105,6 +117,18 @@ def detect_dialect(
 
 _OWN = (schema.ROW, schema.KEYS)
 """Columns of a source batch that are not of the source."""
+
+
+def _read(candidates: Mapping[str, Dialect], columns: Columns, records: Sequence[SourceRow]) -> list[Reading | None]:
+    """Return how each record is read; the error for the one record of a file may be that it has conversations by id."""
+    try:
+        return list(map(RecordReader(candidates, columns), records))
+    except NoDialect as error:
+        by_id = len(records) == 1 and not any(name.lower() in MESSAGES for name in records[0])
+        if by_id and all(isinstance(turns, list) and find_turn_keys(turns, columns) for turns in records[0].values()):
+            flags = "--explode 'values(.)' --map messages='values(.)'"
+            error.hint = f"if each value is a conversation, {flags}; else {error.hint}"
+        raise
 
 
 def _places(batches: Sequence[pa.RecordBatch]) -> Iterator[Location]:

@@ -316,6 +316,16 @@ def test_a_document_of_one_line_has_all_rows_with_the_field_of_the_hint(name: st
     assert "".join(turns) == texts
 
 
+def test_conversations_by_id_are_read_as_the_hint_says(tmp_path: Path) -> None:
+    write_rows(
+        tmp_path / "in.json", [{"a": [{**TURN, "content": "q"}, ANSWER], "b": [{**TURN, "content": "r"}, ANSWER]}]
+    )
+    refused = run_here("convert", tmp_path / "in.json").stderr.decode()
+    flags = refused.partition("if each value is a conversation, ")[2].partition("; else choose with")[0]
+    done = run_here("convert", tmp_path / "in.json", *shlex.split(flags), "-q")
+    assert [json.loads(row)["messages"][0]["content"] for row in done.stdout.splitlines()] == ["q", "r"]
+
+
 def test_what_a_field_leaves_behind_in_outer_lists_is_noted(tmp_path: Path) -> None:
     paragraph = {"context": "c", "qas": [{"question": "q", "answer": "a"}]}
     document = {"version": 1, "data": [{"title": "t", "paragraphs": [paragraph]}]}
