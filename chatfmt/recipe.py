@@ -422,8 +422,7 @@ def load_file(path: Path) -> dict[str, Any]:
     """Return the keys and values of a YAML file; raises RecipeError if it has no key of a recipe."""
     values = read_yaml(path)
     if values and not {*KEYS, *RUN_KEYS, *SHORT, FOR, "label"} & set(values):
-        hint = "YAML files are recipes; write data as JSON Lines or CSV"
-        raise RecipeError(f"`{path}` is not a recipe: none of its keys is one of a recipe", hint=hint)
+        raise RecipeError(f"`{path}` is not a recipe: it has none of its keys", hint="write data as JSON Lines or CSV")
     if "weight" in values:
         raise RecipeError("`weight` is a key of a source", hint="source: [{source: a.jsonl, weight: 2}]")
     if FOR in values:
