@@ -213,7 +213,7 @@ def test_calls_that_the_trainer_does_not_read_are_refused(run: Run, trainer: str
         assert (code, out, err) == (4, "", f"error: in.jsonl row {row}: {problem}\nhint: {hint}\n")
         assert not Path("out").exists()
     tools = [{"type": "function", "function": {"name": "f"}}]
-    code, _, err = run(*flags, rows=[{**CHAT, "tools": tools}, {**rows[1], "tools": tools}])
+    code, _, err = run(*flags, rows=[{**rows[1], "tools": tools}])
     assert (code, err.splitlines()[1]) == (2, f"hint: {hint}")
 
 

@@ -160,7 +160,8 @@ def check_options(recipe: Recipe, target: Target, run: Run) -> None:
 def check_fits_trainer(recipe: Recipe, sources: Sequence[SourcePlan], target: Target) -> None:
     """Raise UsageError if the first rows have what `chatfmt loader` would refuse, such as a column that is not read."""
     for source in sources if recipe.trainer is not None else ():
-        columns = tuple(dict.fromkeys(name for batch in first_output(source) for name in batch.schema.names))
+        with_calls = replace(source, job=replace(source.job, unread_calls=""))
+        columns = tuple(dict.fromkeys(name for batch in first_output(with_calls) for name in batch.schema.names))
         output = trainers.Output(
             path="", view=str(source.job.view), format=target.format, splits={}, columns=columns, recipe=vars(recipe)
         )
