@@ -150,6 +150,18 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str, str]] = {
     "an event that calls nothing": (
         "agent-data", {"messages": [{"class_": "api_action", "kwargs": {"a": 1}}]}, "msg.type", "the call has no name",
     ),
+    "a broken turn among turns as JSON text": (
+        "string-turns", {"messages": ['{"role": "user", "content": "q"}', '{"role": "assistant", "content": "bro']},
+        "msg.type", "the turns are JSON, and one of them cannot be read",
+    ),
+    "an observation behind the input of an action": (
+        "react", {"messages": [{"role": "assistant", "content": 'Action: w\nAction Input: {}\nObservation: sun'}]},
+        "msg.type", "the turn goes on behind the input of its action",
+    ),
+    "roles and contents of different number": (
+        "messages", {"messages": {"role": ["user", "assistant"], "content": ["q"]}},
+        "msg.type", "the lists in `messages` differ in length",
+    ),
     "an input that does not open": (
         "sharegpt", {"conversations": [{"from": "human", "value": "a"}, {"from": "input", "value": "b"}]},
         "msg.role", 'unknown role `input`',

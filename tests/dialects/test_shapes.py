@@ -338,6 +338,25 @@ CASES: dict[str, tuple[list[Row], list[Row]]] = {
 }
 
 
+CASES |= {
+    "reasoning in a list of texts": (
+        [talk(Q, assistant("a", reasoning_content=["Hm.", "Yes."]))],
+        [talk(Q, assistant("a", reasoning_content="Hm.\n\nYes."))],
+    ),
+    "a function as JSON text": (
+        [talk(Q, assistant("", tool_calls=[{"id": "c", "function": '{"name": "f", "arguments": {"a": 1}}'}]))],
+        [talk(Q, assistant("", tool_calls=[{"id": "c", "function": {"name": "f", "arguments": {"a": 1}}}]))],
+    ),
+    **{
+        f"no calls: {none}": (
+            [talk(Q, assistant("a", tool_calls=[call("f", {})])), talk(Q, assistant("a", tool_calls=none))],
+            [talk(Q, assistant("a", tool_calls=[call("f", {})])), talk(Q, assistant("a", tool_calls=[]))],
+        )
+        for none in ("", "null", "{}", [None], [{}])
+    },
+}
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_shape_is_read(name: str) -> None:
     rows, expected = CASES[name]
@@ -410,6 +429,7 @@ def test_an_expression_labels_the_answers(tmp_path: Path) -> None:
 
 
 REFUSED = {
+    "reasoning that is a number": ([Q, assistant("a", reasoning_content=5)], "`reasoning_content` is a number"),
     "reasoning without text": ([Q, assistant("a", reasoning_content={"x": 1})], "without text"),
     "calls without a name": ([Q, assistant("", tool_calls=[{"arguments": {}}])], "does not hold calls with a name"),
     "calls that are no JSON": ([Q, assistant("", tool_calls="f()")], "does not hold calls with a name"),

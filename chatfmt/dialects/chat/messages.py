@@ -152,23 +152,24 @@ def to_message_fields(fields: Mapping[str, pa.Array], lists: pa.ListArray, colum
             out[name] = values
         elif new not in out and (name not in filled or values.null_count < len(values)):
             out[new] = _to_text_or_json(values, name)
-    if reasoning_key:
-        _check_reasoning(reasoning_key, out.get(renames[reasoning_key]), lists)
+    for name in REASONING_FIELDS:
+        key = reasoning_key if renames.get(reasoning_key or "") == name else None
+        _check_reasoning(key, name, out.get(name), lists)
     out |= readable_content(out, lists)
     _check_content(out, calls, lists)
     return _with_keys(read_calls(out, calls, columns, lists), renames)
 
 
-def _check_reasoning(key: str, values: pa.Array | None, lists: pa.ListArray) -> None:
-    """Raise DialectError `msg.type` for mapped reasoning that is a number or a boolean, which no template prints."""
+def _check_reasoning(key: str | None, name: str, values: pa.Array | None, lists: pa.ListArray) -> None:
+    """Raise DialectError `msg.type` for reasoning that is a number, or under a mapped key a boolean."""
     if values is None or values.type != json_columns.JSON:
         return
 
     def error(value: str) -> DialectError:
         kind = json_type(json_columns.loads(value))
-        return DialectError(f"the reasoning in `{key}` is {kind}, not text", code="msg.type")
+        return DialectError(f"the reasoning in `{key or name}` is {kind}, not text", code="msg.type")
 
-    refuse_turns(lists, pc.match_substring_regex(values, r'^[^"n\[{]'), error, values)
+    refuse_turns(lists, pc.match_substring_regex(values, r"^[-\d]" if key is None else r'^[^"n\[{]'), error, values)
 
 
 def _with_paths(fields: Mapping[str, pa.Array], columns: Columns) -> dict[str, pa.Array]:

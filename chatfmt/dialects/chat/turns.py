@@ -39,7 +39,7 @@ def read_turn_list(value: Any) -> list[dict[str, Any]] | None:
     """
     value = read_list_literal(value)
     if isinstance(value, dict):
-        value = _transpose(value) or [value]
+        value = transpose(value) or [value]
     value = _named_texts(value) or value
     if not isinstance(value, list) or not all(isinstance(turn, dict) for turn in value):
         return None
@@ -62,7 +62,13 @@ def _named_texts(value: Any) -> list[dict[str, Any]] | None:
     return [{"role": role, "content": text} for role, text in pairs]
 
 
-def _transpose(value: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+def _are_parallel(value: Any) -> bool:
+    """Return whether a value is an object of lists, those of roles among them."""
+    lists = isinstance(value, Mapping) and bool(value) and all(isinstance(items, list) for items in value.values())
+    return lists and not value.keys().isdisjoint(ROLE_KEYS)
+
+
+def transpose(value: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     """Return the turns in an object of lists of one length, None for any other object."""
     lengths = {len(items) if isinstance(items, list) else -1 for items in value.values()}
     if len(lengths) != 1 or -1 in lengths:
@@ -167,9 +173,13 @@ def _zip_lists(values: pa.StructArray, name: str) -> pa.ListArray:
     fields = fields_of(values)
     lengths = np.stack([lengths_of(column) for column in fields.values()])
     wrong = np.flatnonzero((lengths != lengths[0]).any(axis=0)).tolist()
-    refuse_rows(wrong, lambda row: DialectError(f"the lists in `{name}` differ in length", code="msg.type"))
+    refuse_rows(wrong, lambda _: _unequal_lists(name))
     turns = struct_of({key: column.flatten() for key, column in fields.items()})
     return to_lists(turns, lengths[0], values.is_null())
+
+
+def _unequal_lists(name: str) -> DialectError:
+    return DialectError(f"the lists in `{name}` differ in length", code="msg.type")
 
 
 def _to_turn_lists(values: pa.Array, name: str) -> pa.ListArray:
@@ -186,6 +196,8 @@ def plain_values(values: pa.Array) -> list[Any]:
 
 def _turns_value(value: Any, name: str) -> list[dict[str, Any]]:
     turns = read_turn_list(value)
+    if _are_parallel(value) and transpose(value) is None:
+        raise _unequal_lists(name)
     if turns is not None:
         return turns
     if not isinstance(value, list):

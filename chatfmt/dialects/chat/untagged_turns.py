@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
@@ -104,6 +105,9 @@ def user_turns(record: SourceRow, columns: Columns) -> OutputRow:
     return {"prompt": _alternating(record, columns, "prompt", ("user",))}
 
 
+_TURN = re.compile(r"""\s*\{\s*["'](role|from)["']\s*:""")
+
+
 def _alternating(record: SourceRow, columns: Columns, part: str, roles: Sequence[str] = ()) -> list[dict[str, Any]]:
     roles = roles or columns.turn_roles or ("user", "assistant")
     turns = []
@@ -113,6 +117,8 @@ def _alternating(record: SourceRow, columns: Columns, part: str, roles: Sequence
             raise DialectError(
                 f"the turn is {json_type(text)}, not text", at=Location(message=message), code="msg.type"
             )
+        if _TURN.match(text):
+            raise DialectError("the turns are JSON, and one of them cannot be read", code="msg.type")
         turns.append({"role": roles[message % len(roles)], "content": text})
     return turns
 

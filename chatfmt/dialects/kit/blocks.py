@@ -91,8 +91,14 @@ def readable_content(fields: Mapping[str, pa.Array], lists: pa.ListArray) -> dic
         out["tool_call_id"] = json_columns.encode_values(found, turns=False)
     for name in REASONING_FIELDS:
         if name in fields and fields[name].type == json_columns.JSON:
-            out |= _changed(name, fields[name], r"^[\[{]", text_of, lists)
+            out |= _changed(name, fields[name], r"^[\[{]", _read_thoughts, lists)
     return out
+
+
+def _read_thoughts(value: Any) -> str | None:
+    """Return the text of reasoning; a list may hold texts."""
+    texts = isinstance(value, list) and bool(value) and all(isinstance(text, str) for text in value)
+    return "\n\n".join(value) if texts else text_of(value)
 
 
 def _only(ids: Any) -> Any:

@@ -105,8 +105,10 @@ def to_call(value: Any, columns: Columns) -> dict[str, Any] | None:
     """Return the call in an object, None if it is not one; mapped `tool_calls.name`, … name its keys."""
     if not isinstance(value, Mapping):
         return None
-    if isinstance(value.get("function"), Mapping):
-        function = _to_function(value["function"], columns)
+    function = value.get("function")
+    function = read_literal(function) if isinstance(function, str) else function
+    if isinstance(function, Mapping):
+        function = _to_function(function, columns)
         return None if function is None else {**value, "function": function}
     custom = value.get("custom")
     if isinstance(custom, Mapping) and (function := _to_function(custom, columns)):
@@ -170,9 +172,14 @@ def _named_keys(columns: Columns) -> dict[str, str]:
 
 
 def call_list(value: Any, columns: Columns) -> list[dict[str, Any]] | None:
-    """Return the calls in a list, in one object, or in either as JSON text; None if one of them is not a call."""
+    """Return the calls in a list, in one object, or in either as JSON text; None if one of them is not a call.
+
+    Text, objects and lists without anything in them hold no calls.
+    """
     value = read_literal(value) if isinstance(value, str) else value
     items = value if isinstance(value, list) else [value]
+    if all(item in (None, "", "null", {}) for item in items):
+        return []
     calls = [to_call(read_literal(item) if isinstance(item, str) else item, columns) for item in items]
     return None if None in calls else calls  # type: ignore[return-value]
 

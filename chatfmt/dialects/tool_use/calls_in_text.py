@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ...errors import DialectError
+from ...errors import DialectError, located
 from ...schema import Turn
 from ..chat.messages import find_messages_parts
 from ..chat.plain_turns import find_written_parts, mentions, read_plain_turns, turns_after_preamble, with_preamble
@@ -173,14 +173,17 @@ def react(record: SourceRow, columns: Columns) -> OutputRow:
            {"role": "tool", "content": "no"}]}`
 
     A user turn that begins with `Observation:` after a call is its result. An input that is not JSON stays text.
-    `Finish` is a call like any other. Raises DialectError `msg.role`.
+    `Finish` is a call like any other. Raises DialectError `msg.role`, and `msg.type` for a turn that goes
+    on behind that.
     """
     return {"messages": _react_turns(read_plain_turns(record, columns))}
 
 
 def _react_turns(turns: Sequence[Turn]) -> list[Turn]:
     out: list[Turn] = []
-    for turn in map(_react_turn, turns):
+    for message, written in enumerate(turns):
+        with located(message=message):
+            turn = _react_turn(written)
         text = turn.get("content")
         match = _OBSERVATION.match(text) if isinstance(text, str) and turn["role"] == "user" else None
         answers = match is not None and bool(out) and "tool_calls" in out[-1]
@@ -188,6 +191,7 @@ def _react_turns(turns: Sequence[Turn]) -> list[Turn]:
     return out
 
 
+_MORE = re.compile(r"\n(Observation|Thought|Action|Final Answer):")
 _OBSERVATION = re.compile(r"\s*Observation:[ \t]*\n?")
 
 
@@ -197,7 +201,10 @@ def _react_turn(turn: Turn) -> Turn:
     if match is None:
         return turn
     thought, name, arguments = match.groups()
-    function = {"name": name.strip(), "arguments": read_literal(arguments)}
+    read = read_literal(arguments)
+    if isinstance(read, str) and _MORE.search(read):
+        raise DialectError("the turn goes on behind the input of its action", code="msg.type")
+    function = {"name": name.strip(), "arguments": read}
     content = {"content": thought} if thought else {}
     rest = {key: value for key, value in turn.items() if key not in ("role", "content")}
     return {"role": turn["role"], **content, "tool_calls": [{"type": "function", "function": function}], **rest}

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 from msgspec import Struct, field
 
-from ...dialects.chat.turns import CONTENT_KEYS
+from ...dialects.chat.turns import CONTENT_KEYS, ROLE_KEYS, transpose
 from ...dialects.kit.literals import read_literal
 from ...dialects.kit.tool_specs import SCHEMA_TYPES
 from ...json_columns import decode_objects
@@ -119,6 +119,8 @@ def _leaves(
     found = not isinstance(value, (list, Mapping)) and conversation.holds(value, key, piece=piece)
     whole = found and not any(each.startswith(path) for each in items.indices)
     inner = read_literal(value) if isinstance(value, str) and not whole else value
+    if not depth and isinstance(inner, Mapping) and not inner.keys().isdisjoint(ROLE_KEYS):
+        inner = transpose(inner) or inner
     if level == _NESTED or not isinstance(inner, (list, Mapping)):
         yield path, value, found
     elif isinstance(inner, Mapping):

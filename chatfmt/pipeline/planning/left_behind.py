@@ -170,7 +170,8 @@ def _flags(recipe: Recipe, job: Job, path: str, part: str, to_job: Callable[[Rec
     by_role = not {"user", "assistant"}.isdisjoint(recipe.map)
     part = part if part != "media" else next((name for name, kind in MEDIA.items() if kind in words_of(path)), part)
     of_pair = part == "completion" and not {"chosen", "rejected"}.isdisjoint(words_of(path))
-    if part in dialects.known_parts() and part not in job.columns.parts() and not of_pair:
+    of_turns = part == "reasoning" and path.startswith(f"{job.columns.path('messages')}[].")
+    if part in dialects.known_parts() and part not in job.columns.parts() and not (of_pair or of_turns):
         name = {"prompt": "user", "completion": "assistant"}.get(part, part) if by_role else part
         is_column = job.ledger.column_of(path) == path
         for source, what in ((path, "it"), *([(joined_texts(path), "its texts, joined")] if is_column else ())):

@@ -220,6 +220,11 @@ def test_reasoning_under_another_key_of_a_turn(tmp_path):
     out = source.with_suffix(".out.jsonl")
     assert "<think>\nLight scatters.\n</think>" in json.loads(out.read_text())["text"]
     out.unlink()
+    lists = {"role": ["user", "assistant"], "content": ["Sky?", "Blue."], "thoughts": ["", "Light."], "note": ["", "n"]}
+    parallel = write(tmp_path, {"messages": lists})
+    assert refusal(parallel, template="qwen3").hint == error.hint
+    assert convert(parallel, template="chatml", drop=["messages.thoughts"]).left_keys == ("messages[].note (text)",)
+    parallel.with_suffix(".out.jsonl").unlink()
     both = write(tmp_path, {"messages": [TURNS[0], {**TURNS[1], "thoughts": "Light scatters.", "reasoning": "Blue."}]})
     assert refusal(both, template="qwen3").hint == dropping
 
