@@ -232,14 +232,26 @@ def _has_structs(type: pa.DataType) -> bool:
     return bool(pa.types.is_struct(type)) or any(_has_structs(type.field(at).type) for at in range(type.num_fields))
 
 
+def is_binary(type: pa.DataType) -> bool:
+    """Return whether a column holds bytes."""
+    return bool(pa.types.is_binary(type) or pa.types.is_large_binary(type))
+
+
 def text_of_binary(column: pa.Array) -> pa.Array:
     """Return a binary column whose values are all UTF-8 as text, and any other column unchanged."""
-    if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
+    if not is_binary(column.type):
         return column
     try:
         return column.cast(TEXT)
     except pa.ArrowInvalid:
         return column
+
+
+def text_of_bytes(value: bytes) -> str | None:
+    """Return bytes that are UTF-8 as text, None for others."""
+    with contextlib.suppress(UnicodeDecodeError):
+        return value.decode()
+    return None
 
 
 def is_turns(type: pa.DataType) -> bool:

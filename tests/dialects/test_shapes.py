@@ -17,7 +17,7 @@ import pytest
 from chatfmt.dialects import DIALECTS, Columns
 from chatfmt.errors import DialectError, NoDialect
 
-from ..conftest import run_cli, write_rows
+from ..conftest import read_rows, run_cli, write_rows
 from .batches import convert, to_batch, to_native, without_nulls
 
 Row = dict[str, Any]
@@ -387,6 +387,21 @@ def test_binary_columns_that_hold_utf8_are_text() -> None:
     assert convert(turns)[0] == [TALK]
     with pytest.raises(NoDialect):
         convert(to_native([{"question": "q", "answer": b"\xff"}]))
+
+
+def test_bytes_that_are_not_utf8_are_bad_rows_of_their_own(tmp_path: Path) -> None:
+    turn = pa.struct([("role", pa.string()), ("content", pa.binary())])
+    talks = [[user(b"q"), assistant(answer)] for answer in (b"a", b"\xff")]
+    for name, table, message in (
+        ("flat", {"question": ["q", "q"], "answer": [b"a", b"\xff"]}, "column `answer` holds bytes, not text"),
+        ("turns", {"messages": pa.array(talks, pa.list_(turn))}, "the key `content` holds bytes that are not UTF-8"),
+    ):
+        pq.write_table(pa.table(table), tmp_path / f"{name}.parquet")
+        done = run_cli("convert", tmp_path / f"{name}.parquet", "--on-error", "skip", "-o", tmp_path / f"{name}.jsonl")
+        assert done.returncode == 0, done.stderr
+        assert read_rows(tmp_path / f"{name}.jsonl") == [{"messages": [Q, A]}]
+        (reject,) = read_rows(tmp_path / f"{name}.rejects.jsonl")
+        assert (reject["source"]["row"], reject["detail"]) == (1, message)
 
 
 def test_paths_lead_into_maps(tmp_path: Path) -> None:

@@ -127,8 +127,18 @@ def read_turns(values: pa.Array, columns: Columns, name: str) -> pa.ListArray:
     if not len(turns):
         return with_turns(lists, json_columns.encode_conversations([]).flatten())
     fields = {key: json_columns.text_of_binary(field) for key, field in fields_of(turns).items()}
+    for key, field in fields.items():
+        if json_columns.is_binary(field.type):
+            _refuse_bytes(field, key, lists)
     fields = {key: field for key, field in fields.items() if field.null_count < len(field) or key == schema.KEYS}
     return with_turns(lists, struct_of(to_message_fields(fields, lists, columns)))
+
+
+def _refuse_bytes(values: pa.Array, key: str, lists: pa.ListArray) -> None:
+    """Raise DialectError `msg.type` for the turns with bytes under a key that are not text."""
+    wrong = [value is not None and json_columns.text_of_bytes(value) is None for value in values.to_pylist()]
+    error = DialectError(f"the key `{key}` holds bytes that are not UTF-8", code="msg.type")
+    refuse_turns(lists, pa.array(wrong), lambda _: error)
 
 
 def to_message_fields(fields: Mapping[str, pa.Array], lists: pa.ListArray, columns: Columns) -> dict[str, pa.Array]:

@@ -297,6 +297,8 @@ def to_text(values: pa.Array, name: str, part: str) -> pa.StringArray:
     def text_in(value: Any) -> str | None:
         if value is None or isinstance(value, str):
             return value
+        if isinstance(value, bytes) and (text := json_columns.text_of_bytes(value)) is not None:
+            return text
         hint = f"map a column of text with --map {part}=COLUMN"
         if isinstance(value, (int, float)):
             hint = f"write it as text with --map {part}='{{{{ {name} }}}}'"
@@ -359,7 +361,12 @@ def records_of(batch: pa.RecordBatch) -> list[dict[str, Any]]:
     fields = {
         name: json_columns.text_of_binary(batch.column(name)) for name in batch.schema.names if name != schema.ROW
     }
-    return json_columns.decode_objects(fields) if fields else [{} for _ in range(batch.num_rows)]
+    records = json_columns.decode_objects(fields) if fields else [{} for _ in range(batch.num_rows)]
+    for name in (name for name, values in fields.items() if json_columns.is_binary(values.type)):
+        for record in records:
+            if isinstance(value := record.get(name), bytes):
+                record[name] = value if (text := json_columns.text_of_bytes(value)) is None else text
+    return records
 
 
 def used_names(batch: pa.RecordBatch, columns: Columns) -> Iterator[str]:

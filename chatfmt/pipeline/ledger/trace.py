@@ -17,7 +17,7 @@ from msgspec import Struct, field
 from ...dialects.chat.turns import CONTENT_KEYS, ROLE_KEYS, transpose
 from ...dialects.kit.literals import read_literal
 from ...dialects.kit.tool_specs import SCHEMA_TYPES
-from ...json_columns import decode_objects
+from ...json_columns import decode_objects, text_of_bytes
 from ...schema import CONVERSATIONS, MEDIA
 from .read_items import ReadItems, step_of
 
@@ -62,6 +62,7 @@ class OutputValues:
 
     def holds(self, value: Any, key: str, *, piece: bool = False) -> bool:
         """Return whether the conversation has a text or a piece of one, or a number or a boolean under that key."""
+        value = text_of_bytes(value) or value if isinstance(value, bytes) else value
         if not isinstance(value, str):
             return (key, str(value)) in self._pairs or (not isinstance(value, bool) and str(value) in self._words)
         if value in self.texts or value in self._names or (key == "type" and _REPLACED.get(value) in self._names):
