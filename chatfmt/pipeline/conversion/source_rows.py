@@ -98,7 +98,8 @@ def to_records(rows: pa.RecordBatch) -> list[dict[str, Any]]:
 
 def to_json(rows: pa.RecordBatch) -> list[bytes | None]:
     """Return the records in a source batch as JSON; None for one that JSON cannot hold (bytes, NaN)."""
-    if all(field.type in (TEXT, JSON) or is_turns(field.type) for field in rows.schema if field.name != ROW):
+    types = [field.type for field in rows.schema if field.name != ROW]
+    if all(type in (TEXT, JSON) or (is_turns(type) and "binary" not in str(type)) for type in types):
         return [*json_objects(rows.drop_columns([ROW]))]
     return [_to_json(record) for record in map(to_plain, to_records(rows))]
 
