@@ -19,7 +19,7 @@ from ...turn_columns import refuse_turns
 from .columns import Columns
 from .literals import read_literal
 
-_NAMES = ("name", "function", "function_name", "tool_name", "tool")
+NAMES = ("name", "function", "function_name", "tool_name", "tool")
 ARGUMENTS = ("arguments", "parameters", "args", "input", "params", "kwargs", "tool_input")
 _IDS = ("id", "call_id", "tool_call_id")
 
@@ -133,7 +133,7 @@ def _to_function(function: Mapping[str, Any], columns: Columns) -> dict[str, Any
 def _call_keys(value: Mapping[str, Any], columns: Columns) -> tuple[str | None, str | None]:
     """Return the keys of the name and of the arguments of a call."""
     keys = _named_keys(columns)
-    name = next((key for key in (keys.get("name"), *_NAMES) if key and isinstance(value.get(key), str)), None)
+    name = next((key for key in (keys.get("name"), *NAMES) if key and isinstance(value.get(key), str)), None)
     return name, next((key for key in (keys.get("arguments"), *ARGUMENTS) if key is not None and key in value), None)
 
 

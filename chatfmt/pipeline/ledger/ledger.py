@@ -23,7 +23,7 @@ from ...dialects.chat.turns import ROLE_KEYS
 from ...dialects.kit.columns import records_of
 from ...dialects.kit.output import is_filled
 from ...dialects.kit.roles import role_of
-from ...dialects.kit.tool_calls import ARGUMENTS
+from ...dialects.kit.tool_calls import ARGUMENTS, NAMES
 from ...json_columns import is_turns
 from ...schema import CONVERSATION_COLUMNS, KEYS, REASONING_FIELDS, ROW, TRAIN_DETAILS
 from ...turn_columns import IntArray, rows_of_turns
@@ -42,6 +42,8 @@ _STRUCTURE = frozenset({
     *REASONING_FIELDS,
 })  # fmt: skip
 """Keys of parts and calls that say how to read them, and of blocks of thoughts; no template need print an id."""
+_CALLS = frozenset({*NAMES, "custom"})
+"""Keys of calls that hold their names."""
 _PAYLOAD = frozenset({*ARGUMENTS, "json"})
 """Keys of calls whose values are data: what is inside is printed with them."""
 
@@ -254,6 +256,7 @@ def _is_printed(path: str, keys: frozenset[str], printed: frozenset[str], known:
         return False
     if inside[0] in TRAIN_DETAILS:
         return True
+    known = known | _CALLS if inside[0] == "tool_calls" else known
     return all(step in known for step in takewhile(lambda step: step not in _PAYLOAD, inside[1:]))
 
 

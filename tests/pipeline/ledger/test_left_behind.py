@@ -229,6 +229,16 @@ def test_reasoning_under_another_key_of_a_turn(tmp_path):
     assert refusal(both, template="qwen3").hint == dropping
 
 
+@pytest.mark.parametrize(
+    "call",
+    [{"function_name": "f", "kwargs": {"c": 1}}, {"tool_name": "f", "tool_input": {"c": 1}},
+     {"type": "custom", "custom": {"name": "f", "input": "look it up"}}],
+)  # fmt: skip
+def test_calls_under_other_keys_are_printed(call, tmp_path):
+    source = write(tmp_path, {"messages": [TURNS[0], {**TURNS[1], "tool_calls": [call]}]})
+    assert convert(source, template="qwen3").left_keys == ()
+
+
 def test_tools_that_a_turn_used_are_an_annotation(tmp_path):
     source = write(tmp_path, {"messages": [{**TURNS[0], "tools": [{"name": "look", "seconds": 3}]}, TURNS[1]]})
     assert convert(source, template="chatml").rows == 1
