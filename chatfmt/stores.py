@@ -153,8 +153,8 @@ def reason_of(error: Exception) -> str:
     status, text = getattr(error, "status", None), str(error)
     if status == 0:  # of aiohttp, which has no answer to name
         return type(error).__name__
-    if status:
-        text = f"{status} {getattr(error, 'message', '')}"
+    if status and (message := getattr(error, "message", "")):
+        text = f"{status} {message}"
     lines = [line.strip() for line in without_credentials(text).splitlines() if line.strip()]
     return " ".join(lines[: 2 if lines[0].endswith(":") else 1]) if lines else type(error).__name__
 

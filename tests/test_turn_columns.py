@@ -52,8 +52,9 @@ def test_the_first_refused_turn_of_each_row_is_its_error(rows: list[Any]) -> Non
     found = [[place for place, turn in enumerate(turns or []) if turn["role"] == "user"] for turns in rows]
     expected = [Location(row=row, message=places[0]) for row, places in enumerate(found) if places]
     column, errors = column_of(rows), list[RowError]()
+    flags, places = pa.array(tc.role_is(column.flatten(), "user")), pa.array(range(len(flat(rows))), pa.int64())
     try:
-        tc.refuse_turns(column, pa.array(tc.role_is(column.flatten(), "user")), lambda turn: RowError(str(turn)))
+        tc.refuse_turns(column, flags, lambda turn: RowError(str(turn)), places)
     except RowError as error:
         errors = [error, *error.others]
     assert [error.at for error in errors] == expected
