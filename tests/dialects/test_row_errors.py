@@ -12,7 +12,7 @@ from chatfmt.dialects import DIALECTS, Columns, detect
 from chatfmt.errors import ChatfmtError, DialectError, Location, RowError
 
 from .batches import conversations, convert, to_batch, to_native
-from .test_docstrings import examples
+from .test_docstrings import DOCUMENTED, examples
 
 GOOD = {"messages": [{"role": "user", "content": "a"}]}
 BAD: dict[str, tuple[str, list[dict[str, Any]], str, Location, str]] = {
@@ -189,9 +189,9 @@ def variants(value: Any) -> Iterator[Any]:
             yield from ([*value[:place], inner, *value[place + 1 :]] for inner in variants(item))
 
 
-@pytest.mark.parametrize("name", ["anthropic", "responses", "llamafactory", "gemini"])
+@pytest.mark.parametrize("name", [name for name in DOCUMENTED if name not in ("sharegpt", "speakers", "dolly")])
 def test_a_value_of_another_type_is_read_or_refused(name: str) -> None:
-    (rows,) = examples(DIALECTS[name].convert.__doc__ or "")[0]
+    rows = examples(DIALECTS[name].convert.__doc__ or "")[0][0]
     columns = detect([to_batch(rows)], Columns(), name).columns
     refused = 0
     for row in filter(lambda row: isinstance(row, dict), variants(rows[0])):
@@ -201,8 +201,9 @@ def test_a_value_of_another_type_is_read_or_refused(name: str) -> None:
         except ChatfmtError:
             refused += 1
         else:
-            assert not [name for name in ("name", "tool_call_id") if f"'{name}': None" in str(conversations(made))]
-    assert refused > 20
+            turns = str([{**row, "tools": None} for row in conversations(made)])
+            assert not [name for name in ("name", "tool_call_id") if f"'{name}': None" in turns]
+    assert refused
 
 
 def test_thinking_and_results_are_read_under_other_keys() -> None:

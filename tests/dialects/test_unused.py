@@ -60,3 +60,10 @@ def test_a_message_that_is_there_twice_is_an_error(tmp_path: Path) -> None:
         "error: in.jsonl row 7: an earlier row has the `message_id` `b` too (line 8)\nhint: --on-error skip drops it\n",
     )
     assert run_cli("convert", "in.jsonl", "--on-error", "skip", "--max-bad", "1", cwd=tmp_path).returncode == 0
+
+
+def test_an_empty_id_is_an_id(tmp_path: Path) -> None:
+    rows = [{**TREE[0], "message_id": ""}, {**TREE[1], "parent_id": ""}]
+    write_rows(tmp_path / "in.jsonl", rows)
+    run = run_cli("convert", "in.jsonl", "--to", "messages", cwd=tmp_path)
+    assert [turn["content"] for turn in json.loads(run.stdout)["messages"]] == ["q", "best"]

@@ -141,7 +141,8 @@ def oasst_rows(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
             name = _new_name(record.get("message_id"), nodes)
         nodes[name] = {**record, "replies": [], "row": row}
     for node in nodes.values():
-        if parent := nodes.get(node.get("parent_id") or ""):
+        above = node.get("parent_id")
+        if isinstance(above, str) and (parent := nodes.get(above)):
             parent["replies"].append(node)
     made: list[list[OutputRow | Dropped]] = [[Dropped("reply.orphan")] for _ in nodes]
     for root in (node for node in nodes.values() if node.get("parent_id") is None):

@@ -346,10 +346,16 @@ def _kept_keys(batch: pa.RecordBatch, kept: Sequence[str]) -> dict[str, pa.Array
 
 
 def convert_rows(batch: pa.RecordBatch, columns: Columns, convert: ConvertRow) -> pa.RecordBatch:
-    """Convert one source row after another to a CONVERSATIONS batch; errors name the row."""
+    """Convert one source row after another to a CONVERSATIONS batch; errors name the row.
+
+    A value of a type that `convert` does not expect, deep in the records of another program, is such an error too.
+    """
 
     def made_of(record: SourceRow) -> Sequence[OutputRow | Dropped]:
-        found = convert(record, columns)
+        try:
+            found = convert(record, columns)
+        except (AttributeError, IndexError, KeyError, TypeError) as error:
+            raise DialectError("a value is of another type than the dialect reads", code="col.type") from error
         return [found] if isinstance(found, Mapping) else found or []
 
     return batch_of_rows(batch, columns, map_rows(made_of, records_of(batch)))

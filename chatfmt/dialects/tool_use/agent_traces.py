@@ -40,8 +40,8 @@ def find_traces_parts(record: SourceRow, columns: Columns) -> dict[str, str] | N
     if found is None:
         return None
     key = found.get("messages.role", "role")
-    roles = {turn.get(key) for turn in turns_at(record, found["messages"]) or []}
-    return None if roles & {"user", "human"} else {**found, **question}
+    turns = turns_at(record, found["messages"]) or []
+    return None if any(turn.get(key) in ("user", "human") for turn in turns) else {**found, **question}
 
 
 def with_question(turns: Sequence[Turn], record: SourceRow, columns: Columns) -> list[Turn]:
