@@ -126,7 +126,6 @@ def publish(plan: Plan, run: Run, destination: Destination, shards: Sequence[Sha
 
 def check_output(plan: Plan, run: Run) -> None:
     """Raise UsageError if the output or the rejects file is one of the inputs, also through links."""
-    check_rejects(run)
     rejects = run.rejects
     inputs = {Path(file.uri).resolve() for source in plan.sources for file in source.source.files_as_found}
     rejects_read = {Path(spec.source).resolve() for spec in plan.recipe.source if plan.recipe.from_rejects}
@@ -134,6 +133,7 @@ def check_output(plan: Plan, run: Run) -> None:
         raise UsageError(f"`{shown(rejects)}` is an input", hint="choose another file for --rejects")
     if rejects is not None and plan.target.is_file and rejects.resolve() == plan.target.path.resolve():
         raise UsageError(f"`{shown(rejects)}` is the output", hint="choose another file for --rejects")
+    check_rejects(run)
     check_store_output(plan)
     if plan.target.kind not in ("folder", "file"):
         return
