@@ -309,6 +309,11 @@ class OutputError(ChatfmtError):
     exit_code = 5
 
 
+def is_panic(error: BaseException) -> bool:
+    """Return whether an exception is a panic of a library in Rust, which is not of class Exception."""
+    return type(error).__name__ == "PanicException"
+
+
 def exhausted(error: BaseException) -> OutputError | None:
     """Return the error to show where the system has no more memory, threads, processes or open files; else None.
 

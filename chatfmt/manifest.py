@@ -190,6 +190,10 @@ class Reject(Struct, frozen=True, gc=False, tag_field="v", tag=VERSION):
             ) from None
 
 
+REJECT_START = f'{{"v":{VERSION},"code":'.encode()
+"""How a line of the rejects file begins."""
+
+
 def reject_lines(rejects: Sequence[Reject]) -> bytes:
     """Return the lines of the rejects file for some rows, in UTF-8."""
     return _ENCODER.encode_lines(rejects)

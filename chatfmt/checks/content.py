@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..json_columns import JSON, TEXT, decode_objects, loads
+from ..json_columns import JSON, TEXT, decode_objects, integers, loads
 from ..schema import REASONING_FIELDS, reasoning_conflict
-from ..turn_columns import BoolArray, IntArray, contains, fields_of, integers, to_bools, untrained_answers
+from ..turn_columns import BoolArray, IntArray, contains, fields_of, to_bools, untrained_answers
 from .column_view import ASSISTANT, TOOL, ColumnView, Finding, Limits
 
 

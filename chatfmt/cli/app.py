@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
-from ..errors import ChatfmtError, OutputError, ReaderGone, UsageError, exhausted, explain_disk_error, nearest
+from ..errors import ChatfmtError, OutputError, ReaderGone, UsageError, exhausted, explain_disk_error, is_panic, nearest
 from . import terminal
 from .command_class import Command, Group
 from .completion import typed_words
@@ -163,8 +163,8 @@ def _system_error(error: OSError) -> OutputError:
 
 
 def _unexpected(error: BaseException) -> int:
-    """Say what is exhausted, or that there is a bug; panics of libraries in Rust are not of class Exception."""
-    if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+    """Say what is exhausted, or that there is a bug."""
+    if not (isinstance(error, Exception) or is_panic(error)):
         raise error
     looped = re.fullmatch("Symlink loop from '(.*)'", str(error))
     if looped:  # as `Path.resolve` says it

@@ -36,7 +36,7 @@ def gemini(record: SourceRow, columns: Columns) -> dict[str, Any]:
     system = _get(record, "systemInstruction", "system_instruction")
     first = [{"role": "system", "content": _system_content(system)}] if system else []
     contents = value_at(record, columns.path("messages") or "contents")
-    contents = read_literal(contents) if isinstance(contents, str) else contents
+    contents = read_literal(contents)
     if not isinstance(contents, list):
         raise DialectError(f"`contents` is {json_type(contents)}, not a list", code="col.type")
     turns: list[Turn] = []
@@ -93,7 +93,7 @@ def _gemini_result(result: Any) -> Turn:
 
 def _declarations(record: SourceRow) -> list[Any] | None:
     """Return the function declarations in Gemini's `tools` as specifications; None if there are none."""
-    groups = read_literal(record["tools"]) if isinstance(record.get("tools"), str) else record.get("tools")
+    groups = read_literal(record.get("tools"))
     found = [
         {"type": "function", "function": spec}
         for group in (groups if isinstance(groups, list) else [])
@@ -106,7 +106,7 @@ def find_gemini_parts(record: SourceRow, columns: Columns) -> dict[str, str] | N
     """Return the parts of a row with Gemini contents."""
     path = columns.path("messages") or "contents"
     contents = value_at(record, path)
-    contents = read_literal(contents) if isinstance(contents, str) else contents
+    contents = read_literal(contents)
     if not isinstance(contents, list) or not contents:
         return None
     fits = all(isinstance(content, Mapping) and isinstance(content.get("parts"), list) for content in contents)

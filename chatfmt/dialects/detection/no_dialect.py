@@ -22,6 +22,7 @@ from ..kit.roles import role_of
 from .preference_hints import (
     ANSWER_WORDS,
     answers_hint,
+    has_word,
     opposites_hint,
     pair_hint,
     several_answers_hint,
@@ -208,7 +209,7 @@ _SPOKEN = re.compile("dialog|conversation|utterances|turns|history|chat")
 
 def _alternating_path(name: str, value: Any) -> tuple[str, str] | None:
     """Return the path to all texts in a list of texts or of lists of texts, and the column; None for other values."""
-    value = read_literal(value) if isinstance(value, str) else value
+    value = read_literal(value)
     lists = isinstance(value, list) and bool(value) and all(map(_are_texts, value))
     return (f"{name}[][]", name) if lists else (name, name) if _are_texts(value) else None
 
@@ -311,7 +312,7 @@ _QUESTION_WORDS = frozenset({*PROMPTS, "ask"} - {"inputs", "message_1"})
 
 def _named_like(texts: Sequence[str], used: str, words: frozenset[str]) -> str:
     """Return the only other column of text with one of the words in its name, or a placeholder."""
-    found = [name for name in texts if name != used and not words.isdisjoint(re.split(r"[\W_]+", name.lower()))]
+    found = [name for name in texts if name != used and has_word(name, words)]
     return found[0] if len(found) == 1 else "COLUMN"
 
 
@@ -378,7 +379,7 @@ def _first_of(names: Sequence[str], wanted: Sequence[str]) -> str | None:
 
 def _nested_turns(value: Any, columns: Columns, path: str = "", depth: int = 0) -> Iterator[tuple[str, str | None]]:
     """Yield the paths of a turn or a list of turns inside a row, each with the role of the last turn."""
-    value = read_literal(value) if isinstance(value, str) else value
+    value = read_literal(value)
     turns = [value] if isinstance(value, dict) else value
     listed = isinstance(turns, list) and all(isinstance(turn, dict) for turn in turns)
     keys = find_turn_keys(turns, columns) if path and listed else None

@@ -48,7 +48,7 @@ _CHOICE = frozenset({"preferred", "best", "better", "chosen", "winner", "selecte
 
 def several_answers_hint(answers: str, names: Sequence[str]) -> str:
     """Hint for answers in a list, whose order may be their ranking if no column says which is the best."""
-    if choice := next((name for name in names if _has_word(name, _CHOICE)), None):
+    if choice := next((name for name in names if has_word(name, _CHOICE)), None):
         flags = f"--map chosen='{{{{ {answers}[INDEX] }}}}' --map rejected='{{{{ {answers}[INDEX] }}}}'"
         return f"`{answers}` holds several answers, and `{choice}` could say which is the best: {flags}"
     flag = "--dialect-option ranked=best-first"
@@ -57,7 +57,7 @@ def several_answers_hint(answers: str, names: Sequence[str]) -> str:
 
 def two_answers_hint(texts: Sequence[str], names: Sequence[str], records: Sequence[SourceRow]) -> str | None:
     """Hint for two texts, one of which other columns call the better; it leaves out rows in which neither is."""
-    choice = next((name for name in names if _has_word(name, _CHOICE)), None)
+    choice = next((name for name in names if has_word(name, _CHOICE)), None)
     if choice is None or (pair := _one_of_two(texts, ANSWER_WORDS)) is None:
         return None
     if flags := _one_of_two(names, _CHOICE):  # one for each answer, such as `winner_a` and `winner_b`
@@ -72,7 +72,8 @@ def two_answers_hint(texts: Sequence[str], names: Sequence[str], records: Sequen
     return f"`{pair[0]}` and `{pair[1]}` are two answers, and `{choice}` could say which is the best: {mapped}"
 
 
-def _has_word(name: str, words: Container[str]) -> bool:
+def has_word(name: str, words: Container[str]) -> bool:
+    """Return whether the name of a column has one of the words."""
     return any(word in words for word in re.split(r"[\W_]+", name.lower()))
 
 
@@ -84,7 +85,7 @@ def _one_of_two(names: Sequence[str], words: Container[str]) -> tuple[str, str] 
     """Return two columns with one of the words in their names, which differ in a last letter or digit."""
     for pair in pairwise(names):
         stems = [match[1].lower() for name in pair if (match := _LAST.match(name))]
-        if len(stems) == 2 and stems[0] == stems[1] and _has_word(stems[0], words):
+        if len(stems) == 2 and stems[0] == stems[1] and has_word(stems[0], words):
             return pair
     return None
 

@@ -122,7 +122,7 @@ _CHOICE_NAMES = {
 
 
 def _parse_choices(value: Any) -> list[tuple[str, str]] | None:
-    value = read_literal(value) if isinstance(value, str) else value
+    value = read_literal(value)
     if isinstance(value, Mapping) and isinstance(value.get("text"), list):
         labels = value.get("label") or LETTERS[: len(value["text"])]
         pairs = list(zip(labels, value["text"], strict=False))
@@ -199,7 +199,7 @@ def squad(record: SourceRow, columns: Columns) -> list[OutputRow | Dropped]:
 
 
 def _answer_texts(value: Any) -> list[str] | None:
-    value = read_literal(value) if isinstance(value, str) else value
+    value = read_literal(value)
     texts = value.get("text") if isinstance(value, Mapping) else None
     if isinstance(value, list) and all(isinstance(item, Mapping) for item in value):
         texts = [item.get("text") for item in value]

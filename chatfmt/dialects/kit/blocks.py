@@ -133,7 +133,7 @@ def _changed(
 
 
 def _read_content(value: Any) -> Any:
-    blocks = read_literal(value) if isinstance(value, str) else value
+    blocks = read_literal(value)
     if isinstance(value, list) and any(isinstance(piece, str) for piece in value):
         texts = [piece if isinstance(piece, str) else content_of(piece) for piece in value]
         return "".join(texts) if all(isinstance(text, str) for text in texts) else value

@@ -204,17 +204,17 @@ def _named(columns: tuple[str, ...], names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _is_list(value: Any) -> bool:
-    value = read_literal(value) if isinstance(value, str) else value
+    value = read_literal(value)
     return isinstance(value, list) and all(isinstance(item, dict) for item in value)
 
 
 def _is_object(value: Any) -> bool:
-    return isinstance(read_literal(value) if isinstance(value, str) else value, dict)
+    return isinstance(read_literal(value), dict)
 
 
 def _are_tools(value: Any) -> bool:
     """Return whether a value could be tool specifications; a column `tools` may hold something else."""
-    value = read_objects(value) if isinstance(value, str) else value
+    value = read_objects(value)
     return isinstance(value, (list, dict))
 
 

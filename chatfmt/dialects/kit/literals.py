@@ -12,32 +12,32 @@ from ... import json_columns
 _BETWEEN_OBJECTS = re.compile(r"\}\s*\n\s*\{")
 
 
-def read_literal(text: str) -> Any:
-    """Return the list or object written in `text` as JSON or as a Python literal, else `text` itself.
+def read_literal(value: Any) -> Any:
+    """Return the list or object in text, written as JSON or as a Python literal; any other value unchanged.
 
     Numpy prints lists without commas. A Python string literal holds no raw line break, so a line break between two
     objects stands for such a comma.
     """
-    if text.lstrip()[:1] not in ("[", "{"):
-        return text
+    if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{"):
+        return value
     try:
-        return json_columns.loads(text)
+        return json_columns.loads(value)
     except ValueError:
         pass
-    for source in (text, _BETWEEN_OBJECTS.sub("}, {", text)):
+    for source in (value, _BETWEEN_OBJECTS.sub("}, {", value)):
         try:
             return _plain(ast.literal_eval(source.strip()))
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             continue
-    return text
+    return value
 
 
 def read_list_literal(value: Any) -> Any:
-    """Return the list or object in text, with the objects in a list of texts read too; any other value unchanged.
+    """Return what `read_literal` does, with the objects in a list of texts read too.
 
     `'[{"role": …}]'` and `['{"role": …}', '{"role": …}']` both are a list of objects.
     """
-    found = read_literal(value) if isinstance(value, str) else value
+    found = read_literal(value)
     if not isinstance(found, list) or not found or not isinstance(found[0], str):  # the usual case in detection
         return found
     if not all(isinstance(item, str) for item in found):
@@ -48,19 +48,19 @@ def read_list_literal(value: Any) -> Any:
     return items if all(isinstance(item, dict) for item in items) else found
 
 
-def read_objects(text: str) -> Any:
+def read_objects(value: Any) -> Any:
     """Like `read_literal`, but also read JSON objects that follow one another (as in Glaive) as a list."""
-    found = read_literal(text)
-    if not isinstance(found, str) or not text.lstrip().startswith("{"):
+    found = read_literal(value)
+    if not isinstance(found, str) or not found.lstrip().startswith("{"):
         return found
-    rest, objects = text.strip(), []
+    rest, objects = found.strip(), []
     try:
         while rest:
             _, end = json.JSONDecoder().raw_decode(rest)
             objects.append(json_columns.loads(rest[:end]))
             rest = rest[end:].lstrip()
     except ValueError:
-        return text
+        return found
     return objects
 
 

@@ -105,8 +105,7 @@ def to_call(value: Any, columns: Columns) -> dict[str, Any] | None:
     """Return the call in an object, None if it is not one; mapped `tool_calls.name`, … name its keys."""
     if not isinstance(value, Mapping):
         return None
-    function = value.get("function")
-    function = read_literal(function) if isinstance(function, str) else function
+    function = read_literal(value.get("function"))
     if isinstance(function, Mapping):
         function = _to_function(function, columns)
         return None if function is None else {**value, "function": function}
@@ -176,11 +175,11 @@ def call_list(value: Any, columns: Columns) -> list[dict[str, Any]] | None:
 
     Text, objects and lists without anything in them hold no calls.
     """
-    value = read_literal(value) if isinstance(value, str) else value
+    value = read_literal(value)
     items = value if isinstance(value, list) else [value]
     if all(item in (None, "", "null", {}) for item in items):
         return []
-    calls = [to_call(read_literal(item) if isinstance(item, str) else item, columns) for item in items]
+    calls = [to_call(read_literal(item), columns) for item in items]
     return None if None in calls else calls  # type: ignore[return-value]
 
 

@@ -30,7 +30,7 @@ def specs_in(value: Any) -> list[Any] | None:
     """Return the specifications in one value, None if there are none; raises DialectError `col.type`."""
     if value is None or value is json_columns.ABSENT or (isinstance(value, str) and not value.strip()):
         return None
-    items = read_objects(value) if isinstance(value, str) else value
+    items = read_objects(value)
     items = _listed(items) if isinstance(items, Mapping) else items
     if not isinstance(items, list):
         raise DialectError(
@@ -62,7 +62,7 @@ def to_spec(value: Any) -> Any:
     A bare function is wrapped, and the key of its schema renamed to `parameters` (`input_schema` of Anthropic,
     `inputSchema` of MCP, `toolSpec` of Bedrock); a wrapped one is unchanged.
     """
-    item = read_literal(value) if isinstance(value, str) else value
+    item = read_literal(value)
     if not isinstance(item, Mapping):
         raise DialectError(f"a specification in `tools` is {json_type(item)}, not an object", code="col.type")
     item = item["toolSpec"] if isinstance(item.get("toolSpec"), Mapping) else item

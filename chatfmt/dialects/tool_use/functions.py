@@ -260,7 +260,7 @@ def _json_schema(param: Any) -> Any:
 def find_xlam_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """Return the parts of a row with a query, tools and calls as answers."""
     prompt = columns.path("prompt") or "query"
-    answers = read_literal(record["answers"]) if isinstance(record.get("answers"), str) else record.get("answers")
+    answers = read_literal(record.get("answers"))
     calls = isinstance(answers, list) and answers and all(to_call(call, columns) for call in answers)
     fits = isinstance(value_at(record, prompt), str) and "tools" in record and calls
     return {"prompt": prompt, "specs": "tools", "answers": "answers"} if fits else None

@@ -106,7 +106,7 @@ def _follow(
 
 def _leaves(value: Any, path: str, role: str) -> Iterator[Leaf]:
     """Yield the texts in a value; a text that holds a list or an object has leaves too."""
-    inner = read_literal(value) if isinstance(value, str) and value.lstrip()[:1] in ("[", "{") else value
+    inner = read_literal(value)
     if isinstance(value, str) and value:
         yield Leaf(path, value, role)
     if isinstance(inner, Mapping):

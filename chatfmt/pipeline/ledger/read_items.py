@@ -118,4 +118,4 @@ def _lengths(column: pa.Array, nested: bool) -> Iterator[tuple[int, int]]:
 
 
 def _parsed(value: Any) -> Any:
-    return read_literal(value) if isinstance(value, str) else value
+    return read_literal(value)

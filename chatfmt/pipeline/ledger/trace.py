@@ -119,7 +119,7 @@ def _leaves(
     piece = key in CONTENT_KEYS and "[]" in path.partition("[]")[2]
     found = not isinstance(value, (list, Mapping)) and conversation.holds(value, key, piece=piece)
     whole = found and not any(each.startswith(path) for each in items.indices)
-    inner = read_literal(value) if isinstance(value, str) and not whole else value
+    inner = value if whole else read_literal(value)
     if not depth and isinstance(inner, Mapping) and not inner.keys().isdisjoint(ROLE_KEYS):
         inner = transpose(inner) or inner
     if level == _NESTED or not isinstance(inner, (list, Mapping)):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ... import sources, writers
 from ...errors import DataProblem, OutputError, UsageError
-from ...manifest import REJECTS, Manifest, Reject, Shard
+from ...manifest import REJECT_START, REJECTS, Manifest, Reject, Shard
 from ...recipe import Run
 from ...stores import Store, check_writable, shown, url_of
 from ..conversion.fitting import OF_TEMPLATES, find_remedy
@@ -19,8 +19,7 @@ from ..planning.scratch import Scratch
 from ..planning.target import Target
 from .resuming import work_folder
 
-_START = b'{"v":1,"code":'
-"""How a line of rejects begins."""
+_NAME_ANOTHER = "name another file with `--rejects`, or replace it with `--overwrite`"
 
 
 def with_rejects(plan: Plan, run: Run) -> Run:
@@ -35,9 +34,7 @@ def with_rejects(plan: Plan, run: Run) -> Run:
     path = out.with_name(f"{Path(out.stem).stem if compression else out.stem}.rejects.jsonl")
     if exists(path) and not (run.overwrite or run.resume or is_begun(plan)):
         raise OutputError(
-            f"`{shown(path)}` exists, and the rejected rows would replace it",
-            hint="name another file with `--rejects`, or replace it with `--overwrite`",
-            code="output.exists",
+            f"`{shown(path)}` exists, and the rejected rows would replace it", hint=_NAME_ANOTHER, code="output.exists"
         )
     return replace(run, rejects=path)
 
@@ -72,18 +69,16 @@ def check_rejects(run: Run) -> None:
         raise UsageError(f"`{path}` is not a regular file", hint="choose another file for --rejects")
     elif path is not None:
         if path.exists() and not (run.overwrite or _holds_rejects(path)):
-            raise OutputError(
-                f"`{path}` already exists and holds no rejects", code="output.exists",
-                hint="name another file with `--rejects`, or replace it with `--overwrite`",
-            )  # fmt: skip
+            text = f"`{path}` already exists and holds no rejects"
+            raise OutputError(text, hint=_NAME_ANOTHER, code="output.exists")
         writers.remove_abandoned_parts(path)
 
 
 def _holds_rejects(path: Path) -> bool:
     """Return whether a file is empty or begins with a reject of an earlier run, which another run replaces."""
     with path.open("rb") as file:
-        start = file.read(len(_START))
-    return start in (b"", _START)
+        start = file.read(len(REJECT_START))
+    return start in (b"", REJECT_START)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ...errors import InputError, Location, MissingExtra, UnknownName, UsageError
+from ...errors import InputError, Location, MissingExtra, UnknownName, UsageError, is_panic
 from ...python_command import python_command
 from ...scratch_folder import explained
 
@@ -70,7 +70,7 @@ def main() -> None:
     except OSError as error:
         answer = {"errno": error.errno}
     except BaseException as error:
-        if type(error).__name__ != "PanicException":  # of the library, for what it does not expect
+        if not is_panic(error):  # of the library, for what it does not expect
             raise
         answer = {"error": str(error)}
     sys.stdout.write(json.dumps(answer))

@@ -31,10 +31,10 @@ def read_arrow(
     stop = None if take is None else first_row + take
     with translated(shown), _opened(uri, shown, options.columns) as (names, batches):
         parts = _between(batches, shown, first_row, stop)
-        row, came = first_row, 0
+        row, came, size = first_row, 0, _size(uri)
         for batch in joined(parts, options.batch_rows, options.batch_bytes):
             came += batch.nbytes
-            check_decoded(came, _size(uri), shown)
+            check_decoded(came, size, shown)
             yield to_source_batch(batch.select(names), shown, row)
             row += batch.num_rows
 
@@ -100,10 +100,10 @@ def _checked(
 
 
 def _bounded(messages: Iterator[Message], uri: str, shown: str) -> Iterator[Message]:
-    rows = came = 0
+    rows, came, size = 0, 0, _size(uri)
     for message in messages:
         rows, came = rows + message.rows, came + message.unpacked
-        check_ratio(max(rows, came), _size(uri), shown, PLAINLY)
+        check_ratio(max(rows, came), size, shown, PLAINLY)
         yield message
 
 
