@@ -189,20 +189,18 @@ def changed(path: Path | str, what: str) -> OutputError:
 def other_versions(path: Path | str, found: Difference) -> OutputError:
     """Return the error for a plan that was written with another version of chatfmt, Python or a package."""
     name, theirs, mine = found
+    text, here = (
+        f"another version of a package: {name} {theirs}, and this is {mine}",
+        f'pip install "{name}=={theirs}" here',
+    )
     if found.of_files:
-        text = f"`{path}` was written with other files of chatfmt: {theirs}, and this is {mine}"
-        hint = f"install the same files of chatfmt here, or {NEW_PLAN}"
-        return OutputError(text, hint=hint, code="output.fingerprint")
-    if name == "chatfmt":
-        text = f"`{path}` was written with chatfmt {theirs}, and this is chatfmt {mine}"
-        hint = f'pip install "chatfmt=={theirs}" here, or {NEW_PLAN}'
-        return OutputError(text, hint=hint, code="output.fingerprint")
+        text, here = f"other files of chatfmt: {theirs}, and this is {mine}", "install the same files of chatfmt here"
+    elif name in ("chatfmt", "Python"):
+        text = f"{name} {theirs}, and this is {name} {mine}"
     if name == "Python":
-        text = f"`{path}` was written with Python {theirs}, and this is Python {mine}"
-        return OutputError(text, hint=f"use Python {theirs} here, or {NEW_PLAN}", code="output.fingerprint")
-    text = f"`{path}` was written with another version of a package: {name} {theirs}, and this is {mine}"
-    hint = f'pip install "{name}=={theirs}" here, or {NEW_PLAN}'
-    return OutputError(text, hint=hint, code="output.fingerprint")
+        here = f"use Python {theirs} here"
+    text = f"`{path}` was written with {text}"
+    return OutputError(text, hint=f"{here}, or {NEW_PLAN}", code="output.fingerprint")
 
 
 def check_template(recipe: Recipe, content: PlanFile, path: Path | str) -> None:

@@ -134,10 +134,10 @@ def to_look(own: Mapping[str, Any], source: str) -> Look:
 
 def write_browser(page: Path, source: str, rows: Sequence[PreviewRow]) -> None:
     """Write the page to browse rows."""
-    from ...pipeline.inspection.report.page import browser_page, write_page
+    from ...pipeline.inspection.report.page import render_page, write_page
     from .report import print_page_size
 
-    print_page_size(page, write_page(page, browser_page(f"Rows of {source}", [(row, ()) for row in rows])))
+    print_page_size(page, write_page(page, render_page(f"Rows of {source}", [], [(row, ()) for row in rows])))
 
 
 def print_rows(rows: Sequence[PreviewRow], look: Look) -> None:

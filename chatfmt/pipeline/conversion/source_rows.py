@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,13 @@ from ...checks import Finding
 from ...errors import ChatfmtError, Location, RowError
 from ...field_path import FieldPath
 from ...json_columns import JSON, TEXT, columns_of, decode_objects, dumps, encode_objects, integers, is_turns, to_plain
-from ...schema import ROW
+from ...schema import KEYS, ROW
 from ...writers.json_lines import json_objects
+
+
+def column_names(sample: Iterable[pa.RecordBatch]) -> list[str]:
+    """Return the columns that source batches have, in order of first appearance."""
+    return [*dict.fromkeys(name for batch in sample for name in batch.schema.names if name not in (ROW, KEYS))]
 
 
 def row_number(batch: pa.RecordBatch, index: int) -> int:

@@ -35,7 +35,7 @@ from ...sources import Source, SourceFile
 from ...sources.formats.grouped import bad_line
 from ...sources.json.record_batch import too_large_error
 from ...sources.model import whole_file
-from ..conversion.source_rows import merge_batches, row_order, split_rows, to_records
+from ..conversion.source_rows import column_names, merge_batches, row_order, split_rows, to_records
 from .order import Order
 from .spool import Spool, SpooledRow
 
@@ -77,7 +77,7 @@ def unsampled_columns(recipe: Recipe, sample: Sequence[pa.RecordBatch]) -> set[s
     selected = mapping.plan({}, explode=recipe.explode, where=recipe.condition)
     own = (*recipe.group_by, recipe.order_by) if recipe.explode is None else ()
     named = {part for name in own if name not in (None, FILE, FOLDER) for part in (name, *name.split(","))}
-    known = {name for batch in sample for name in batch.schema.names}
+    known = {*column_names(sample)}
     return {*selected.needs, *(top_level(name, known) for name in named)} - known
 
 
@@ -86,7 +86,7 @@ def check_columns(recipe: Recipe, sample: Sequence[pa.RecordBatch]) -> tuple[str
 
     Raises UnknownName for a key, an order or a column of `--where` that no sampled row has.
     """
-    names = dict.fromkeys(name for batch in sample for name in batch.schema.names if not name.startswith("#"))
+    names = column_names(sample)
     keys = tuple(key for name in recipe.group_by for key in ([name] if name in names else name.split(",")))
     for column in (*keys, recipe.order_by) if recipe.explode is None else ():
         if column not in (None, FILE, FOLDER) and top_level(column, names) not in names:

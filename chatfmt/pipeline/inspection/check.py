@@ -89,20 +89,11 @@ def check_rows(
     sources = [replace(source, job=replace(source.job, fail_on=fail_on)) for source in sources]
     check_views(sources)
     for source in sources:
-        found, counted = check_source(source, workers, on_progress)
-        problems += found
-        counts.add(counted)
-    return problems, counts
-
-
-def check_source(source: SourcePlan, workers: int, on_progress: OnProgress) -> tuple[list[RowProblem], RowCounts]:
-    """Return the problems and counts of one source, shard by shard."""
-    problems: list[RowProblem] = []
-    counts = RowCounts()
-    with closing(run_reading_tasks(run_check_task, source.by_shard(), Run(workers=workers), on_progress)) as results:
-        for found, counted in results:
-            problems += found
-            counts.add(counted)
+        shards = run_reading_tasks(run_check_task, source.by_shard(), Run(workers=workers), on_progress)
+        with closing(shards) as results:
+            for found, counted in results:
+                problems += found
+                counts.add(counted)
     return problems, counts
 
 

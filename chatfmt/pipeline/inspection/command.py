@@ -165,9 +165,8 @@ def refuse_unprinted(
     """Raise UsageError if the `job` with some template arguments would leave behind what looks like conversation."""
     if job is not None:
         asked = with_arguments(recipe, arguments)
-        template = load_template(asked)
         try:
-            refuse_suspects(asked, job, lambda changed: to_job(changed, sample, template, nulls=job.nulls)[0])
+            refuse_suspects(asked, job, lambda changed: to_job(changed, sample, job.template, nulls=job.nulls)[0])
         except UsageError as error:
             raise UsageError(f"with {shlex.join(arguments)}, {error.message}", hint=error.hint) from None
 

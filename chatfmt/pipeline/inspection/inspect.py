@@ -16,13 +16,12 @@ from ...dialects import Columns, Detection
 from ...dialects.detection.rows_as_turns import rows_as_turns
 from ...errors import ChatfmtError, NoDialect, RowError, UsageError
 from ...recipe import Recipe, required
-from ...schema import KEYS, ROW
 from ...sources import Source, SourceFile
 from ..conversion.job import Job
 from ..conversion.output_columns import kept_notes
 from ..conversion.rejects import Rejected
 from ..conversion.row_counts import RowCounts
-from ..conversion.source_rows import to_json, to_records
+from ..conversion.source_rows import column_names, to_json, to_records
 from ..conversion.stages import Conversion
 from ..planning.inputs import header_checked, open_source, unrendered
 from ..planning.jobs import has_nulls, to_job
@@ -92,10 +91,9 @@ def inspect_grouped(
     recipe: Recipe, source: Source, sample: Sequence[pa.RecordBatch], scratch: Scratch
 ) -> Inspection | None:
     """Inspect the conversations of rows that are turns, by those of the sample; None if they are not, or do not fit."""
-    names = dict.fromkeys(name for batch in sample for name in batch.schema.names if name not in (ROW, KEYS))
     records = [record for batch in sample for record in to_records(batch)]
     columns = Columns({name: path for name, path in recipe.map.items() if "." in name}, recipe.role_names)
-    turns = None if recipe.groups_rows else rows_as_turns(list(names), records, columns)
+    turns = None if recipe.groups_rows else rows_as_turns(column_names(sample), records, columns)
     if turns is None or turns.key is None or turns.speakers:
         return None
     path = scratch.folder / "sample.jsonl"

@@ -24,6 +24,7 @@ from ...field_path import top_level
 from ...recipe import Recipe, SourceSpec
 from ...sources import InputSplit, ParseOptions, Source
 from ...sources.discovery.split_slices import default_split, select_slices
+from ..conversion.source_rows import column_names
 from .jobs import has_nulls
 from .matching import matching_rows
 from .scratch import Scratch, from_stdin, read_more_than_once, write_stdin
@@ -172,7 +173,7 @@ def unsampled_columns(recipe: Recipe, sample: Sequence[pa.RecordBatch]) -> set[s
 
     Of a recipe that is invalid there are none: the plan explains it.
     """
-    known = {name for batch in sample for name in batch.schema.names}
+    known = {*column_names(sample)}
     with suppress(ChatfmtError):
         selected = {} if recipe.groups_rows else {"explode": recipe.explode, "where": recipe.condition}
         fields = mapping.plan(recipe.map, markers=recipe.marker, **selected)

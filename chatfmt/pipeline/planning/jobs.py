@@ -34,6 +34,7 @@ from ..conversion.output_columns import (
 )
 from ..conversion.packing import Packing
 from ..conversion.row_counts import RowCounts
+from ..conversion.source_rows import column_names
 from ..conversion.stages import Conversion
 from ..conversion.task import ignore_rejects
 from ..conversion.text_parts import any_other_parts
@@ -185,7 +186,7 @@ def with_read_columns(
     made = ["final_answer"] if recipe.transforms.get("final_answer") == "column" else []
     named = not {*KEPT_TRUTHS}.isdisjoint(columns.keep)
     truths = () if named or not shown.reads_truth else TRUTHS
-    found = {name for batch in sample for name in batch.schema.names} - {*recipe.drop, *columns.keep}
+    found = {*column_names(sample)} - {*recipe.drop, *columns.keep}
     tested = {*fields.reads([*found])}.difference(replace(fields, where=None).reads([*found]), columns.fields.values())
     used = {*detection.used} - tested
     truth = next((name for name in truths if name in found or name in made or name in used), "")
@@ -274,9 +275,9 @@ def with_parts(job: Job) -> Job:
 
 def detect(recipe: Recipe, sample: Sequence[pa.RecordBatch], fields: mapping.FieldMapping, *, nulls: bool) -> Detection:
     """Detect the dialect of the sample after mapping, when each mapped field is a column of its own name."""
+    names = tuple(column_names(sample))
     if sample:
-        mapping.check_columns(fields, dict.fromkeys(name for batch in sample for name in batch.schema.names))
-    names = tuple(dict.fromkeys(name for batch in sample for name in batch.schema.names if not name.startswith("#")))
+        mapping.check_columns(fields, names)
     if not fields.is_empty:
         sample = mapped_sample(sample, fields, nulls=nulls, skip=recipe.on_error == "skip")
     if dropped := dropped_columns(recipe, fields):
@@ -396,7 +397,7 @@ def needed_columns(
 
 def key_columns(recipe: Recipe, sample: Sequence[pa.RecordBatch]) -> list[str]:
     """Return the source columns of `--dedup-by` and `--split-by`; raises UnknownName for one that no row has."""
-    names = dict.fromkeys(name for batch in sample for name in batch.schema.names if not name.startswith("#"))
+    names = column_names(sample)
     columns = [top_level(name, names) for name in (recipe.dedup_by, recipe.split_by) if name is not None]
     for name in columns if names else ():
         if name not in names:

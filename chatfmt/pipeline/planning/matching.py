@@ -22,7 +22,7 @@ from ...schema import ROW
 from ...sources import Source
 from ...sources.model import whole_file
 from ...turn_columns import IntArray
-from ..conversion.source_rows import row_number, split_rows
+from ..conversion.source_rows import column_names, row_number, split_rows
 
 
 class Window:
@@ -84,12 +84,12 @@ def matching_rows(recipe: Recipe, source: Source, split: str, *, nulls: bool) ->
 
     Raises UnknownName for a column that no sampled row has, InputError for a file that cannot be read.
     """
-    names = dict.fromkeys(name for batch in sources.sample(source, split, bad=[]) for name in batch.schema.names)
+    names = column_names(sources.sample(source, split, bad=[]))
     where, window = where_of(recipe), Window(recipe, nulls=nulls)
     if names:
         mapping.check_columns(where, names)
     reads_all = ROW_NAME in re.findall(r"\w+", recipe.condition or "")
-    rows, first, stop = Numbered(source, split, None if reads_all else where.reads(list(names))), None, 0
+    rows, first, stop = Numbered(source, split, None if reads_all else where.reads(names)), None, 0
     for before, batch in rows:
         part = window.cut(batch)
         if len(part):

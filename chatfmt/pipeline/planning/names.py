@@ -22,6 +22,7 @@ from ...schema import MEDIA, ROLES, TRAIN_KEYS
 from ...turn_columns import field
 from ..conversion.job import Job
 from ..conversion.output_columns import columns_of_turns, is_kept
+from ..conversion.source_rows import column_names
 from ..ledger.ledger import PRINTED, turn_keys
 from .left_behind import Conversations
 
@@ -83,7 +84,7 @@ def check_dropped_paths(
     recipe: Recipe, job: Job, sample: Sequence[pa.RecordBatch], conversations: Conversations
 ) -> None:
     """Raise UsageError for a path of `--drop` inside a column that is written whole, or that no sampled row has."""
-    columns = dict.fromkeys(name for batch in sample for name in batch.schema.names if not name.startswith("#"))
+    columns = column_names(sample)
     for path in () if recipe.groups_rows else recipe.drop:
         column = top_level(path, columns)
         if column == path or "." not in path:
@@ -146,7 +147,7 @@ def empty_paths(recipe: Recipe, sample: Sequence[pa.RecordBatch]) -> Iterator[st
     """Yield a note for each path into a column that the recipe names and that leads nowhere in the sampled rows."""
     if not sample or recipe.explode or recipe.groups_rows or recipe.about is not None:
         return
-    names = {name for batch in sample for name in batch.schema.names}
+    names = column_names(sample)
     mapped = {f"--map {part}": text for part, text in recipe.map.items() if "." not in part}
     for flag, text in {**mapped, "--dedup-by": recipe.dedup_by, "--split-by": recipe.split_by}.items():
         path = None if text is None or text in names else path_of(text)

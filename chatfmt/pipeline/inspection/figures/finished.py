@@ -18,6 +18,7 @@ from ....render.template.chat_template import ChatTemplate
 from ....sources import ParseOptions, Source
 from ....turn_columns import lengths_of
 from ...conversion.row_counts import sum_counters
+from ...conversion.source_rows import column_names
 from .aggregate import Example, Figures, as_list, shortened
 
 BESIDE = ("assistant_spans", "num_tokens")
@@ -55,8 +56,7 @@ def control_tokens(manifest: Manifest) -> Sequence[str]:
 def as_written(recipe: Recipe, spec: SourceSpec) -> tuple[Recipe, Source | None]:
     """Return the recipe that reads an output with the columns that it has; the source too if its rows are tokens."""
     source = sources.resolve(spec.source, split=spec.split or "all", options=ParseOptions(allow_empty=True))
-    sample = sources.sample(source, spec.split or "all", 100)
-    names = {name for batch in sample for name in batch.schema.names}
+    names = column_names(sources.sample(source, spec.split or "all", 100))
     changed = dataclasses.replace(
         recipe, source=(dataclasses.replace(spec, split=spec.split or "all"),),
         keep=(*recipe.keep, *(name for name in BESIDE if name in names)),

@@ -66,11 +66,6 @@ def report_page(recipe: Recipe, found: Sequence[Gathered]) -> str:
     return render_page(f"chatfmt report: {title}", [section(recipe, each) for each in found], rows)
 
 
-def browser_page(title: str, rows: Sequence[Shown]) -> str:
-    """Return the HTML of the row browser alone."""
-    return render_page(title, [], rows)
-
-
 def render_page(title: str, sections: Sequence[Mapping[str, Any]], rows: Sequence[Shown]) -> str:
     """Return the page with sections and rows; only its own style and script may run."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
