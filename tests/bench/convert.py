@@ -2,8 +2,7 @@
 
     python tests/bench/convert.py DATA … [--make 100000] [--kinds parquet-parquet,…] [--templates chatml,FILE,…]
                                          [--subjects chatfmt,copy,polars,…] [--repeat 3] [--workers 2,1]
-                                         [--json] [--save FILE]
-    python tests/bench/convert.py --table FILE
+                                         [--json | --table]
 
 DATA is a folder that holds `parquet/` and `jsonl/`, each with files of rows that have `messages`; `--make N` fills it
 first, from `shared/bench/make_smoltalk_like.py` (CHATFMT_SHARED). Several folders, numbers of workers and templates
@@ -21,8 +20,7 @@ hardly change:
     table         the same as most people write it, `write_table(read_table(…))` (parquet-parquet only)
 
 Before times are taken, the texts that chatfmt, jinja, polars and duckdb write are compared; JSON Lines byte by byte.
-
-`--save` adds the results to FILE, where `--table` finds what the guide on speed shows.
+`--table` prints Markdown, as the guide on speed shows it.
 """
 
 from __future__ import annotations
@@ -52,6 +50,7 @@ QUERIES = ("polars", "duckdb")
 SAME_TEXT = ("chatfmt", "jinja", *QUERIES)
 """Subjects whose output is compared."""
 Result = dict[str, Any]
+Measured = dict[str, float]
 
 
 def make_data(folder: Path, rows: int) -> None:
@@ -200,6 +199,25 @@ def command_of(subject: str, given: argparse.Namespace, kind: str, template: str
     return [*own, "--out", str(out), "--workers", str(given.workers)]
 
 
+def measure_in_turns(
+    subjects: list[str], repeat: int, command: Callable[[str, Path], list[str]]
+) -> dict[str, Measured]:
+    """The medians of each subject and its most memory; `command` returns what to run in a folder."""
+    runs: dict[str, list[tuple[float, float, float]]] = {name: [] for name in subjects}
+    for _ in range(repeat):
+        for name in subjects:
+            with tempfile.TemporaryDirectory() as scratch:
+                runs[name].append(timed(command(name, Path(scratch))))
+    return {
+        name: {
+            "seconds": round(statistics.median(time for time, _, _ in found), 2),
+            "cpu_seconds": round(statistics.median(used for _, used, _ in found), 2),
+            "megabytes": round(max(peak for _, _, peak in found)),
+        }
+        for name, found in runs.items()
+    }
+
+
 def timed(command: list[str]) -> tuple[float, float, float]:
     """Seconds of a whole process and of all its CPUs, and the memory of the largest process in it, in megabytes."""
     start = time.perf_counter()
@@ -224,7 +242,7 @@ def check_same_text(given: argparse.Namespace, kind: str, template: str, subject
     """Exit with an error if subjects do not write the same texts, of JSON Lines the same bytes."""
     found = {}
     for name in (name for name in subjects if name in SAME_TEXT):
-        with tempfile.TemporaryDirectory(dir=given.scratch) as scratch:
+        with tempfile.TemporaryDirectory() as scratch:
             timed(command_of(name, given, kind, template, Path(scratch)))
             with multiprocessing.get_context("spawn").Pool(1) as pool:  # what this process uses counts for its children
                 found[name] = pool.apply(digest_of, (Path(scratch), kind.rpartition("-")[2]))
@@ -251,26 +269,12 @@ def measure(given: argparse.Namespace, kind: str, template: str) -> Result:
     """Medians of all subjects for one kind and template, and how they compare with chatfmt."""
     subjects = subjects_of(given, kind, template)
     check_same_text(given, kind, template, subjects)
-    runs: dict[str, list[tuple[float, float, float]]] = {name: [] for name in subjects}
-    for _ in range(given.repeat):
-        for name in subjects:
-            with tempfile.TemporaryDirectory(dir=given.scratch) as scratch:
-                runs[name].append(timed(command_of(name, given, kind, template, Path(scratch))))
-    seconds = {name: round(statistics.median(time for time, _, _ in found), 2) for name, found in runs.items()}
-    cpu = {name: round(statistics.median(used for _, used, _ in found), 2) for name, found in runs.items()}
-    memory = {name: round(max(peak for _, _, peak in found)) for name, found in runs.items()}
-    base = seconds.get("chatfmt", 0)
-    ratios = {name: round(value / base, 2) for name, value in seconds.items() if base}
+    found = measure_in_turns(subjects, given.repeat, lambda name, out: command_of(name, given, kind, template, out))
+    base = found["chatfmt"]["seconds"] if "chatfmt" in found else 0
+    for each in found.values() if base else ():
+        each["times_chatfmt"] = round(each["seconds"] / base, 2)
     rows = sum(count_rows(file) for file in inputs_of(given.data, kind))
-    told = {
-        "rows": rows,
-        "workers": given.workers,
-        "seconds": seconds,
-        "cpu_seconds": cpu,
-        "megabytes": memory,
-        "times_chatfmt": ratios,
-    }
-    return {"kind": kind, "template": template, **told}
+    return {"kind": kind, "template": template, "rows": rows, "workers": given.workers, "subjects": found}
 
 
 def count_rows(file: Path) -> int:
@@ -280,22 +284,6 @@ def count_rows(file: Path) -> int:
         return int(pq.ParquetFile(file).metadata.num_rows)
     with file.open("rb") as lines:
         return sum(1 for _ in lines)
-
-
-def save(results: list[Result], path: Path) -> None:
-    """Put the results into the file, in the place of older ones of the same kind, template and rows."""
-    same = {place_of(result) for result in results}
-    kept = [result for result in load(path) if place_of(result) not in same] if path.exists() else []
-    path.write_text(json.dumps([*kept, *results], indent=1) + "\n")
-
-
-def load(path: Path) -> list[Result]:
-    found: list[Result] = json.loads(path.read_text())
-    return found
-
-
-def place_of(result: Result) -> tuple[int, int, int]:
-    return result["rows"], KINDS.index(result["kind"]), TEMPLATES.index(result["template"])
 
 
 def table(results: list[Result]) -> str:
@@ -308,33 +296,34 @@ def table(results: list[Result]) -> str:
         "jinja": "Jinja in a loop",
         "transformers": "datasets + transformers",
     }
-    measured = {name for result in results for name in result["times_chatfmt"]}
+    measured = {name for result in results for name in result["subjects"]}
     names = {name: title for name, title in names.items() if name in measured}
     lines = [
         "| rows | from → to | template | chatfmt | " + " | ".join(names.values()) + " | memory |",
         "|---:|---|---|---:|" + "---:|" * len(names) + "---:|",
     ]
-    for result in sorted(results, key=place_of):
-        times = [f"{result['times_chatfmt'][name]:.2f}×" if name in result["times_chatfmt"] else "" for name in names]
+    for result in results:
+        found = result["subjects"]
+        times = [f"{found[name]['times_chatfmt']:.2f}×" if name in found else "" for name in names]
         kind = result["kind"].replace("parquet", "Parquet").replace("jsonl", "JSON Lines").replace("-", " → ")
-        cells = [f"{result['rows']:,}", kind, result["template"], f"{result['seconds']['chatfmt']:.1f} s", *times]
-        lines.append("| " + " | ".join([*cells, f"{result['megabytes']['chatfmt']} MB"]) + " |")
+        cells = [f"{result['rows']:,}", kind, result["template"], f"{found['chatfmt']['seconds']:.1f} s", *times]
+        lines.append("| " + " | ".join([*cells, f"{found['chatfmt']['megabytes']} MB"]) + " |")
     return "\n".join(lines) + "\n"
 
 
 def show(results: list[Result], subjects: list[str]) -> None:
     print(f"{'kind':17}{'template':14}{'rows':>9}{'workers':>9}" + "".join(f"{name:>38}" for name in subjects))
     for result in results:
-        cells = "".join(f"{cell(result, name):>38}" for name in subjects)
+        cells = "".join(f"{cell(result['subjects'].get(name)):>38}" for name in subjects)
         of = f"{result['kind']:17}{Path(result['template']).name:14}{result['rows']:>9,}{result['workers']:>9}"
         print(f"{of}{cells}")
 
 
-def cell(result: Result, name: str) -> str:
-    if name not in result["seconds"]:
+def cell(found: Measured | None) -> str:
+    if found is None:
         return "-"
-    ratio, memory, cpu = result["times_chatfmt"].get(name, 0), result["megabytes"][name], result["cpu_seconds"][name]
-    return f"{result['seconds'][name]:7.2f} s {cpu:7.2f} cpu {ratio:6.2f}× {memory:5d} MB"
+    ratio = found.get("times_chatfmt", 0)
+    return f"{found['seconds']:7.2f} s {found['cpu_seconds']:7.2f} cpu {ratio:6.2f}× {found['megabytes']:5.0f} MB"
 
 
 def run_one(given: argparse.Namespace) -> None:
@@ -358,10 +347,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--subjects", default=",".join(SUBJECTS))
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--workers", default=str(os.cpu_count() or 1))
-    parser.add_argument("--scratch", type=Path, help="where outputs go for a while")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--save", type=Path, metavar="FILE")
-    parser.add_argument("--table", type=Path, metavar="FILE")
+    parser.add_argument("--table", action="store_true")
     parser.add_argument("--run", choices=SUBJECTS[1:], help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -377,17 +364,14 @@ def main() -> None:
     if given.run:
         run_one(*cases)
         return
-    if given.table:
-        print(table(load(given.table)), end="")
-        return
     if given.make:
         make_data(*given.data, given.make)
     pairs = [(kind, template) for kind in given.kinds.split(",") for template in given.templates.split(",")]
     results = [measure(case, kind, template) for kind, template in pairs for case in cases]
-    if given.save:
-        save(results, given.save)
     if given.json:
         print(json.dumps(results, indent=1))
+    elif given.table:
+        print(table(results), end="")
     else:
         show(results, given.subjects.split(","))
 

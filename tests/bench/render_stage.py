@@ -77,20 +77,8 @@ def measure(template: ChatTemplate, batches: list[ConversationBatch], repeat: in
 
 
 WORDS = (
-    "run",
-    "list",
-    "file",
-    "open",
-    "result",
-    "error",
-    "search",
-    "user",
-    "order",
-    "weather",
-    "city",
-    "flight",
-    "price",
-)
+    "run", "list", "file", "open", "result", "error", "search", "user", "order", "weather", "city", "flight", "price",
+)  # fmt: skip
 
 
 def words(chance: random.Random, count: int) -> str:
@@ -190,10 +178,8 @@ def measure_odd(kind: str, template: ChatTemplate, batches: list[ConversationBat
     """Microseconds a row of each engine, and their ratio, where no shape repeats."""
     options, times = RenderOptions(), {"jinja": [], "cold": []}  # type: ignore[var-annotated]
     for turn in range(repeat + 1):
-        plain, cold = (
-            JinjaRenderer(template, options),
-            TracedRenderer(template, options, JinjaRenderer(template, options)),
-        )
+        plain = JinjaRenderer(template, options)
+        cold = TracedRenderer(template, options, JinjaRenderer(template, options))
         taken: dict[str, list[float]] = {"jinja": [], "cold": []}
         for number, chats in enumerate(batches):
             for name, renderer in sorted((("jinja", plain), ("cold", cold)), reverse=bool((turn + number) % 2)):
@@ -233,16 +219,8 @@ def main() -> None:
     if given.json:
         print(json.dumps(found, indent=1))
         return
-    heads = (
-        ("jinja µs", 10),
-        ("cold µs", 9),
-        ("warm µs", 9),
-        ("cold ×", 8),
-        ("warm ×", 8),
-        ("GB/s", 7),
-        ("replayed", 10),
-    )
-    print("template         " + "".join(name.rjust(width) for name, width in heads))
+    heads = {"jinja µs": 10, "cold µs": 9, "warm µs": 9, "cold ×": 8, "warm ×": 8, "GB/s": 7, "replayed": 10}
+    print("template         " + "".join(name.rjust(width) for name, width in heads.items()))
     for row in found:
         print(f"{row['template']:17}" + line(row))
 

@@ -17,14 +17,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from convert import make_data, read_messages, timed
+from convert import Measured, make_data, measure_in_turns, read_messages
 
 SUBJECTS = ("chatfmt", "tokenizers", "transformers")
 PATTERN = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -84,19 +82,10 @@ def run_transformers(folder: Path, out: Path, workers: int) -> None:
     )
 
 
-def command_of(subject: str, given: argparse.Namespace, out: str) -> list[str]:
+def command_of(subject: str, given: argparse.Namespace, out: Path) -> list[str]:
+    workers = ["--workers", str(given.workers)]
     if subject != "chatfmt":
-        return [
-            sys.executable,
-            __file__,
-            str(given.data),
-            "--run",
-            subject,
-            "--out",
-            out,
-            "--workers",
-            str(given.workers),
-        ]
+        return [sys.executable, __file__, str(given.data), "--run", subject, "--out", str(out), *workers]
     command = [
         sys.executable,
         "-m",
@@ -108,29 +97,16 @@ def command_of(subject: str, given: argparse.Namespace, out: str) -> list[str]:
         "--to",
         "tokens",
     ]
-    tokenizer = str(given.data / "tokenizer.json")
-    return [*command, "--tokenizer", tokenizer, "-o", f"{out}/out", "--workers", str(given.workers), "--quiet"]
+    return [*command, "--tokenizer", str(given.data / "tokenizer.json"), "-o", str(out / "out"), *workers, "--quiet"]
 
 
-def measure(given: argparse.Namespace) -> dict[str, dict[str, float]]:
+def measure(given: argparse.Namespace) -> dict[str, Measured]:
     """Medians of all subjects, and their CPU seconds as multiples of those of `tokenizers`."""
-    subjects = given.subjects.split(",")
-    runs: dict[str, list[tuple[float, float, float]]] = {name: [] for name in subjects}
-    for _ in range(given.repeat):
-        for name in subjects:
-            with tempfile.TemporaryDirectory() as scratch:
-                runs[name].append(timed(command_of(name, given, scratch)))
-    found = {
-        name: {
-            "seconds": round(statistics.median(seconds for seconds, _, _ in times), 2),
-            "cpu_seconds": round(statistics.median(cpu for _, cpu, _ in times), 2),
-            "megabytes": round(max(peak for _, _, peak in times)),
-        }
-        for name, times in runs.items()
-    }
-    base = found.get("tokenizers", {}).get("cpu_seconds")
-    return {name: {**row, "times_tokenizers": round(row["cpu_seconds"] / base, 2)} if base else row
-            for name, row in found.items()}  # fmt: skip
+    found = measure_in_turns(given.subjects.split(","), given.repeat, lambda name, out: command_of(name, given, out))
+    base = found["tokenizers"]["cpu_seconds"] if "tokenizers" in found else 0
+    for row in found.values() if base else ():
+        row["times_tokenizers"] = round(row["cpu_seconds"] / base, 2)
+    return found
 
 
 def main() -> None:
