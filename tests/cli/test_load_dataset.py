@@ -12,19 +12,9 @@ import pytest
 from ..conftest import from_lines, run_cli
 
 TEXTS = [
-    "plain",
-    "42",
-    "true",
-    "null",
-    "007",
-    "2024-01-01",
-    "[1, 2]",
-    "NaN",
-    '{"a": 1}',
-    "é 🙂 \u2028 \x00 \\",
-    " a\n\n",
+    "plain", "42", "true", "null", "007", "2024-01-01", "[1, 2]", "NaN", '{"a": 1}', "é 🙂 \u2028 \x00 \\", " a\n\n",
     "",
-]
+]  # fmt: skip
 COMMAND = ["convert", "in.jsonl", "-t", "chatml", "--mask", "--keep", "id", "--quiet"]
 FOLDERS = {
     "parquet": [],

@@ -50,6 +50,21 @@ CONSTANT = st.sampled_from(
 )
 STRIP = st.sampled_from(("", "'\\n'", "' \\n'", "'ax'", "'é'"))
 
+FILTERS = (
+    "trim", "lower", "upper", "capitalize", "title", "tojson", "string", "safe", "e", "default('d')",
+    "default('d', true)", "first", "last", "reverse", "list|join('-')", "indent(2)", "length", "wordcount",
+    "replace('a', 'b')", "replace('\\n', '')", "truncate(9)", "center(9)", "int", "urlencode", "tojson(indent=2)",
+)  # fmt: skip
+METHODS = (
+    "upper()", "lower()", "title()", "replace('a', '<')", "split()|join(',')", "rsplit('a', 1)[0]",
+    "partition('a')[2]", "splitlines()|join('|')", "removeprefix('a')", "removesuffix('a')", "format(1)", "zfill(9)",
+    "encode()", "join(['1', '2'])", "center(3)", "find('a')", "count('a')", "isdigit()", "nothing", "__class__",
+)  # fmt: skip
+TESTS = (
+    "string", "none", "defined", "mapping", "iterable", "sequence", "number", "lower", "upper", "undefined",
+    "boolean", "in 'Hello'", "eq 'a'", "sameas 'a'", "callable", "escaped", "true",
+)  # fmt: skip
+
 
 def expressions(names: tuple[str, ...]) -> st.SearchStrategy[str]:
     """Text-valued expressions over the names."""
@@ -62,68 +77,9 @@ def _longer_expressions(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]
         st.builds("({} + {})".format, CONSTANT, inner),
         st.builds("({} ~ {})".format, inner, inner),
         st.builds("{}.{}({})".format, inner, st.sampled_from(("strip", "lstrip", "rstrip")), STRIP),
-        st.builds(
-            "({}|{})".format,
-            inner,
-            st.sampled_from(
-                (
-                    "trim",
-                    "lower",
-                    "upper",
-                    "capitalize",
-                    "title",
-                    "tojson",
-                    "string",
-                    "safe",
-                    "e",
-                    "default('d')",
-                    "default('d', true)",
-                    "first",
-                    "last",
-                    "reverse",
-                    "list|join('-')",
-                    "indent(2)",
-                    "length",
-                    "wordcount",
-                    "replace('a', 'b')",
-                    "replace('\\n', '')",
-                    "truncate(9)",
-                    "center(9)",
-                    "int",
-                    "urlencode",
-                    "tojson(indent=2)",
-                )
-            ),
-        ),  # fmt: skip
+        st.builds("({}|{})".format, inner, st.sampled_from(FILTERS)),
         st.builds("{}.split({})[{}]".format, inner, CONSTANT, st.sampled_from(("0", "-1", "1", "-2"))),
-        st.builds(
-            "{}.{}".format,
-            inner,
-            st.sampled_from(
-                (
-                    "upper()",
-                    "lower()",
-                    "title()",
-                    "replace('a', '<')",
-                    "split()|join(',')",
-                    "rsplit('a', 1)[0]",
-                    "partition('a')[2]",
-                    "splitlines()|join('|')",
-                    "removeprefix('a')",
-                    "removesuffix('a')",
-                    "format(1)",
-                    "zfill(9)",
-                    "encode()",
-                    "join(['1', '2'])",
-                    "center(3)",
-                    "find('a')",
-                    "count('a')",
-                    "isdigit()",
-                    "nothing",
-                    "__class__",
-                )
-            ),
-        ),  # fmt: skip
+        st.builds("{}.{}".format, inner, st.sampled_from(METHODS)),
         st.builds("{}[{}]".format, inner, st.sampled_from(("0", "-1", "1:", ":2", "::-1", "99", "'key'"))),
         st.builds("({}.split({})|join({}))".format, inner, CONSTANT, CONSTANT),
         st.builds("({}.split({})|map('trim')|join({}))".format, inner, CONSTANT, CONSTANT),
@@ -154,48 +110,17 @@ def _conditions(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         st.builds("{} {} {}".format, inner, st.sampled_from(("==", "!=", "<", ">=")), CONSTANT),
         st.builds("{} == {}".format, inner, inner),
         st.builds("{}|length {} {}".format, inner, st.sampled_from((">", "<=", "==", "!=")), st.integers(0, 6)),
-        st.builds(
-            "{} is {}".format,
-            inner,
-            st.sampled_from(
-                (
-                    "string",
-                    "none",
-                    "defined",
-                    "mapping",
-                    "iterable",
-                    "sequence",
-                    "number",
-                    "lower",
-                    "upper",
-                    "undefined",
-                    "boolean",
-                    "in 'Hello'",
-                    "eq 'a'",
-                    "sameas 'a'",
-                    "callable",
-                    "escaped",
-                    "true",
-                )
-            ),
-        ),  # fmt: skip
+        st.builds("{} is {}".format, inner, st.sampled_from(TESTS)),
         st.builds("{}.split({})|length == 2".format, inner, CONSTANT),
         st.builds("{}.startswith({})".format, inner, CONSTANT),
         st.builds("{}.endswith(({}, {}))".format, inner, CONSTANT, CONSTANT),
     )
 
 
-VALUE = expressions(
-    (
-        "message.content",
-        "message['content']",
-        "message.name",
-        "message.reasoning_content",
-        "messages[0].content",
-        "x",
-        "message.role",
-    )
-)
+VALUE = expressions((
+    "message.content", "message['content']", "message.name", "message.reasoning_content", "messages[0].content", "x",
+    "message.role",
+))  # fmt: skip
 CONDITION = st.one_of(
     _conditions(VALUE),
     st.sampled_from((
@@ -205,6 +130,9 @@ CONDITION = st.one_of(
         "add_generation_prompt", "tools", "message.tool_calls is not defined",
     )),
 )  # fmt: skip
+
+
+CHOICE = "{{% if {} %}}{}{{% elif {} %}}{}{{% else %}}{}{{% endif %}}"
 
 
 def statements(depth: int = 2) -> st.SearchStrategy[str]:
@@ -262,14 +190,7 @@ def statements(depth: int = 2) -> st.SearchStrategy[str]:
     return st.one_of(
         simple,
         simple,
-        st.builds(
-            "{{% if {} %}}{}{{% elif {} %}}{}{{% else %}}{}{{% endif %}}".format,
-            CONDITION,
-            inner,
-            CONDITION,
-            inner,
-            inner,
-        ),
+        st.builds(CHOICE.format, CONDITION, inner, CONDITION, inner, inner),
     )
 
 
