@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import doctest
+import json
 import os
 import re
 import shlex
@@ -126,10 +127,10 @@ def test_the_map_names_every_module_and_package():
 
 
 def test_the_table_of_speed_is_that_of_the_results():
-    from .bench.convert import load, table
+    from .bench.convert import table
 
     (shown,) = SPEED.findall((GUIDES / "speed.md").read_text(encoding="utf-8"))
-    results = load(ROOT / "tests" / "bench" / "results.json")
+    results = json.loads((ROOT / "tests" / "bench" / "results.json").read_text())
     assert len(results) > 5
     assert shown == table(results)
 
@@ -183,7 +184,7 @@ def test_no_host_names_and_no_machine_paths():
 
 
 def main() -> None:
-    from .bench.convert import load, table
+    from .bench.convert import table
     from .trainers.table import load_table
 
     for name, generate in GENERATED.items():
@@ -193,7 +194,7 @@ def main() -> None:
         for block in blocks(text):
             with tempfile.TemporaryDirectory() as folder:
                 text = text.replace(block, replay(block, checkout(Path(folder))))
-        found = table(load(ROOT / "tests" / "bench" / "results.json"))
+        found = table(json.loads((ROOT / "tests" / "bench" / "results.json").read_text()))
         text = SPEED.sub(lambda match: f"<!-- speed -->\n{found}<!-- end -->", text)
         text = TRAINERS.sub(lambda match: f"<!-- trainers -->\n{load_table()}<!-- end -->", text)
         path.write_text(text, encoding="utf-8")

@@ -2,7 +2,7 @@
 
     python tests/bench/convert.py DATA … [--make 100000] [--kinds parquet-parquet,…] [--templates chatml,FILE,…]
                                          [--subjects chatfmt,copy,polars,…] [--repeat 3] [--workers 2,1]
-                                         [--json | --table]
+                                         [--json] [--save FILE]
 
 DATA is a folder that holds `parquet/` and `jsonl/`, each with files of rows that have `messages`; `--make N` fills it
 first, from `shared/bench/make_smoltalk_like.py` (CHATFMT_SHARED). Several folders, numbers of workers and templates
@@ -20,7 +20,7 @@ hardly change:
     table         the same as most people write it, `write_table(read_table(…))` (parquet-parquet only)
 
 Before times are taken, the texts that chatfmt, jinja, polars and duckdb write are compared; JSON Lines byte by byte.
-`--table` prints Markdown, as the guide on speed shows it.
+`--save` puts the results into FILE, such as the `results.json` beside this file, whose table the guide on speed shows.
 """
 
 from __future__ import annotations
@@ -286,6 +286,16 @@ def count_rows(file: Path) -> int:
         return sum(1 for _ in lines)
 
 
+def save(results: list[Result], path: Path) -> None:
+    """Put the results into the file, in the place of older ones of the same kind, template and rows."""
+    found = {place_of(result): result for result in [*json.loads(path.read_text()), *results]}
+    path.write_text(json.dumps([found[place] for place in sorted(found)], indent=1) + "\n")
+
+
+def place_of(result: Result) -> tuple[int, int, int]:
+    return result["rows"], KINDS.index(result["kind"]), TEMPLATES.index(result["template"])
+
+
 def table(results: list[Result]) -> str:
     """The results in Markdown: seconds of chatfmt, and how many times as long each other subject took."""
     names = {
@@ -348,7 +358,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--workers", default=str(os.cpu_count() or 1))
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--table", action="store_true")
+    parser.add_argument("--save", type=Path, metavar="FILE")
     parser.add_argument("--run", choices=SUBJECTS[1:], help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -368,10 +378,10 @@ def main() -> None:
         make_data(*given.data, given.make)
     pairs = [(kind, template) for kind in given.kinds.split(",") for template in given.templates.split(",")]
     results = [measure(case, kind, template) for kind, template in pairs for case in cases]
+    if given.save:
+        save(results, given.save)
     if given.json:
         print(json.dumps(results, indent=1))
-    elif given.table:
-        print(table(results), end="")
     else:
         show(results, given.subjects.split(","))
 
