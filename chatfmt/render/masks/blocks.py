@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, Self
 
 from msgspec import Struct
 
@@ -22,6 +22,11 @@ class MaskedText(Struct, frozen=True):
     """The index of the message of each span; -1 if unknown."""
     method: Method
 
+    @classmethod
+    def of(cls, text: str, pairs: Sequence[tuple[Span, int]], method: Method) -> Self:
+        """Return a text with spans, each given with its message."""
+        return cls(text, tuple(span for span, _ in pairs), tuple(message for _, message in pairs), method)
+
 
 class AssistantTurn(Struct, frozen=True):
     """The position of an assistant turn in the rendered text: its own text, and the end of the stop token after it."""
@@ -38,7 +43,7 @@ def from_blocks(text: str, blocks: Sequence[Span], answers: Sequence[int], wante
         kept = tuple(blocks) if list(wanted) == list(answers) else ()
         return MaskedText(text, kept, (-1,) * len(kept), "generation")
     pairs = [(block, message) for block, message in zip(blocks, answers, strict=True) if message in wanted]
-    return MaskedText(text, tuple(block for block, _ in pairs), tuple(message for _, message in pairs), "generation")
+    return MaskedText.of(text, pairs, "generation")
 
 
 def of_turns(
@@ -56,8 +61,7 @@ def of_turns(
         found += [(span, turn.message) for span, turn in zip(pairwise(cuts), inside, strict=False)]
         others += [] if inside else [(low, high)]
     found += zip(others, rest, strict=True) if len(others) == len(rest) else []
-    kept = sorted(pair for pair in found if pair[1] in wanted)
-    return MaskedText(text, tuple(span for span, _ in kept), tuple(message for _, message in kept), "generation")
+    return MaskedText.of(text, sorted(pair for pair in found if pair[1] in wanted), "generation")
 
 
 def intersect(masked: MaskedText, blocks: Sequence[Span]) -> MaskedText:
@@ -68,5 +72,4 @@ def intersect(masked: MaskedText, blocks: Sequence[Span]) -> MaskedText:
         for low, high in blocks
         if max(start, low) < min(end, high)
     ]
-    spans, messages = tuple(span for span, _ in inside), tuple(message for _, message in inside)
-    return MaskedText(masked.text, spans, messages, "prefix" if masked.method == "prefix" else "generation")
+    return MaskedText.of(masked.text, inside, "prefix" if masked.method == "prefix" else "generation")

@@ -194,13 +194,11 @@ class Masker:
             low, high = max(first, start), min(after, end)
             inside = [(max(begin + part, low), min(begin + stop, high)) for part, stop in parts]
             pairs += [(span, message) for span in together([*inside, (max(after, start), end)])]
-        return MaskedText(masked.text, tuple(span for span, _ in pairs), tuple(n for _, n in pairs), masked.method)
+        return MaskedText.of(masked.text, pairs, masked.method)
 
     def _contents(self, chat: Chat, text: str) -> dict[int, list[Span]]:
         """Return where the content of each message is in a rendered text; nothing if it cannot be found."""
-        marked = add_markers(chat, DEFAULT_PLAN)
-        rendered = self.renderer.text_or_none(marked.chat) if marked else None
-        unmarked = remove_markers(rendered, marked) if marked and rendered is not None else None
+        unmarked = self._unmarked(add_markers(chat))
         found: dict[int, list[Span]] = {}
         for span in unmarked.spans if unmarked is not None and unmarked.text == text else ():
             if span.source.message is not None and span.source.field == CONTENT:
@@ -209,9 +207,7 @@ class Masker:
 
     def _with_others(self, chat: Chat, masked: MaskedText, others: Sequence[int]) -> MaskedText:
         """Return the spans with those of messages that are no answers: their texts and the stop token after each."""
-        marked = add_markers(chat, DEFAULT_PLAN)
-        rendered = self.renderer.text_or_none(marked.chat) if marked else None
-        unmarked = remove_markers(rendered, marked) if marked and rendered is not None else None
+        unmarked = self._unmarked(add_markers(chat))
         pairs = [*zip(masked.spans, masked.messages, strict=True)]
         for message in others:
             own = [span for span in unmarked.spans if span.source.message == message] if unmarked else []
@@ -221,8 +217,7 @@ class Masker:
                 after = min((span.start for span in unmarked.spans if span.start >= own[-1].end), default=None)
                 stop = self.boundaries(chat).stop_length(masked.text[own[-1].end : after])
                 pairs.append(((own[0].start, own[-1].end + (stop if self.options.stop_token else 0)), message))
-        pairs.sort()
-        return MaskedText(masked.text, tuple(span for span, _ in pairs), tuple(n for _, n in pairs), masked.method)
+        return MaskedText.of(masked.text, sorted(pairs), masked.method)
 
     def blocks_suffice(self, chat: Chat, wanted: Sequence[int]) -> bool:
         """Return whether the spans are the generation blocks: whole turns, all of them and without weights or parts."""
@@ -237,7 +232,7 @@ class Masker:
             if turn.text_end == turn.stop_end and not text[turn.text_end : following.start].strip():
                 spans[number] = turn.start, following.start
         pairs = [(span, turn.message) for span, turn in zip(spans, kept, strict=True) if span[0] < span[1]]
-        return MaskedText(text, tuple(span for span, _ in pairs), tuple(message for _, message in pairs), method)
+        return MaskedText.of(text, pairs, method)
 
     def turns(self, chat: Chat, text: str, marked: tuple[MarkedChat, str] | None = None) -> list[AssistantTurn] | None:
         """Find the assistant turns in `text`, the rendered text of `chat`, by markers; None if they cannot be found."""
@@ -259,14 +254,10 @@ class Masker:
             return None
         found: UnmarkedText | None = None
         for number, plan in enumerate(self._plans(chat.messages)):
-            if number or first is None:
-                marked = add_markers(chat, plan)
-                rendered = self.renderer.text_or_none(marked.chat) if marked else None
-            else:
-                marked, rendered = first
-            if marked is None or rendered is None:
+            known = None if number or first is None else remove_markers(first[1], first[0])
+            unmarked = known or self._unmarked(add_markers(chat, plan))
+            if unmarked is None:
                 continue
-            unmarked = remove_markers(rendered, marked)
             torn = any(_is_assistant(chat.messages, source.message) for source in unmarked.torn)
             if unmarked.text != text or torn:
                 continue
@@ -274,6 +265,11 @@ class Masker:
                 return unmarked
             found = found or unmarked
         return found
+
+    def _unmarked(self, marked: MarkedChat | None) -> UnmarkedText | None:
+        """Render a conversation with markers and remove them; None if the template refuses it."""
+        rendered = self.renderer.text_or_none(marked.chat) if marked else None
+        return remove_markers(rendered, marked) if marked and rendered is not None else None
 
     def first_plan(self, chat: Chat) -> MarkedChat | None:
         """Return the conversation marked by the first plan to try; None if it cannot be marked."""

@@ -150,17 +150,14 @@ class MaskedRenderer:
         texts = rendered.text.to_pylist()
         blocks = self._blocks(rows, rendered, chats, replace(request, spans=True))
         marked = self._render_marked(rows, texts, blocks, chats, request)
-        refused: dict[int, RenderError] = {}
+        refused: list[RenderError] = []
         masked = [
             self._mask_row(row, rows[row], texts[row], blocks[row], marked.get(row), refused)
             for row in range(len(rows))
         ]
         for found in filter(None, masked):
             self._count(found.method, 1)
-        if refused and failures is None:
-            raise refused[min(refused)]
-        if failures is not None:
-            failures += refused.values()
+        _report(refused, failures)
         return masked
 
     def _tags_suffice(self, messages: pa.ListArray) -> bool:
@@ -233,7 +230,7 @@ class MaskedRenderer:
         text: str | None,
         blocks: Sequence[Span] | None,
         marked: tuple[MarkedChat, str] | None,
-        refused: dict[int, RenderError],
+        refused: list[RenderError],
     ) -> MaskedText | None:
         if row is None or text is None:
             return None
@@ -241,7 +238,7 @@ class MaskedRenderer:
             return self.masker.mask_rendered(row, text, blocks, marked)
         except RenderError as error:
             error.locate(row=index)
-            refused[index] = error
+            refused.append(error)
             return None
 
 

@@ -12,15 +12,10 @@ from .markers import CALLS, ECHO, TextSource, TextSpan, UnmarkedText
 from .turn_boundaries import TurnBoundaries
 
 
-def filled(spans: Sequence[Span]) -> list[Span]:
-    """Return the spans without empty ones, in order."""
-    return sorted(span for span in spans if span[0] < span[1])
-
-
 def together(spans: Sequence[Span]) -> list[Span]:
     """Return the spans without empty ones, those that touch joined."""
     found: list[Span] = []
-    for start, end in filled(spans):
+    for start, end in sorted(span for span in spans if span[0] < span[1]):
         if found and start <= found[-1][1]:
             found[-1] = (found[-1][0], max(end, found[-1][1]))
         else:
