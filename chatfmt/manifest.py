@@ -264,7 +264,8 @@ def read_manifest(folder: Path) -> Manifest:
             hint=f"{NAME_A_FOLDER}; {RESUME}",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"`{path}` cannot be read: {error}", hint="convert again with `--overwrite`") from None
+        reason = getattr(error, "strerror", error)
+        raise InputError(f"`{path}` cannot be read: {reason}", hint="convert again with `--overwrite`") from None
 
 
 def verify(folder: Path) -> list[FolderProblem]:

@@ -93,7 +93,10 @@ def open_store(url: str) -> tuple[Any, str]:
     for name in ("asyncio", "google", _package_of(scheme)):  # what they log is in the errors that they raise
         logging.getLogger(name).addHandler(_SILENT)
     try:
-        system, path = fsspec.core.url_to_fs(url, **(_web_options(scheme) if EXTRAS.get(scheme) == "http" else {}))
+        if EXTRAS.get(scheme) == "http":  # `url_to_fs` would cut `http://[::1]/` at the `::`
+            system, path = fsspec.filesystem(scheme, **_web_options(scheme)), url
+        else:
+            system, path = fsspec.core.url_to_fs(url)
     except ImportError as error:
         raise _missing_package(scheme, error) from None
     except ValueError as error:
@@ -155,7 +158,8 @@ def reason_of(error: Exception) -> str:
         return type(error).__name__
     if status and (message := getattr(error, "message", "")):
         text = f"{status} {message}"
-    lines = [line.strip() for line in without_credentials(text).splitlines() if line.strip()]
+    text = without_credentials(re.sub(r"\[Errno -?\d+\] ", "", text))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return " ".join(lines[: 2 if lines[0].endswith(":") else 1]) if lines else type(error).__name__
 
 

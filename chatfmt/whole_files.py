@@ -9,6 +9,7 @@ from .errors import InputError, Location
 
 MOST_BYTES = 256 << 20
 MOST_UNWRITTEN = 1 << 30
+CHECK_ACCESS = "check who may read it with `ls -l`"
 
 
 def is_regular(path: Path) -> bool:
@@ -63,6 +64,10 @@ def check_whole(path: Path, most: int = MOST_BYTES) -> None:
 
 
 def read_whole(path: Path, most: int = MOST_BYTES) -> bytes:
-    """Return the bytes of a file; raises as `check_whole` does."""
-    check_whole(path, most)
-    return path.read_bytes()
+    """Return the bytes of a file; raises as `check_whole` does, and InputError if it may not be read."""
+    try:
+        check_whole(path, most)
+        return path.read_bytes()
+    except PermissionError as error:
+        text = f"cannot open `{path}`: {error.strerror}"
+        raise InputError(text, code="file.permission", hint=CHECK_ACCESS) from None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import typer
 
-from ..errors import RecipeError, UsageError, nearest
+from ..errors import InputError, RecipeError, UsageError, nearest
 from . import terminal
 from .options import EVERY, FLAGS
 from .values import to_values
@@ -34,18 +34,23 @@ def config_file() -> Path | None:
 def from_config() -> Iterator[Layer]:
     """Yield the values of the configuration file, a recipe file without a source.
 
-    Raises RecipeError if it has a source, or if CHATFMT_CONFIG names a file that does not exist.
+    Raises RecipeError if it has a source, or if CHATFMT_CONFIG names a file that does not exist; InputError if it may
+    not be read.
     """
     from ..recipe import Layer, load_file
 
     path = config_file()
-    if path is None or not (path.is_file() or CONFIG in os.environ):
+    if path is None or not (path.exists() or CONFIG in os.environ):
         return
-    if not path.is_file():
+    if not path.exists():
         raise RecipeError(
             f"`{path}` does not exist", hint=f"{CONFIG} names the configuration file; unset it, or write the file"
         )
-    values = load_file(path)
+    try:
+        values = load_file(path)
+    except InputError as error:
+        error.hint += f"; it is the configuration file, and {CONFIG}='' runs without it"
+        raise
     if "source" in values or "about" in values:
         hint = "a file that names its source is a recipe: chatfmt convert FILE"
         raise RecipeError(f"`{path}` is the configuration file, which cannot have a source", hint=hint)

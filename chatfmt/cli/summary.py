@@ -27,7 +27,7 @@ def print_summary(summary: Summary, run: Run) -> None:
         text = json.dumps(summary.to_json(), ensure_ascii=False)
         terminal.print_err(text) if summary.out == "-" else terminal.print_out(text)
     elif not run.quiet:
-        terminal.print_err(describe(summary))
+        terminal.print_err(terminal.wrapped(describe(summary), stderr=True))
         if terminal.is_drawn(quiet=False) and (line := next_steps(summary.out)):
             terminal.print_err(line)
 
@@ -43,8 +43,6 @@ def describe(summary: Summary) -> str:
     lines = [f"wrote {terminal.counted(summary.rows, 'row')}{by_split} to {where}, {size(summary.bytes)}"]
     if summary.shards > 1 and not (summary.out == "-" or Path(summary.out).is_file()):
         lines[0] += f" in {summary.shards} shards"
-    if empty := [f"`{split}`" for split, rows in summary.splits.items() if not rows and summary.rows]:
-        lines.append(f"note: no row is in the split {', '.join(empty)}")
     left = {name: count for name, count in summary.changes.items() if name.startswith(LEAVE_ROWS_OUT)}
     if summary.filtered:
         why = f" ({_listed(left)})" if left else ""

@@ -48,6 +48,19 @@ def print_err(text: str) -> None:
         pass
 
 
+def wrapped(text: str, *, stderr: bool = False) -> str:
+    """Return lines broken at blanks to the width of the terminal that a stream is; unchanged for files and pipes."""
+    import textwrap
+
+    stream = sys.stderr if stderr else sys.stdout
+    if stream is None or not stream.isatty():
+        return text
+    wrapper = textwrap.TextWrapper(
+        console(stderr=stderr).width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(map(wrapper.fill, text.splitlines()))
+
+
 def _with_names_cut(text: str) -> str:
     """Replace the middle of what is longer than `LONGEST_NAME` without a blank, such as names in archives."""
     return re.sub(r"\S+", lambda name: _cut(name[0]) if len(name[0]) > LONGEST_NAME else name[0], text)

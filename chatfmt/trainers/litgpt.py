@@ -7,12 +7,16 @@ import shlex
 from .trainer import Output, Trainer, quoted
 
 FOLDER = "litgpt-data"
+ONE_SPLIT = (
+    "    # Rows of one conversation may be in both parts: --test-fraction keeps each conversation in one split.\n"
+    "    val_split_fraction: 0.05"
+)
 
 
 def loader(output: Output) -> str:
     """Return the YAML configuration of `litgpt finetune_lora`, and the commands that make the one file it reads."""
     path, commands = find_file(output)
-    validation = ["    val_split_fraction: 0.05"] if output.test_split is None else []
+    validation = [ONE_SPLIT] if output.test_split is None else []
     lines = [
         *(f"# First: {command}" for command in commands),
         f"# Save as litgpt.yaml, then: litgpt finetune_lora {output.model} --config litgpt.yaml",

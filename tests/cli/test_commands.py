@@ -63,7 +63,6 @@ def test_version():
         ([str(EVERYDAY)], 2, [f"error: no such command `{EVERYDAY}`", f"hint: chatfmt inspect {EVERYDAY}"]),
         (["convrt"], 2, ["error: no such command `convrt`", "hint: did you mean `convert`?"]),
         (["recipes", "show", "gsm9k"], 2, ["error: unknown recipe `gsm9k`", "hint: did you mean `gsm8k`?"]),
-        (["templates", "diff", "chatml", "smollm2"], 1, []),
     ],
 )  # fmt: skip
 def test_errors_are_a_line_and_a_hint(arguments, code, lines, tmp_path):

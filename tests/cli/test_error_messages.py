@@ -79,6 +79,16 @@ def test_the_command_of_the_hint_accepts_the_bad_rows(folder):
         assert run_cli(*command, *flags, cwd=folder).returncode == 0
 
 
+@pytest.mark.parametrize("source", ["in.jsonl", "-"])
+def test_a_stream_is_not_resumed(source: str, folder: Path) -> None:
+    row = '{"messages": [{"role": "user", "content": "a"}]}\n'
+    (folder / "in.jsonl").write_text(row)
+    run = run_cli("convert", source, "--resume", cwd=folder, stdin=row.encode())
+    assert (run.returncode, run.stdout, run.stderr.decode()) == (
+        2, b"", "error: `--resume` needs an output that keeps finished shards, and a stream does not\nhint: -o out/\n"
+    )  # fmt: skip
+
+
 def test_a_share_of_bad_rows_is_rounded_up(folder):
     good = '{"messages": [{"role": "user", "content": "a"}]}\n'
     (folder / "in.jsonl").write_text(good + "[]\n")

@@ -42,9 +42,12 @@ def test_questions_in_several_rows_and_splits_without_rows_are_noted(tmp_path: P
     flags = ["convert", "data.jsonl", "--test-fraction", "0.5", "--overwrite", "-o", "out", "--drop", "input"]
     apart = run_cli(*flags, cwd=tmp_path).stderr.decode().splitlines()
     assert apart[0] == "note: several rows have the same `question`: --split-by question keeps them in one split"
-    first, *more = run_cli(*flags, "--split-by", "question", cwd=tmp_path).stderr.decode().splitlines()
-    assert first.startswith("wrote 4 rows (train 0, test 4)") and more == ["note: no row is in the split `train`"]
+    note, last = run_cli(*flags, "--split-by", "question", cwd=tmp_path).stderr.decode().splitlines()
+    assert note == "note: no row is in the split `train`" and last.startswith("wrote 4 rows (train 0, test 4)")
     assert b"note:" not in run_cli(*flags[:-2], cwd=tmp_path).stderr
+    flags[3] = "1e-9"
+    note, _ = run_cli(*flags, "--split-by", "question", cwd=tmp_path).stderr.decode().splitlines()
+    assert note == "note: no row is in the split `test`"
 
 
 @pytest.mark.parametrize("flags", [

@@ -84,6 +84,25 @@ def test_what_is_wrong_is_named(
     assert [path.name for path in tmp_path.iterdir()] == ["own.yaml"]
 
 
+def test_a_configuration_file_that_may_not_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (tmp_path / "own.yaml").write_text("template: chatml\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CHATFMT_CONFIG", "own.yaml")
+    monkeypatch.setattr(Path, "read_bytes", refuse)  # to root every file is readable
+    assert main(["convert", EVERYDAY, "-o", "out.jsonl"]) == 3
+    assert capsys.readouterr().err == (
+        "error: cannot open `own.yaml`: Permission denied\n"
+        "hint: check who may read it with `ls -l`; it is the configuration file, and CHATFMT_CONFIG='' runs without it"
+        "\n"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["own.yaml"]
+
+
 def test_the_configuration_file_is_where_the_system_keeps_such_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

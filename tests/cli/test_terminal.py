@@ -51,6 +51,16 @@ def shown_on_a_terminal(*arguments: str, out: IO[bytes] | None = None) -> bytes:
     return shown
 
 
+def test_the_names_of_what_is_left_behind_are_not_broken(tmp_path):
+    names = [f"a_rather_long_column_of_the_source_{number}" for number in range(4)]
+    write_rows(tmp_path / "in.jsonl", [{"question": "q", "answer": "a", **dict.fromkeys(names, "x")}])
+    listed = f"left behind: {names[0]} (text),\r\n" + "".join(f"  {name} (text),\r\n" for name in names[1:3])
+    listed += f"  {names[3]} (text); --keep all\r\n  carries them\r\n"
+    for command in (["inspect"], ["check"], ["convert", "-o", str(tmp_path / "o.jsonl")]):
+        shown = shown_on_a_terminal(command[0], str(tmp_path / "in.jsonl"), *command[1:])
+        assert listed in shown.decode(), command
+
+
 def test_a_template_has_the_lines_of_its_file_on_a_terminal():
     colour = re.compile(rb"\x1b\[[\d;]*m")
     shown = colour.sub(b"", raw := shown_on_a_terminal("templates", "show", "qwen3"))

@@ -298,6 +298,7 @@ data:
   class_path: litgpt.data.JSON
   init_args:
     json_path: "out/data/train-00000-of-00001.jsonl"
+    # Rows of one conversation may be in both parts: --test-fraction keeps each conversation in one split.
     val_split_fraction: 0.05
     mask_prompt: true  # trains on the last answer, and there is a row for each
     prompt_style:

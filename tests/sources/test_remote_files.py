@@ -88,7 +88,7 @@ def test_a_stream_of_the_first_rows(folder: Path, ranges: bool) -> None:
         (403, "`{}`: access is denied"),
         (404, "no such file `{}`"),
         (503, "cannot read `{}`: 503 Service Unavailable"),
-        ("reset", "cannot read `{}`: [Errno 104] Connection reset by peer"),
+        ("reset", "cannot read `{}`: Connection reset by peer"),
     ],
 )
 def test_what_a_web_server_answers_is_said(folder: Path, status: int | str, error: str) -> None:
@@ -134,6 +134,12 @@ def test_a_download_may_take_long_but_not_stand_still(monkeypatch: pytest.Monkey
     monkeypatch.setitem(conf, "http", {"client_kwargs": {"headers": {"X-Mine": "1"}}})
     given = open_store("http://127.0.0.1:1/x.jsonl")[0].client_kwargs
     assert (given["timeout"].total, given["timeout"].sock_read, given["headers"]) == (None, 60, {"X-Mine": "1"})
+
+
+def test_the_address_of_a_server_may_have_colons(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chatfmt.stores._answered", {"http://[::1]:1"})
+    run = run_here("convert", "http://[::1]:1/x.jsonl")
+    assert run.returncode == 3 and run.stderr.startswith(b"error: cannot read `http://[::1]:1/x.jsonl`: Cannot connect")
 
 
 def test_a_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:

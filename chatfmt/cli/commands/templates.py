@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ...errors import DataProblem, UnknownName, UsageError
+from ...errors import UnknownName, UsageError
 from .. import options, terminal
 from ..command_class import Command, Group
 from ..completion import completer
@@ -274,19 +274,21 @@ def diff_templates(
     if as_json:
         terminal.print_json({"schema": 1, **found.as_json()})
     else:
-        print_examples(found, first, second, "row" if source else "conversation")
+        print_difference(found, first, second, "row" if source else "conversation")
     if not found.same:
-        hidden = found.differing - len(found.examples)
-        note = f" (the first {len(found.examples)} are shown)" if hidden and not as_json else ""
-        raise DataProblem(f"{found.differing} of {found.rows} conversations differ{note}")
-    if not as_json:
-        terminal.print_out(f"{terminal.counted(found.rows, 'conversation')}, the same text from both")
+        raise typer.Exit(1)
 
 
-def print_examples(found: Difference, first: str, second: str, noun: str) -> None:
-    """Print where conversations begin to differ, with the text of both templates there."""
+def print_difference(found: Difference, first: str, second: str, noun: str) -> None:
+    """Print where conversations begin to differ, with the text of both templates there, and how many do."""
     for example in found.examples:
         where = "" if example.character is None else f", character {example.character}"
         terminal.print_out(f"{noun} {example.row}{where}")
         terminal.print_out(f"  {terminal.visible(first)}: {terminal.visible(example.first)}")
         terminal.print_out(f"  {terminal.visible(second)}: {terminal.visible(example.second)}")
+    counted = terminal.counted(found.rows, "conversation")
+    if found.same:
+        terminal.print_out(f"{counted}, the same text from both")
+        return
+    note = f" (the first {len(found.examples)} are shown)" if found.differing > len(found.examples) else ""
+    terminal.print_out(f"{found.differing:,} of {counted} {'differs' if found.differing == 1 else 'differ'}{note}")

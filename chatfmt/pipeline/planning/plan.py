@@ -39,7 +39,7 @@ from .notes import (
 from .parquet_schema import find_schema, first_output, set_schema
 from .scratch import Scratch
 from .source_plan import SourcePlan, check_test_split, check_token_shards, check_views, plan_source
-from .target import Target, check_accepts, check_public, check_selection
+from .target import Target, check_accepts, check_run, check_selection
 from .templates import load_template
 
 
@@ -150,7 +150,7 @@ def plan(recipe: Recipe, target: Target, scratch: Scratch, run: Run) -> Plan:
 def check_options(recipe: Recipe, target: Target, run: Run) -> None:
     """Raise UsageError for options that are invalid, or need others, whatever the data is."""
     load_plugins()
-    check_public(run, target)
+    check_run(run, target)
     transforms.check_settings(recipe.transforms)
     check_tokens(recipe)
     check_rendered(recipe)

@@ -112,10 +112,12 @@ def check_accepts(target: Target, run: Run) -> None:
             store.check_accepts(f"{STATE}/access", removal=True)
 
 
-def check_public(run: Run, target: Target) -> None:
-    """Raise UsageError for `--public` with an output on this machine."""
+def check_run(run: Run, target: Target) -> None:
+    """Raise UsageError for `--public` with an output on this machine, and for `--resume` with a stream."""
     if run.public and target.kind != "hub":
         raise UsageError("`--public` is about datasets on the Hub", hint="-o hf://datasets/OWNER/NAME")
+    if run.resume and target.kind == "stream":
+        raise UsageError("`--resume` needs an output that keeps finished shards, and a stream does not", hint="-o out/")
 
 
 def check_selection(recipe: Recipe, target: Target) -> None:

@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from ...errors import InputError, Location, exhausted
 from ...stores import is_remote, reason_of, store_errors, without_credentials
+from ...whole_files import CHECK_ACCESS
 from ..model import Compression
 
 CHUNK = 4 << 20
@@ -58,7 +59,7 @@ def open_binary(uri: str) -> BufferedIOBase:
             raise known from error
         text = f"cannot open `{uri}`: {error.strerror or error}"
         if isinstance(error, PermissionError):
-            raise InputError(text, code="file.permission", hint="check who may read it with `ls -l`") from None
+            raise InputError(text, code="file.permission", hint=CHECK_ACCESS) from None
         raise InputError(text, code="file.unreadable", hint="check the disk, and try again") from None
     except ValueError as error:  # a null character
         raise InputError(f"cannot open `{uri}`: {error}", code="file.missing", hint="check the path") from None
@@ -90,7 +91,11 @@ def _read(file: BufferedIOBase, uri: str, size: int) -> bytes:
 
 def shown_uri(uri: str) -> str:
     """Return a path, or a URL without credentials, for messages."""
-    return without_credentials(uri.rpartition("::")[2]) if is_remote(uri) else uri
+    if not is_remote(uri):
+        return uri
+    from .remote_cache import url_of_kept
+
+    return without_credentials(url_of_kept(uri))
 
 
 def compression_of(head: bytes) -> Compression | None:
