@@ -15,7 +15,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .errors import RowError, raise_first
-from .json_columns import ABSENT, JSON, TEXT, decode_values, dumps, encode_objects, integers, json_array, loads, to_json
+from .json_columns import (
+    ABSENT,
+    JSON,
+    TEXT,
+    booleans,
+    decode_values,
+    dumps,
+    encode_objects,
+    integers,
+    json_array,
+    loads,
+    to_json,
+)
 from .schema import KEYS, TRAIN_FLAGS, train_flag
 
 BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
@@ -28,9 +40,23 @@ def to_bools(array: pa.Array) -> BoolArray:
     return np.asarray(known.to_numpy(zero_copy_only=False), np.bool_)
 
 
-def contains(texts: pa.Array, text: str) -> pa.BooleanArray:
-    """Whether each text contains `text`; RE2 finds it in a tenth of the time of `match_substring`."""
-    return pc.match_substring_regex(texts, re.escape(text))
+def contains(texts: pa.Array, *wanted: str) -> pa.BooleanArray:
+    """Whether each text contains one that is `wanted`; RE2 finds it in a tenth of the time of `match_substring`."""
+    return matches(texts, "|".join(map(re.escape, wanted)))
+
+
+def matches(texts: pa.Array, pattern: str) -> pa.BooleanArray:
+    """Whether a regular expression (of RE2, without anchors) is found in each text.
+
+    All texts are searched as one first: where there is nothing to find, that takes a third of the time.
+    """
+    if texts.type == TEXT and not texts.null_count and len(texts):
+        _, offsets, data = texts.buffers()
+        ends = np.frombuffer(offsets, np.int32)[[texts.offset, texts.offset + len(texts)]]
+        joined = pa.Array.from_buffers(TEXT, 1, [None, pa.py_buffer(ends), data])
+        if not pc.match_substring_regex(joined, pattern)[0].as_py():
+            return booleans(np.zeros(len(texts), np.bool_))
+    return pc.match_substring_regex(texts, pattern)
 
 
 def starting_with(texts: pa.StringArray, characters: bytes) -> pa.StringArray:

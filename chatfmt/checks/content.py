@@ -124,9 +124,9 @@ def unclosed_reasoning(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     """An answer, or its reasoning, in which a line begins with a tag such as `<think>` that nothing closes."""
     texts = [view.values(name) for name in ("content", *REASONING_FIELDS)]
     for values in (values for values in texts if values.type == TEXT and values.null_count < len(values)):
-        for opening, closing in THOUGHTS:
-            turns = np.flatnonzero(to_bools(contains(values, opening)) & (view.roles == ASSISTANT))
-            for turn, text in zip(turns.tolist(), values.take(integers(turns)).to_pylist(), strict=True):
+        turns = np.flatnonzero(to_bools(contains(values, *dict(THOUGHTS))) & (view.roles == ASSISTANT))
+        for turn, text in zip(turns.tolist(), values.take(integers(turns)).to_pylist(), strict=True):
+            for opening, closing in THOUGHTS:
                 rest = text.rpartition(closing)[2]
                 if opening in rest and re.search(rf"^[ \t]*{re.escape(opening)}", rest, re.MULTILINE):
                     yield view.finding("msg.reasoning_open", turn, f"`{opening}` is not closed")

@@ -17,13 +17,13 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 from msgspec import Struct, field
 from msgspec.structs import replace
 
 from ...errors import ChatfmtError, CheckError, Location
 from ...json_columns import JSON, TEXT, booleans, dumps, integers, is_turns
 from ...schema import CONVERSATION_COLUMNS, KEYS
+from ...turn_columns import matches, to_bools
 from ..jinja.environment import literal_texts
 from ..masks.turn_boundaries import TOKEN
 from ..template.chat_template import ChatTemplate
@@ -236,7 +236,7 @@ def _find_patterns(column: pa.Array, patterns: Iterable[str]) -> npt.NDArray[np.
     """Return the indices of the values of a text column that match one of the patterns."""
     hits = np.zeros(len(column), np.bool_)
     for pattern in patterns:
-        hits |= pc.match_substring_regex(column, pattern).fill_null(False).to_numpy(zero_copy_only=False)
+        hits |= to_bools(matches(column, pattern))
     found: npt.NDArray[np.int64] = np.flatnonzero(hits)
     return found
 

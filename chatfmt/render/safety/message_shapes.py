@@ -32,6 +32,8 @@ def message_shapes(
     before, the same position (first, last), the same roles of the first and the last message, that a user message
     follows in both or in none, the same presence of each of `extras`, and the same of `paths`, if there are any.
     """
+    if not len(messages):  # as for most batches: all of their rows are known to print every text
+        return np.zeros(0, np.int64), np.zeros(0, np.uint64)
     lengths = messages.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
     rows = np.repeat(np.arange(len(lengths)), lengths)
     turns = messages.flatten()

@@ -97,14 +97,19 @@ def _listed(root: Path) -> tuple[dict[Path, str], tuple[str, ...]]:
         for linked in (Path(folder, name) for name in folders if Path(folder, name).is_symlink()):
             inside(root, linked)
         base = Path(folder).relative_to(root)
-        files |= {(base / name).as_posix(): format_by_name(name) is not None for name in names if _may_be_data(name)}
+        files |= {(base / name).as_posix(): _is_data(name) for name in names if _may_be_data(name)}
     data = {inside(root, root / name): name for name, is_data in sorted(files.items()) if is_data}
     return data, tuple(name for name, is_data in sorted(files.items()) if not is_data)
 
 
 def _may_be_data(name: str) -> bool:
-    is_media = (guess_type(name)[0] or "").startswith(("image/", "video/", "audio/"))
-    return not (name[0] in "._" or name in _NO_DATA or is_media or _DOCUMENTS.match(name))
+    if name[0] in "._" or name in _NO_DATA or _DOCUMENTS.match(name):
+        return False
+    return _is_data(name) or not (guess_type(name)[0] or "").startswith(("image/", "video/", "audio/"))
+
+
+def _is_data(name: str) -> bool:
+    return format_by_name(name) is not None
 
 
 def _splits_by_names(root: Path) -> tuple[Splits, tuple[str, ...], tuple[str, ...]]:
