@@ -7,6 +7,7 @@ size of a batch says nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from itertools import chain
 
 import numpy as np
@@ -93,6 +94,7 @@ def _largest(column: pa.Array) -> int:
     return 8 if type.num_fields == 0 else column.nbytes
 
 
+@lru_cache(maxsize=256)  # asked of each of many small batches
 def _is_shared(type: pa.DataType) -> bool:
     kinds = (pa.types.is_dictionary, pa.types.is_run_end_encoded, pa.types.is_list_view, pa.types.is_large_list_view)
     inner = (type.field(index).type for index in range(type.num_fields))
