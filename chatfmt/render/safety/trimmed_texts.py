@@ -50,15 +50,17 @@ class TrimFinder:
             if turns.type.get_field_index(field) < 0:
                 continue
             places = np.flatnonzero(has_blank_edges(turns.field(field)))
-            for role in pc.unique(roles.take(integers(places))).to_pylist():
-                own = places[pc.equal(roles.take(integers(places)), role).to_numpy(zero_copy_only=False)]
+            found = roles.take(integers(places))
+            for role in (role for role in pc.unique(found).to_pylist() if self._tries[role, field] < TRIES):
+                own = places[pc.equal(found, role).to_numpy(zero_copy_only=False)]
                 for place in own[:TRIES_OF_BATCH].tolist():
                     self._tries[role, field] += 1
                     row = int(rows[place])
-                    (chat,) = to_chats(chats.slice(row, 1)) if self._tries[role, field] <= TRIES else (None,)
+                    (chat,) = to_chats(chats.slice(row, 1))
                     if chat is not None and self._is_trimmed(chat, place - int(np.searchsorted(rows, row)), field):
                         self._tries[role, field] = TRIES
                         yield f"white space around {role} {'texts' if field == 'content' else 'reasoning'}"
+                        break
 
     def _is_trimmed(self, chat: Chat, message: int, field: str) -> bool:
         text = self._renderer.text_or_none(chat)

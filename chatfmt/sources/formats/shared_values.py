@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-DECODED_BYTES = 64 << 20
+DECODED_BYTES = 128 << 20
 """The most bytes that are made of shared values at once, unless one row has more."""
 
 
