@@ -103,7 +103,7 @@ def test_damaged_and_odd_parquet(tmp_path: Path) -> None:
     assert caught.value.message == "two columns are named `a`"
 
 
-@pytest.mark.parametrize(("length", "rows", "most"), [(1 << 20, 400, 63), (8 << 20, 20, 7), (10, 5000, 5000)])
+@pytest.mark.parametrize(("length", "rows", "most"), [(2 << 20, 400, 63), (8 << 20, 20, 15), (10, 5000, 5000)])
 def test_a_dictionary_of_long_values_is_read_in_small_batches(
     tmp_path: Path, length: int, rows: int, most: int
 ) -> None:
