@@ -1,4 +1,4 @@
-"""Compressed files: whole, damaged, concatenated, padded, and far larger than they look."""
+"""Compressed files: damaged, concatenated and padded; more in `hostile/compression_cases.py`."""
 
 from __future__ import annotations
 
@@ -25,21 +25,10 @@ PACKED = {
 
 
 @pytest.mark.parametrize("kind", PACKED)
-def test_truncated_and_damaged_compressed_data(kind: str, tmp_path: Path) -> None:
+def test_damaged_compressed_data(kind: str, tmp_path: Path) -> None:
     whole = PACKED[kind]
-    assert len(read_all(written(tmp_path, whole, f"x.jsonl.{kind}"))) == 3000
     assert len(read_all(written(tmp_path, whole * 3, f"x.jsonl.{kind}"))) == 9000
-    for stop in (len(whole) - 1, len(whole) - 4, len(whole) // 2, 100):
-        with pytest.raises(InputError) as cut:
-            read_all(written(tmp_path, whole[:stop], f"x.jsonl.{kind}"))
-        assert (cut.value.code, cut.value.message) == ("file.truncated", f"the {kind} data is truncated")
-    for behind in (
-        b"x",
-        b"\0x",
-        *([b"\0" * 64] if kind != "xz" else [b"\0", b"\0" * 63, b"\0" * 30_001]),
-        b'{"a": 1}\n',
-        whole[:20],
-    ):
+    for behind in (b"\0x", *([b"\0" * 64] if kind != "xz" else [b"\0", b"\0" * 63, b"\0" * 30_001]), whole[:20]):
         with pytest.raises(InputError) as more:
             read_all(written(tmp_path, whole + behind, f"x.jsonl.{kind}"))
         assert more.value.code in ("file.compressed", "file.truncated")
@@ -90,11 +79,3 @@ def test_byte_offsets_are_of_the_file_or_absent(tmp_path: Path) -> None:
     run = run_cli("convert", "in.csv", "--encoding", "utf-16", cwd=tmp_path)
     at = len(csv.encode("utf-16")) - 2
     assert run.stderr.decode() == f"error: in.csv: not utf-16: truncated data (byte {at})\n{hint}"
-
-
-def test_a_decompression_bomb(tmp_path: Path) -> None:
-    bomb = zstandard.compress(b'{"a": "' + b"0" * (300 << 20) + b'"}\n')
-    assert len(bomb) < 100_000
-    with pytest.raises(InputError) as caught:
-        read_all(written(tmp_path, bomb, "x.jsonl.zst"))
-    assert caught.value.message == "unpacks to more than 1000 times its size"

@@ -1,4 +1,4 @@
-"""Parquet and Arrow files: their types, damage, and batches of bounded size."""
+"""Parquet and Arrow files: their types, and batches of bounded size."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from chatfmt.errors import InputError
 from chatfmt.json_columns import JSON
 from chatfmt.sources import plan_splits, read, resolve
 
-from ..reading import as_parquet, read_all, written
+from ..reading import as_parquet, written
 
 MOST_MEMORY = """
 import re, sys
@@ -81,26 +80,6 @@ def test_types_of_parquet(tmp_path: Path) -> None:
     assert [(field.name, field.type) for field in batch.schema] == [
         ("#row", pa.int64()), ("j", JSON), ("n", pa.string()), ("i", pa.int8()), ("l", pa.list_(pa.string())),
     ]  # fmt: skip
-
-
-def test_damaged_and_odd_parquet(tmp_path: Path) -> None:
-    table = pa.table({"a": [f"text {n} " * 5 for n in range(500)]})
-    whole = as_parquet(table, write_page_checksum=True, compression="none", use_dictionary=False)
-    rows = table.to_pylist()
-    assert read_all(written(tmp_path, whole, "x.parquet")) == rows
-    for place in range(40, len(whole), len(whole) // 40):
-        damaged = whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
-        path = written(tmp_path, damaged, "x.parquet")
-        try:
-            assert read_all(path) == rows
-        except InputError as error:
-            assert error.at.file == path and error.code in ("file.damaged", "file.checksum")
-    with pytest.raises(InputError):
-        read_all(written(tmp_path, whole[: len(whole) // 2], "x.parquet"))
-    twice = pa.Table.from_arrays([pa.array(["x"]), pa.array(["y"])], names=["a", "a"])
-    with pytest.raises(InputError) as caught:
-        read_all(written(tmp_path, as_parquet(twice), "x.parquet"))
-    assert caught.value.message == "two columns are named `a`"
 
 
 @pytest.mark.parametrize(("length", "rows", "most"), [(2 << 20, 400, 63), (8 << 20, 20, 15), (10, 5000, 5000)])

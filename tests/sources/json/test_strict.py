@@ -1,4 +1,4 @@
-"""What the JSON readers reject, with reason, line and byte, and what they keep exactly."""
+"""What the JSON readers reject, with reason, line and byte, and what they keep; more in `hostile/json_cases.py`."""
 
 from __future__ import annotations
 
@@ -22,60 +22,35 @@ BAD: dict[str, tuple[bytes, str, int, int]] = {
     "duplicate key": (b'{"a":1,"a":2}', "json.duplicate_key", 2, 19),
     "duplicate key, escaped": (b'{"a":1,"\\u0061":2}', "json.duplicate_key", 2, 24),
     "duplicate key, nested": (b'{"m":[{"role":"x","role":"y"}]}', "json.duplicate_key", 2, 33),
-    "duplicate key, same value": (b'{"a":"x","a":"x"}', "json.duplicate_key", 2, 21),
     "NaN": (b'{"a":NaN}', "json.number", 2, 13),
-    "Infinity": (b'{"a":Infinity}', "json.number", 2, 13),
     "-Infinity": (b'{"a":-Infinity}', "json.number", 2, 14),
     "1e400": (b'{"a":1e400}', "json.number", 2, 8),
     "-1e400, nested": (b'{"a":[{"b":-1e400}]}', "json.number", 2, 8),
     "leading zero": (b'{"a":01}', "json.number", 2, 14),
-    "leading plus": (b'{"a":+1}', "json.syntax", 2, 13),
-    "no digits after the point": (b'{"a":1.}', "json.number", 2, 15),
-    "no digits before the point": (b'{"a":.5}', "json.syntax", 2, 13),
     "no exponent": (b'{"a":1e}', "json.number", 2, 15),
-    "hexadecimal": (b'{"a":0x10}', "json.syntax", 2, 14),
     "5,000 digits": (b'{"a":' + b"9" * 5000 + b"}", "json.number", 2, 4314),
     "lone high surrogate": (b'{"a":"\\ud800"}', "json.surrogate", 2, 20),
     "lone low surrogate": (b'{"a":"\\udc00"}', "json.surrogate", 2, 19),
-    "surrogates the wrong way round": (b'{"a":"\\ude00\\ud83d"}', "json.surrogate", 2, 19),
     "surrogate as raw bytes": (b'{"a":"\xed\xa0\x80"}', "json.encoding", 2, 14),
     "latin-1": (b'{"a":"caf\xe9"}', "json.encoding", 2, 17),
     "latin-1 in a key": (b'{"caf\xe9":1}', "json.encoding", 2, 13),
-    "overlong UTF-8": (b'{"a":"\xc0\xaf"}', "json.encoding", 2, 14),
     "UTF-8 cut short": (b'{"a":"\xe2\x82"}', "json.encoding", 2, 14),
-    "beyond U+10FFFF": (b'{"a":"\xf4\x90\x80\x80"}', "json.encoding", 2, 14),
     "BOM inside the file": (b'\xef\xbb\xbf{"a":1}', "json.encoding", 2, 8),
     "two objects": (b'{"a":1} {"b":2}', "json.syntax", 2, 16),
-    "two objects, comma": (b'{"a":1},{"b":2}', "json.syntax", 2, 15),
     "lone CR between objects": (b'{"a":1}\r{"b":2}', "json.syntax", 2, 16),
     "trailing comma": (b'{"a":1,}', "json.syntax", 2, 15),
     "trailing comma in a list": (b'{"a":[1,]}', "json.syntax", 2, 16),
-    "comma behind the record": (b'{"a":1},', "json.syntax", 2, 15),
-    "single quotes": (b"{'a':1}", "json.syntax", 2, 9),
     "bare key": (b"{a:1}", "json.syntax", 2, 9),
-    "comment": (b'{"a":1 /* x */}', "json.syntax", 2, 15),
-    "Python": (b'{"a":None}', "json.syntax", 2, 13),
     "cut": (b'{"a":1', "json.syntax", 2, 13),
     "cut in a string": (b'{"a":"x', "json.syntax", 2, 14),
     "tab in a string": (b'{"a":"x\ty"}', "json.syntax", 2, 15),
-    "NUL in a string": (b'{"a":"x\0y"}', "json.syntax", 2, 15),
-    "NUL behind": (b'{"a":1}\0', "json.syntax", 2, 15),
     "unknown escape": (b'{"a":"\\x41"}', "json.syntax", 2, 15),
     "short escape": (b'{"a":"\\u12"}', "json.syntax", 2, 18),
-    "form feed as space": (b'{"a":\x0c1}', "json.syntax", 2, 13),
-    "no-break space": (b'{"a":\xc2\xa01}', "json.syntax", 2, 13),
     "null": (b"null", "json.not_object", 2, 8),
-    "list": (b"[1, 2]", "json.not_object", 2, 8),
-    "list of lists": (b'[[{"a":1}]]', "json.not_object", 2, 8),
-    "empty list": (b"[]", "json.not_object", 2, 8),
-    "text": (b'"x"', "json.not_object", 2, 8),
-    "number": (b"12", "json.not_object", 2, 8),
-    "boolean": (b"true", "json.not_object", 2, 8),
     "a key of ours": (b'{"#row":1}', "json.key", 2, 8),
     "another key of ours": (b'{"a":1,"#keys":"x"}', "json.key", 2, 8),
     "depth 129": (b'{"a":' + b"[" * 128 + b"]" * 128 + b"}", "json.depth", 2, 8),
     "depth 100,000": (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "json.depth", 2, 213),
-    "depth 100,000, objects": (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "json.depth", 2, 1013),
 }  # fmt: skip
 
 
@@ -93,7 +68,7 @@ def test_bad_lines_have_a_reason_a_line_and_a_byte(name: str, tmp_path: Path) ->
 @pytest.mark.parametrize("name", BAD)
 def test_the_same_in_an_array(name: str, tmp_path: Path) -> None:
     raw, code, _, byte = BAD[name]
-    if name in ("cut in a string", "cut", "two objects, comma", "comma behind the record", "trailing comma in a list"):
+    if name in ("cut in a string", "cut", "trailing comma in a list"):
         pytest.skip("in an array this is something else")
     path = written(tmp_path, b'[{"a":0},\n' + raw + b'\n,{"a":2}]', "x.json")
     good, bad = bad_rows(path)
@@ -102,35 +77,12 @@ def test_the_same_in_an_array(name: str, tmp_path: Path) -> None:
 
 GOOD: dict[str, tuple[bytes, Any]] = {
     "integers of any size": (b'{"a":18446744073709551616,"b":-9223372036854775809}', {"a": 2**64, "b": -(2**63) - 1}),
-    "300 digits": (b'{"a":' + b"7" * 300 + b"}", {"a": int("7" * 300)}),
-    "kinds of number": (
-        b'{"a":1.0,"b":1,"c":-0.0,"d":1e5,"e":1E-2}',
-        {"a": 1.0, "b": 1, "c": -0.0, "d": 1e5, "e": 0.01},
-    ),
-    "numbers at the edge": (
-        b'{"a":1.7976931348623157e308,"b":5e-324,"c":1e-400}',
-        {"a": 1.7976931348623157e308, "b": 5e-324, "c": 0.0},
-    ),
-    "dates are text": (
-        b'{"a":"2024-01-02","b":"2024-01-02T03:04:05+02:00"}',
-        {"a": "2024-01-02", "b": "2024-01-02T03:04:05+02:00"},
-    ),
-    "what looks like JSON is text": (
-        b'{"a":"42","b":"true","c":"null","d":"[1,2]","e":"007","f":"NaN"}',
-        {"a": "42", "b": "true", "c": "null", "d": "[1,2]", "e": "007", "f": "NaN"},
-    ),
-    "edges of strings": (b'{"a":"  x \\n","b":"","c":" "}', {"a": "  x \n", "b": "", "c": " "}),
     "escapes": (b'{"a":"\\"\\\\\\/\\b\\f\\n\\r\\t\\u0000\\u00e9\\ud83d\\ude00"}', {"a": '"\\/\b\f\n\r\t\0é😀'}),
-    "line ends of Unicode": ('{"a":"x\u2028y\u2029z\u0085\x7f"}'.encode(), {"a": "x\u2028y\u2029z\u0085\x7f"}),
     "a key of ours in a turn": (b'{"a":[{"#keys":"x","role":"y"}]}', {"a": [{"#keys": "x", "role": "y"}]}),
     "odd keys": (b'{"":1," ":2,"a.b":3,"#x":4}', {"": 1, " ": 2, "a.b": 3, "#x": 4}),
-    "keys in any order": (b'{"b":1,"a":2,"c":null}', {"b": 1, "a": 2, "c": None}),
-    "spaces everywhere": (b' \t{ "a" : [ 1 , 2 ] , "b" : { } }\t \r', {"a": [1, 2], "b": {}}),
     "depth 128": (b'{"a":' + b"[" * 127 + b"]" * 127 + b"}", None),
     "many brackets, not deep": (b'{"a":[' + b"[]," * 500 + b"[]]}", {"a": [[]] * 501}),
     "nothing in it": (b"{}", {}),
-    "noncharacters": ('{"a":"\uffff\ufffe\U0010ffff"}'.encode(), {"a": "\uffff\ufffe\U0010ffff"}),
-    "a NUL by escape": (b'{"a\\u0000b":"\\u0000"}', {"a\0b": "\0"}),
 }  # fmt: skip
 
 
@@ -172,35 +124,10 @@ def test_any_rows_come_back_as_the_slow_reader_has_them(rows: list[Any], batch: 
 _BEHIND = "data outside of the array of records"
 # Files that are refused as a whole: content, name, code, and what is said.
 FILES: dict[str, tuple[bytes, str, str, str]] = {
-    "empty": (b"", "x.jsonl", "file.empty", "the file is empty"),
-    "only blank lines": (b" \n\t\r\n\n", "x.jsonl", "file.empty", "no records"),
-    "an empty array": (b" [ ] ", "x.json", "file.empty", "no records"),
-    "only a header": (b"a,b\n", "x.csv", "file.empty", "no records"),
-    "UTF-16 with a mark": ('{"a":1}'.encode("utf-16"), "x.jsonl", "file.encoding", "this is UTF-16, not UTF-8"),
-    "UTF-16 without": ('{"a":1}'.encode("utf-16-le"), "x.jsonl", "file.encoding", "this is UTF-16, not UTF-8"),
-    "UTF-16, the other way": ('{"a":1}'.encode("utf-16-be"), "x.jsonl", "file.encoding", "this is UTF-16, not UTF-8"),
-    "UTF-32": ('{"a":1}'.encode("utf-32"), "x.jsonl", "file.encoding", "this is UTF-32, not UTF-8"),
-    "an LFS pointer": (
-        b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "x.parquet", "file.pointer",
-        "this is a Git LFS pointer, not the file",
-    ),
-    "a web page": (b"\n<!DOCTYPE html><html>", "x.jsonl", "file.not_data", "this is a web page or XML, not data"),
-    "a pickle": (b"\x80\x04\x95", "x.jsonl", "file.not_data", "this is a Python pickle, which chatfmt never loads"),
-    "a zip": (b"PK\x03\x04zz", "x.jsonl", "file.not_data", "this is a zip archive (or a PyTorch file)"),
     "a tar": (b"x" * 257 + b"ustar\x0000", "x.jsonl", "file.not_data", "this is a tar archive"),
-    "an array that does not end": (b'[{"a":1},{"a":2}', "x.json", "file.truncated", "the array does not end"),
     "an array that ends in a comma": (b'[{"a":1},', "x.json", "file.truncated", "the array does not end"),
-    "an array that ends in a string": (b'[{"a":1},{"a":"x', "x.json", "file.truncated", "the array does not end"),
-    "something behind the array": (
-        b'[{"a":1}]\n{"a":2}',
-        "x.json", "json.syntax", _BEHIND,
-    ),
-    "two arrays": (b'[{"a":1}][{"a":2}]', "x.json", "json.syntax", _BEHIND),
     "a bracket too many": (b'[{"a":1}]]', "x.json", "json.syntax", _BEHIND),
     "text behind the array": (b'[{"a":1}] x', "x.json", "json.syntax", _BEHIND),
-    "one object": (
-        b'{\n "data": [{"a": 1}]\n}', "x.json", "json.document", "the file is one JSON object, not a list of records",
-    ),
 }  # fmt: skip
 
 
