@@ -1,4 +1,4 @@
-"""What reaches a terminal."""
+"""What reaches a terminal; text of the data that it would obey is in `hostile/terminal_cases.py`."""
 
 from __future__ import annotations
 
@@ -12,20 +12,6 @@ from contextlib import suppress
 from typing import IO
 
 from ..conftest import EVERYDAY, ROOT, run_cli, write_rows
-
-
-def test_untrusted_text_cannot_reach_the_terminal(tmp_path):
-    row = {
-        "messages": [
-            {"role": "user", "content": "a\x1b]0;pwned\x07\u202eb[bold]c[/bold]"},
-            {"role": "r\x1b[31m", "content": "x"},
-        ]
-    }
-    write_rows(tmp_path / "in.jsonl", [row])
-    for command in (["preview", "-t", "chatml"], ["check"], ["inspect"], ["convert", "-o", str(tmp_path / "o.jsonl")]):
-        run = run_cli(command[0], "in.jsonl", *command[1:], cwd=tmp_path)
-        assert b"\x1b" not in run.stdout + run.stderr and "\u202e" not in (run.stdout + run.stderr).decode(), command
-    assert "[bold]c[/bold]" in run_cli("preview", "in.jsonl", cwd=tmp_path).stdout.decode()
 
 
 def test_progress_on_a_terminal_leaves_the_data_alone(tmp_path):

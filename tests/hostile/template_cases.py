@@ -70,10 +70,7 @@ ESCAPE: dict[str, tuple[str | bytes, Expected]] = {
     "class by format": ("{{ '{0.__class__}'.format('') }}", NOTHING),
     "class by format_map": ("{{ '{a.__class__}'.format_map({'a': ''}) }}", NOTHING),
     "class by a kept format": ("{% set f = '{0.__class__}'.format %}{{ f('') }}", NOTHING),
-    "class by mapped format": (
-        "{{ ['{0.__class__}'] | map('format', '') | list }}",
-        raises("not all arguments converted"),
-    ),
+    "class by mapped format": ("{{ ['{0.__class__}'] | map('format', '') | list }}", raises("not all arguments converted")),
     "class by percent": ("{{ '%(a.__class__)s' % {'a': ''} }}", raises("'a.__class__'")),
     "class by map": ("{{ [''] | map(attribute='__class__') | list }}", prints("[Undefined]")),
     "class by sort": ("{{ [''] | sort(attribute='__class__') }}", prints("['']")),
@@ -106,7 +103,7 @@ ESCAPE: dict[str, tuple[str | bytes, Expected]] = {
     "exec": ("{{ exec('1') }}", raises("'exec' is undefined")),
     "config": ("{{ config }}{{ request }}{{ url_for }}", NOTHING),
     "debug": ("{% debug %}", syntax(", line 1: Encountered unknown tag 'debug'")),
-}
+}  # fmt: skip
 LOAD: dict[str, tuple[str | bytes, Expected]] = {
     "include": ("{% include '/etc/passwd' %}", NO_LOADER),
     "include, missing allowed": ("{% include 'x' ignore missing %}", NO_LOADER),
@@ -116,7 +113,7 @@ LOAD: dict[str, tuple[str | bytes, Expected]] = {
     "do": ("{% do messages.append(1) %}", syntax(", line 1: Encountered unknown tag 'do'")),
     "trans": ("{% trans %}x{% endtrans %}", syntax(", line 1: Encountered unknown tag 'trans'")),
     "autoescape": ("{% autoescape true %}<{% endautoescape %}", prints("<")),
-}
+}  # fmt: skip
 CHANGE: dict[str, tuple[str | bytes, Expected]] = {
     "append": ("{{ messages.append(1) }}", unsafe("append")),
     "pop": ("{{ messages.pop() }}", unsafe("pop")),
@@ -128,19 +125,10 @@ CHANGE: dict[str, tuple[str | bytes, Expected]] = {
     "popitem": ("{{ messages[0].popitem() }}", unsafe("popitem")),
     "item": ("{% set messages[0] = 1 %}", syntax(", line 1: expected token")),
     "attribute": ("{% set messages.x = 1 %}", raises("cannot assign attribute on non-namespace object")),
-    "namespace with _": (
-        "{% set ns = namespace(_x=1) %}",
-        raises("Chat templates cannot store underscore-prefixed attributes"),
-    ),
-    "namespace, later _": (
-        "{% set ns = namespace() %}{% set ns._x = 1 %}",
-        raises("Chat templates cannot store underscore-prefixed attributes"),
-    ),
-    "namespace from a dict with _": (
-        "{% set ns = namespace({'__class__': 1}) %}",
-        raises("Chat templates cannot store underscore-prefixed attributes"),
-    ),
-}
+    "namespace with _": ("{% set ns = namespace(_x=1) %}", raises("Chat templates cannot store underscore-prefixed attributes")),
+    "namespace, later _": ("{% set ns = namespace() %}{% set ns._x = 1 %}", raises("Chat templates cannot store underscore-prefixed attributes")),
+    "namespace from a dict with _": ("{% set ns = namespace({'__class__': 1}) %}", raises("Chat templates cannot store underscore-prefixed attributes")),
+}  # fmt: skip
 CHANCE_: dict[str, tuple[str | bytes, Expected]] = {
     "random": ("{{ [1, 2] | random }}", CHANCE),
     "lipsum": ("{{ lipsum() }}", CHANCE),
@@ -155,7 +143,7 @@ CHANCE_: dict[str, tuple[str | bytes, Expected]] = {
     "the clock, to the microsecond": ("{{ strftime_now('%f') }}", prints("000000")),
     "hash of a set": ("{{ {'a': 1} | xmlattr }}", prints(' a="1"')),
     "random in a branch": ("{% if false %}{{ [1] | random }}{% endif %}ok", CHANCE),
-}
+}  # fmt: skip
 SIXTY = "{% set ns = namespace(a=[1], b=[1]) %}{% for i in range(60) %}{% set ns.a = BUILT %}{% endfor %}"
 SHARED = {
     "a list": "[ns.a, ns.a]",
@@ -173,7 +161,7 @@ SHARED = {
     "map and batch": "['', ''] | map('default', ns.a, true) | batch(2) | first",
     "map and sort": "[{}, {}] | map(attribute='x', default=ns.a) | sort",
     "sum": "[[ns.a], [ns.a]] | sum(start=[])",
-}
+}  # fmt: skip
 """What holds `ns.a` twice."""
 NESTED: dict[str, tuple[str | bytes, Expected]] = {
     **{f"nesting by {name}": (SIXTY.replace("BUILT", text) + "{{ ns.a }}", ITEMS) for name, text in SHARED.items()},
@@ -205,52 +193,22 @@ COSTS: dict[str, tuple[str | bytes, Expected]] = {
     "tuple": ("{{ (0,) * 10**9 }}", ITEMS),
     "power": ("{{ 9 ** 9 ** 9 }}", prints(str((9**9) ** 9))),
     "squares": ("{% set ns = namespace(n=9) %}{% for i in range(99) %}{% set ns.n = ns.n * ns.n %}{% endfor %}", BITS),
-    "doubling": (
-        "{% set ns = namespace(t='ab') %}{% for i in range(99) %}{% set ns.t = ns.t ~ ns.t %}{% endfor %}",
-        CHARACTERS,
-    ),
-    "doubling by plus": (
-        "{% set ns = namespace(t='ab') %}{% for i in range(99) %}{% set ns.t = ns.t + ns.t %}{% endfor %}",
-        CHARACTERS,
-    ),
-    "doubling a list": (
-        "{% set ns = namespace(t=[1]) %}{% for i in range(99) %}{% set ns.t = ns.t + ns.t %}{% endfor %}",
-        ITEMS,
-    ),
-    "doubling by join": (
-        "{% set ns = namespace(t='ab') %}{% for i in range(99) %}{% set ns.t = [ns.t, ns.t] | join %}{% endfor %}",
-        ITEMS,
-    ),
-    "doubling by format": (
-        "{% set ns = namespace(t='ab') %}{% for i in range(99) %}{% set ns.t = '%s%s' % (ns.t, ns.t) %}{% endfor %}",
-        ITEMS,
-    ),
-    "doubling by replace": (
-        "{% set ns = namespace(t='ab') %}{% for i in range(99) %}{% set ns.t = ns.t | replace('a', 'aa') %}{% endfor %}",
-        CHARACTERS,
-    ),
-    "doubling by a block": (
-        "{% set x = 'ab' %}{% for i in range(99) %}{% endfor %}{% macro d(t, n) %}{% if n %}{{ d(t ~ t, n - 1) }}{% else %}{{ t }}{% endif %}{% endmacro %}{{ d('ab', 60) }}",
-        CHARACTERS,
-    ),
+    "doubling": ("{% set ns = namespace(t='ab') %}{% for i in range(99) %}{% set ns.t = ns.t ~ ns.t %}{% endfor %}", CHARACTERS),
+    "doubling by plus": ("{% set ns = namespace(t='ab') %}{% for i in range(99) %}{% set ns.t = ns.t + ns.t %}{% endfor %}", CHARACTERS),
+    "doubling a list": ("{% set ns = namespace(t=[1]) %}{% for i in range(99) %}{% set ns.t = ns.t + ns.t %}{% endfor %}", ITEMS),
+    "doubling by join": ("{% set ns = namespace(t='ab') %}{% for i in range(99) %}{% set ns.t = [ns.t, ns.t] | join %}{% endfor %}", ITEMS),
+    "doubling by format": ("{% set ns = namespace(t='ab') %}{% for i in range(99) %}{% set ns.t = '%s%s' % (ns.t, ns.t) %}{% endfor %}", ITEMS),
+    "doubling by replace": ("{% set ns = namespace(t='ab') %}{% for i in range(99) %}{% set ns.t = ns.t | replace('a', 'aa') %}{% endfor %}", CHARACTERS),
+    "doubling by a block": ("{% set x = 'ab' %}{% for i in range(99) %}{% endfor %}{% macro d(t, n) %}{% if n %}{{ d(t ~ t, n - 1) }}{% else %}{{ t }}{% endif %}{% endmacro %}{{ d('ab', 60) }}", CHARACTERS),
     "a huge range": ("{% for i in range(10**12) %}{% endfor %}", COUNTS),
     "a range as a list": ("{{ range(10**9) | list }}", COUNTS),
     "sum of a range": ("{{ range(10**9) | sum }}", COUNTS),
     "length of a range": ("{{ range(10**9) | length }}", COUNTS),
-    "loops in loops": (
-        "{% for a in range(9999) %}{% for b in range(9999) %}{% for c in range(9999) %}{% endfor %}{% endfor %}{% endfor %}",
-        STEPS,
-    ),
+    "loops in loops": ("{% for a in range(9999) %}{% for b in range(9999) %}{% for c in range(9999) %}{% endfor %}{% endfor %}{% endfor %}", STEPS),
     "a joiner": ("{% set j = joiner(',' * 10**6) %}{% for a in range(9999) %}{{ j() }}{% endfor %}", OUTPUT),
-    "recursion of a macro": (
-        "{% macro f(n) %}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}",
-        raises("maximum recursion depth exceeded"),
-    ),
+    "recursion of a macro": ("{% macro f(n) %}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}", raises("maximum recursion depth exceeded")),
     "a recursive loop": ("{% for m in [[[[[]]]]] recursive %}{{ loop(m) }}{{ loop(m) }}{% endfor %}", NOTHING),
-    "a loop over itself": (
-        "{% for m in messages recursive %}{{ loop(messages) }}{% endfor %}",
-        raises("maximum recursion depth exceeded"),
-    ),
+    "a loop over itself": ("{% for m in messages recursive %}{{ loop(messages) }}{% endfor %}", raises("maximum recursion depth exceeded")),
     "center": ("{{ 'a'.center(10**10) }}", CHARACTERS),
     "ljust": ("{{ 'a'.ljust(10**10) }}", CHARACTERS),
     "zfill": ("{{ '1'.zfill(10**10) }}", CHARACTERS),
@@ -268,44 +226,32 @@ COSTS: dict[str, tuple[str | bytes, Expected]] = {
     "slice": ("{{ [1] | slice(10**9) | list }}", over("makes more than 10,000 items")),
     "round": ("{{ 1.5 | round(10**9) }}", prints("1.5")),
     "round to a large power": ("{{ 7 | round(-99999999) }}", over("makes more than 4,096 digits of a number")),
-    "round up": (
-        "{{ 7 | round(method='ceil', precision=99999999) }}",
-        over("makes more than 4,096 digits of a number"),
-    ),
+    "round up": ("{{ 7 | round(method='ceil', precision=99999999) }}", over("makes more than 4,096 digits of a number")),
     "int of a long text": ("{{ ('9' * 10**6) | int }}", prints("0")),
     "filesizeformat": ("{{ (10**400) | filesizeformat }}", raises("int too large to convert to float")),
     "wordwrap": ("{{ ('a ' * 10**6) | wordwrap(1, wrapstring='b' * 10**6) }}", STEPS),
     "truncate": ("{{ 'a' | truncate(10**10) }}", prints("a")),
     "output": ("{% for i in range(9999) %}{{ 'a' * 10**4 }}{% endfor %}", OUTPUT),
     "output in a block": ("{% set x %}{% for i in range(9999) %}{{ 'a' * 10**4 }}{% endfor %}{% endset %}", OUTPUT),
-    "output by a filter block": (
-        "{% filter upper %}{% for i in range(9999) %}{{ 'a' * 10**4 }}{% endfor %}{% endfilter %}",
-        OUTPUT,
-    ),
+    "output by a filter block": ("{% filter upper %}{% for i in range(9999) %}{{ 'a' * 10**4 }}{% endfor %}{% endfilter %}", OUTPUT),
     "a hex number as text": ("{{ ('f' * 7900000)|int(0, 16) // 7 }}", over("makes more than 65,536 bits of a number")),
     "a bit shift by power": ("{{ 2 ** 5000 }}", BITS),
     "negative power": ("{{ 2 ** -10**9 }}", prints("8.077935669463161e-28")),
     "a float too large": ("{{ 10.0 ** 400 }}", raises("(34, ")),
     "division by zero": ("{{ 1 // 0 }}", raises("integer division or modulo by zero")),
-}
+}  # fmt: skip
 SOURCE: dict[str, tuple[str | bytes, Expected]] = {
     "folding": ("{% if false %}{{ 'a' * 2 * 10**8 }}{% endif %}ok", prints("ok")),
     "folding a filter": ("{% if false %}{{ 'a' | center(3 * 10**8) }}{% endif %}ok", prints("ok")),
     "folding a power": ("{% if false %}{{ 9 ** 9 ** 9 }}{% endif %}ok", prints("ok")),
     "folding a range": ("{% if false %}{{ range(10**9) | list }}{% endif %}ok", prints("ok")),
-    "too long": (
-        "a" * 250_001,
-        Error(6, "template.limit", "the template `t.jinja` is refused: the template is longer than 250,000 characters"),
-    ),
+    "too long": ("a" * 250_001, Error(6, "template.limit", "the template `t.jinja` is refused: the template is longer than 250,000 characters")),
     "deep parentheses": ("{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}", RECURSION),
     "many terms": ("{{ 1" + " + 1" * 20_000 + " }}", DEEP),
     "many nots": ("{{ " + "not " * 3000 + "1 }}", RECURSION),
     "many filters": ("{{ 'a'" + " | upper" * 5000 + " }}", DEEP),
     "many ifs": ("{% if true %}" * 300 + "x" + "{% endif %}" * 300, RECURSION),
-    "many loops": (
-        "{% for a in [1] %}" * 60 + "x" + "{% endfor %}" * 60,
-        syntax(": too many statically nested blocks"),
-    ),
+    "many loops": ("{% for a in [1] %}" * 60 + "x" + "{% endfor %}" * 60, syntax(": too many statically nested blocks")),
     "deep lists": ("{{ " + "[" * 3000 + "]" * 3000 + " }}", RECURSION),
     "many attributes": ("{{ a" + ".b" * 5000 + " }}", DEEP),
     "not closed": ("{% if true %}", syntax(", line 1: Unexpected end of template")),
@@ -323,7 +269,7 @@ SOURCE: dict[str, tuple[str | bytes, Expected]] = {
     "a name twice": ("{% macro m(a, a) %}{% endmacro %}", syntax(": duplicate argument")),
     "a block twice": ("{% block b %}{% endblock %}{% block b %}{% endblock %}", syntax(", line 1: ")),
     "not UTF-8": (b"\xff{{ 1 }}", Error(3, "", "`t.jinja` is not UTF-8")),
-}
+}  # fmt: skip
 TEXTS: dict[str, str] = {
     "an expression": "{{ 7 * 7 }}",
     "a statement": "{% for i in range(10**12) %}{% endfor %}",
@@ -333,7 +279,7 @@ TEXTS: dict[str, str] = {
     "a generation tag": "{% generation %}",
     "a class": "{{ ''.__class__ }}",
     "an address": "<function f at 0x7f0000000000>",
-}
+}  # fmt: skip
 """What people wrote is text, however much it looks like a template."""
 
 

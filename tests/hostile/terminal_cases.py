@@ -66,6 +66,7 @@ CASES: list[Case] = [
     *(named(name, *pair) for name, pair in list(FILE_NAMES.items())[::3]), *(inspect(name, *pair) for name, pair in list(HIDDEN.items())[::5]), *(preview(name, *pair) for name, pair in list(HIDDEN.items())[::5]),
     *(role(f"markup, {name}", text, text) for name, text in MARKUP.items()), *(inspect(f"markup, {name}", text, text) for name, text in MARKUP.items() if "\\" not in text), *(preview(f"markup, {name}", text, text) for name, text in list(MARKUP.items())[::3]),
     Case("a key twice", {"in.jsonl": b'{"\\u001b[31m":1,"\\u001b[31m":2}\n'}, Told(4, stderr=("the key `\\x1b[31m` appears twice",))),
+    Case("check", {"in.jsonl": lines(b'{"messages":[{"role":"r\\u001b[31m","content":"x"}]}')}, Told(1, stdout=("`r\\x1b[31m`",)), ("check", "in.jsonl")),
     Case("an option", {}, Told(2, stderr=("error: no such option: --\\x1b[31m",)), ("convert", "--\x1b[31m")), Case("a source", {}, Told(3, stderr=("no file matches `\\x1b[31m.jsonl`",)), ("convert", "\x1b[31m.jsonl")),
     Case("a template", {"in.jsonl": lines(GOOD)}, Told(2, stderr=("\\x1b[31m",)), ("convert", "in.jsonl", "-t", "\x1b[31m")), Case("a variable", {"in.jsonl": lines(GOOD)}, Told(2, stderr=("`--var \\x1b[31m` is not of the form NAME=VALUE",)), ("convert", "in.jsonl", "--var", "\x1b[31m")),
     Case("an expression", {"in.jsonl": lines(GOOD)}, Told(2, stderr=("\\x1b",)), ("convert", "in.jsonl", "--where", "'\x1b[31m' +")),
