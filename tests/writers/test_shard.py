@@ -109,15 +109,6 @@ def test_partial_writes_are_continued(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (tmp_path / "x").read_bytes() == b"0123456789" * 10
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = os.open
-    monkeypatch.setattr(os, "open", lambda path, *rest: opened("/dev/full" if "x.jsonl" in str(path) else path, *rest))
-    full = pytest.raises(OutputError, match=r"cannot write `.*/x\.jsonl`: the disk is full")
-    with full, ShardWriter(tmp_path / "x.jsonl", "jsonl", SCHEMA) as writer:
-        writer.write(batch())
-
-
 def test_too_many_open_files_and_folders_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot write"):
         ShardWriter(tmp_path / "no" / "x.jsonl", "jsonl", SCHEMA)

@@ -361,17 +361,6 @@ def test_the_generation_prompt_of_a_call_overrules_the_options():
     assert texts == ["True", "True", "False"]
 
 
-def test_a_memory_address_in_a_text_is_refused():
-    with pytest.raises(RenderError) as raised:
-        plain("{{ messages[0].items }}", MESSAGES)
-    assert raised.value.code == "template.unprintable"
-    assert raised.value.message.startswith(
-        "the template prints <built-in method items of dict object>, a memory address"
-    )
-    address = "<built-in method items of dict object at 0x7f0011223344>"
-    assert plain(ECHO, [{"role": "user", "content": address}]) == [address]
-
-
 def test_a_lone_surrogate_that_a_template_makes_is_refused():
     with pytest.raises(RenderError) as raised:
         plain("{{ '\\ud800' }}", MESSAGES)
