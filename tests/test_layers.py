@@ -89,9 +89,10 @@ INNER = {
     ],
     "writers": [
         {"durable", "json_lines"},
-        {"staging", "stream", "encoders", "hub_metadata"},
+        {"stream", "encoders", "hub_metadata"},
         {"parquet", "parts", "file_names"},
         {"shard", "dataset_card"},
+        {"staging"},
         {"folder"},
         {"single_file", "store_folder"},
         {"__init__"},

@@ -29,6 +29,7 @@ from ..errors import ALL_REJECTED, ChatfmtError, InputError, OutputError, RowErr
 from ..manifest import VERSION, Shard, file_sha256, shard_from_json, shard_to_json
 from ..scratch_folder import SpareDescriptors
 from . import durable
+from .shard import AtomicFile
 
 PARTS, SPOOL, PLAN, ASKED = "parts", "spool", "plan.json", "asked.json"
 """Names in a state folder, see above; PARTS is one itself."""
@@ -56,8 +57,12 @@ def _flat(name: str) -> str:
 
 
 def write_receipt(state: Path, shard: Shard, fingerprint: str) -> None:
-    """Record that a shard is finished; call it only after its file and its rejects are in place."""
-    durable.write_atomic(receipt_path(state, shard.name), shard_to_json(shard, fingerprint=fingerprint).encode())
+    """Record that a shard is finished; call it only after its file and its rejects are in place.
+
+    Two processes may do that at once: schedulers start a task of an array again.
+    """
+    with AtomicFile(receipt_path(state, shard.name)) as receipt:
+        receipt.write(shard_to_json(shard, fingerprint=fingerprint).encode())
 
 
 def prepare_state(state: Path, fingerprint: str) -> None:

@@ -16,6 +16,7 @@ from chatfmt.writers import (
     FORMATS,
     OutputFolder,
     RejectWriter,
+    durable,
     finished_shards,
     rejects_path,
     staged_path,
@@ -142,6 +143,23 @@ def test_a_receipt_cannot_point_elsewhere(tmp_path: Path) -> None:
     with OutputFolder.open(out, "f1", resume=True) as folder:
         assert list(finished_shards(folder.state, "f1")) == [names("jsonl")[0]]
     assert victim.read_bytes() == b"mine"
+
+
+def test_two_processes_may_finish_the_same_shard_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sync = durable.OutputFile.sync
+
+    def while_another_does_too(file: durable.OutputFile) -> None:
+        monkeypatch.undo()
+        staging.write_receipt(folder.state, shard, "f1")
+        sync(file)
+
+    with OutputFolder.open(tmp_path / "out", "f1") as folder:
+        shard = write_shard(folder.state, names("jsonl")[0], "f1", 0, "jsonl")
+        before = listing(tmp_path / "out")
+        monkeypatch.setattr(durable.OutputFile, "sync", while_another_does_too)
+        staging.write_receipt(folder.state, shard, "f1")
+        assert durable.OutputFile.sync is sync and listing(tmp_path / "out") == before
+        assert finished_shards(folder.state, "f1") == {shard.name: shard}
 
 
 def test_overwriting_an_interrupted_run_starts_again(tmp_path: Path) -> None:
