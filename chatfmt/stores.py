@@ -11,6 +11,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ READ_ONLY = {
 AGAIN = "run the same command again: what is uploaded already is not sent again"
 ANSWER_SECONDS = 60
 """Timeout for the first answer of a store."""
+SLOW_SECONDS, LEAST_BYTES = 30, 1024
+"""A web server that sends fewer bytes per second, for twice as long, is given up."""
 _answered: set[str] = set()
 """The stores that have answered this process."""
 _SILENT = logging.NullHandler()
@@ -114,7 +117,49 @@ def _web_options(scheme: str) -> dict[str, Any]:
     from fsspec.config import conf
 
     timeout = ClientTimeout(total=None, sock_connect=ANSWER_SECONDS, sock_read=ANSWER_SECONDS)
-    return {"client_kwargs": {"timeout": timeout, **conf.get(scheme, {}).get("client_kwargs", {})}}
+    given = conf.get(scheme, {}).get("client_kwargs", {})
+    return {"client_kwargs": {"timeout": timeout, "trace_configs": [_answer_checks()], **given}}
+
+
+@lru_cache(maxsize=1)
+def _answer_checks() -> Any:
+    """Return what aiohttp calls for each answer: one object, as fsspec makes a file system for each set of options."""
+    from aiohttp import TraceConfig
+
+    checks = TraceConfig()
+    checks.on_request_end.append(_check_sent)
+    return checks
+
+
+async def _check_sent(session: Any, context: Any, ended: Any) -> None:
+    """Raise OSError for other bytes of a file than those that were asked for; watch how fast the others come."""
+    from asyncio import ensure_future
+
+    answer = ended.response
+    asked = re.match(r"bytes=(\d+)", ended.headers.get("Range", ""))
+    sent = re.match(r"bytes (\d+)", answer.headers.get("Content-Range", ""))
+    if answer.status == 206 and asked and sent and int(asked[1]) != int(sent[1]):
+        answer.close()
+        raise OSError(f"the bytes from {int(sent[1]):,} came instead of those from {int(asked[1]):,}")
+    watch = ensure_future(_watch_speed(answer))
+    answer.content.on_eof(lambda: watch.cancel() and None)
+
+
+async def _watch_speed(answer: Any) -> None:
+    """Let whoever reads an answer get an OSError if it comes so slowly that it may never end."""
+    from asyncio import sleep
+
+    slow = 0
+    while slow < 2:
+        before = answer.content.total_bytes
+        await sleep(SLOW_SECONDS)
+        if answer.closed:
+            return
+        is_slow = answer.content.total_bytes - before < LEAST_BYTES * SLOW_SECONDS
+        slow = slow + 1 if is_slow else 0  # twice: this process may have been stopped in between
+    error = OSError(f"less than {LEAST_BYTES} bytes per second came for {2 * SLOW_SECONDS} seconds")
+    answer.content.set_exception(error)
+    answer.close()
 
 
 def _check_answers(system: Any, path: str, place: str) -> None:

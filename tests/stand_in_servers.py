@@ -37,12 +37,16 @@ class Server:
 class FileServer(Server):
     """Serves the files of a folder; `sent` counts the bytes of their content. Without `ranges` it sends whole files.
 
-    With `versions` it says which version of a file it sends.
+    With `versions` it says which version of a file it sends; `shift` bytes before those asked for are sent and named;
+    after each byte it waits `pause` seconds.
     """
 
-    def __init__(self, folder: Path, *, ranges: bool = True, versions: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, ranges: bool = True, versions: bool = False, shift: int = 0, pause: float = 0
+    ) -> None:
         super().__init__(_FileHandler)
         self.folder, self.ranges, self.versions, self.sent = folder, ranges, versions, 0
+        self.shift, self.pause = shift, pause
 
 
 class _FileHandler(BaseHTTPRequestHandler):
@@ -57,6 +61,8 @@ class _FileHandler(BaseHTTPRequestHandler):
         data = path.read_bytes()
         found = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "") if self.stand_in.ranges else None
         start, stop = (int(found[1]), int(found[2] or len(data) - 1) + 1) if found else (0, len(data))
+        if start:
+            start, stop = start - self.stand_in.shift, stop - self.stand_in.shift
         part = data[start:stop]
         self.send_response(206 if found else 200)
         if found:
@@ -66,7 +72,10 @@ class _FileHandler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(part)))
         self.end_headers()
         if self.command == "GET":
-            self.stand_in.sent += self.wfile.write(part)
+            size = 1 if self.stand_in.pause else max(len(part), 1)
+            for at in range(0, len(part), size):
+                self.stand_in.sent += self.wfile.write(part[at : at + size])
+                time.sleep(self.stand_in.pause)
 
     do_HEAD = do_GET
 

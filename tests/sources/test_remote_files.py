@@ -153,6 +153,27 @@ def test_a_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     )  # fmt: skip
 
 
+def test_a_server_that_sends_a_byte_now_and_then(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chatfmt.stores.SLOW_SECONDS", 0.1)
+    for ranges in (True, False):
+        with FileServer(folder, ranges=ranges, pause=0.02) as server:
+            done = run_here("convert", f"{server.url}/x.jsonl", "-o", "out.jsonl")
+        error = done.stderr.decode().splitlines()[0]
+        assert done.returncode == 3 and "less than 1024 bytes per second came for 0.2 seconds" in error
+    assert [path.name for path in Path.cwd().iterdir()] == ["data"]
+
+
+def test_a_server_that_sends_other_bytes_than_those_it_was_asked_for(folder: Path) -> None:
+    with FileServer(folder, shift=1) as server:
+        done = run_here("convert", f"{server.url}/x.jsonl", "-o", "out.jsonl")
+        url = f"{server.url}/x.jsonl"
+    last = len(TEXT) - 1
+    assert (done.returncode, done.stderr.decode().splitlines()[0]) == (
+        3, f"error: cannot read `{url}`: the bytes from {last - 1:,} came instead of those from {last:,}"
+    )  # fmt: skip
+    assert [path.name for path in Path.cwd().iterdir()] == ["data"]
+
+
 def test_a_store_without_credentials_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pytest.importorskip("s3fs")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
