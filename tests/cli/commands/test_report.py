@@ -64,6 +64,7 @@ def test_convert_writes_a_report_too(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out", "r.html"]
     page = (tmp_path / "r.html").read_text()
+    assert "turns with <code>role</code> and <code>content</code>" in page
     assert "<script src" not in page and "http://" not in page.replace("http://www.w3.org/", "")
     again = run_cli("report", source, "-t", "chatml", "-o", "again.html", "--workers", "1", cwd=tmp_path)
     assert (again.returncode, (tmp_path / "again.html").read_text()) == (0, page)
@@ -148,7 +149,7 @@ def test_the_page_is_accessible_and_fits(browser: Any, page: Path, width: int, s
 def test_rows_are_found_by_reason_by_text_and_by_key(browser: Any, page: Path) -> None:
     shown, events = load(browser, page, viewport={"width": 1440, "height": 900})
     shown.select_option("#why", "json.syntax")
-    assert shown.locator("#count").text_content() == "1 of 24 rows"
+    assert shown.locator("#count").text_content() == "1 of 24 rows on this page"
     assert shown.locator("#row .trouble").text_content().startswith("Cannot be converted: not JSON")
     shown.select_option("#why", "")
     shown.fill("#search", "ONLOAD=pwned")

@@ -112,7 +112,7 @@ function update() {
     button.addEventListener("click", () => show(i));
     return button;
   }));
-  count.textContent = shown.length + " of " + rows.length + " rows";
+  count.textContent = shown.length + " of " + rows.length + " rows on this page";
   show(0);
 }
 

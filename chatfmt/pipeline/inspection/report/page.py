@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .... import checks, writers
 from ....errors import ChatfmtError
@@ -27,6 +28,9 @@ from ..preview import PreviewRow
 from . import charts
 from .flow import SHOWN, keys_left, routes
 from .rows import to_browser
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 HERE = Path(__file__).parent
 LENGTHS = {"tokens": "tokens per row", "characters": "characters per row", "turns": "turns per row"}
@@ -75,6 +79,7 @@ def render_page(title: str, sections: Sequence[Mapping[str, Any]], rows: Sequenc
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         finalize=lambda value: visible(value, lines=True) if type(value) is str else value,
     )  # fmt: skip
+    environment.filters["marked"] = marked
     data = to_browser(rows)
     return environment.get_template("page.html").render(
         title=title,
@@ -85,6 +90,13 @@ def render_page(title: str, sections: Sequence[Mapping[str, Any]], rows: Sequenc
         "base-uri 'none'; form-action 'none'",
         **files,
     )
+
+
+def marked(text: str) -> Markup:
+    """Return text as HTML in which what is between backticks, as in messages on a terminal, is code."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(visible(text, lines=True)))))
 
 
 def digest(text: str) -> str:
@@ -234,15 +246,16 @@ def next_steps(recipe: Recipe, found: Gathered) -> list[tuple[str, str]]:
     figures, steps = found.figures, []
     if found.manifest is not None:
         return [("Check that all checksums match", f"chatfmt verify {found.source.shown}")]
-    if figures.repeats.repeated:
-        steps.append((f"Drop {figures.repeats.repeated:,} duplicates", "--dedup"))
-    if recipe.max_tokens is not None and (over := figures.lengths["tokens"].above(recipe.max_tokens)):
-        steps.append((f"Drop or split {over:,} rows over {recipe.max_tokens:,} tokens", "--over-length split-turns"))
-    if figures.counts.left_column:
-        steps.append(("Carry the columns that are left behind", "--keep all"))
     if found.plan is not None:
         skipping = error_arguments(recipe, figures.counts.reasons, figures.counts.findings, figures.counts.read)
         rendered = tried_arguments(recipe, found.plan)
         command = convert_command(recipe, found.source, found.plan.job.dialect, rendered, skipping)
         steps.append(("Convert it as it was read here", command))
+    if figures.repeats.repeated:
+        steps.append((f"Drop {figures.repeats.repeated:,} duplicates: add", "--dedup"))
+    if recipe.max_tokens is not None and (over := figures.lengths["tokens"].above(recipe.max_tokens)):
+        what = f"{over:,} rows over {recipe.max_tokens:,} tokens"
+        steps.append((f"Drop or split {what}: add", "--over-length split-turns"))
+    if figures.counts.left_column:
+        steps.append(("Carry the columns that are left behind: add", "--keep all"))
     return steps
