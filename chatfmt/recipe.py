@@ -287,8 +287,7 @@ def _checked(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
 def _refuse(problems: Sequence[Problem], values: Mapping[str, Any], flags: Container[str] = ()) -> None:
     """Raise RecipeError with all problems, or for keys that cannot be combined."""
     if problems:
-        unknown = next((problem.path[-1] for problem in problems if problem.text == UNKNOWN), None)
-        hint = "" if unknown is None else _hint_for(unknown)
+        hint = next((hint for problem in problems if (hint := _hint_for(problem))), "")
         raise RecipeError("; ".join(problem.describe(flags) for problem in problems), hint=hint)
     if values.get("order_by") and not values.get("group_by"):
         raise RecipeError(
@@ -305,10 +304,24 @@ def _refuse(problems: Sequence[Problem], values: Mapping[str, Any], flags: Conta
             raise RecipeError(f"`{key_or_flag(first, flags)}` and `{key_or_flag(second, flags)}` cannot be combined")
 
 
-def _hint_for(unknown: str) -> str:
-    if unknown in RUN_KEYS:  # only in Python: a recipe file may hold them
-        return f"pass `{unknown}` to `chatfmt.convert`, or on the command line"
-    return UnknownName.of("key", unknown, (*KEYS, *RUN_KEYS)).hint
+def _hint_for(problem: Problem) -> str:
+    """Return the keys that an unknown one may be, or an example of a mapping; empty for other problems."""
+    first, *_, last = problem.path * 2
+    if problem.text != UNKNOWN:
+        return _MAPPINGS.get(first, "") if problem.text.startswith("must be a mapping") else ""
+    if last in RUN_KEYS and len(problem.path) == 1:  # only in Python: a recipe file may hold them
+        return f"pass `{last}` to `chatfmt.convert`, or on the command line"
+    nested = {"source": SourceSpec, "about": About}.get(first)
+    return UnknownName.of("key", last, [key.name for key in fields(nested)] if nested else (*KEYS, *RUN_KEYS)).hint
+
+
+_MAPPINGS = {
+    "source": "source: [a.jsonl, {source: b.jsonl, weight: 2}]",
+    "map": "map: {user: question, assistant: answer}",
+    "role": "role: {bot: assistant}",
+    "var": "var: {enable_thinking: false}",
+}
+"""Examples of the mappings that a recipe holds."""
 
 
 def with_full_keys(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -422,7 +435,7 @@ def load_file(path: Path) -> dict[str, Any]:
     """Return the keys and values of a YAML file; raises RecipeError if it has no key of a recipe."""
     values = read_yaml(path)
     if values and not {*KEYS, *RUN_KEYS, *SHORT, FOR, "label"} & set(values):
-        raise RecipeError(f"`{path}` is not a recipe: it has none of its keys", hint="write data as JSON Lines or CSV")
+        raise RecipeError(f"`{path}` is not a recipe: it has none of its keys", hint=FROM_YAML)
     if "weight" in values:
         raise RecipeError("`weight` is a key of a source", hint="source: [{source: a.jsonl, weight: 2}]")
     if FOR in values:
@@ -441,6 +454,12 @@ def path_of(source: str) -> Path:
     return Path(source) if source.endswith((".yaml", ".yml")) else configs() / f"{source}.yaml"
 
 
+FROM_YAML = (
+    "to read rows from YAML, make JSON of it: "
+    "`python -c 'import json, sys, yaml; print(json.dumps(yaml.safe_load(sys.stdin)))' < FILE > rows.json`"
+)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read the mapping in a YAML file; raises RecipeError with the line of an error, and as `read_whole`."""
     try:
@@ -449,6 +468,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise RecipeError(f"`{path}` is not UTF-8 text") from None
     except plain_yaml.InvalidYaml as error:
         raise RecipeError(f"`{path}` is not valid YAML{error}") from None
+    if isinstance(values, list):
+        raise RecipeError(f"`{path}` is not a recipe: it is a list", hint=f"a recipe is a mapping; {FROM_YAML}")
     if not isinstance(values, dict):
         raise RecipeError(f"`{path}` is not a recipe: it is not a mapping", hint="chatfmt recipes show gsm8k")
     return values

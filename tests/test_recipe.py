@@ -189,6 +189,9 @@ def test_plan_and_check_use_the_run_keys_they_know(tmp_path):
         ({"limit": -1}, "missing key `source`; `limit` must be 0 or more, not `-1`", ""),
         ({"source": "a", "workers": 2}, "unknown key `workers`",
          "pass `workers` to `chatfmt.convert`, or on the command line"),
+        ({"source": {"source": "a", "spilt": "x"}}, "unknown key `source.0.spilt`", "did you mean `split`?"),
+        ({"source": "a", "map": ["user"]}, "`map` must be a mapping, not `['user']`",
+         "map: {user: question, assistant: answer}"),
     ],
 )  # fmt: skip
 def test_a_recipe_in_python_is_refused_as_a_file_is(values, problem, hint):

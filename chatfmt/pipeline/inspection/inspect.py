@@ -152,7 +152,8 @@ def inspect_source(
             raise UsageError(f"no row can be converted: {errors[0].message}", hint=errors[0].hint)
         joined = bool(counts.changes["text_parts.join"])
         arguments = template_arguments(recipe, detection.type, outputs, media=job.media, joined=joined)
-        arguments, tried = working_arguments(recipe, sample, arguments, nulls=nulls, rejected=counts.rejected)
+        rejected = counts.rejected + counts.findings["row.empty"]  # which a template rejects
+        arguments, tried = working_arguments(recipe, sample, arguments, nulls=nulls, rejected=rejected)
         refuse_unprinted(recipe, sample, arguments, tried)
     except UsageError as error:
         return replace(inspection, problem=error.message, hint=error.hint)
