@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -42,6 +44,31 @@ def read_yaml(text: str, loader: Any = None) -> Any:
         raise
     except (yaml.YAMLError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
         raise InvalidYaml(f": {' '.join(str(error).split()) or type(error).__name__}") from None
+
+
+@cache
+def strict_loader() -> Any:
+    """Return a loader for plain data in which repeated keys are errors and only true and false are booleans."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            seen = set()
+            for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+                if not isinstance(key, yaml.ScalarNode):
+                    raise yaml.MarkedYAMLError(problem="a key is not text", problem_mark=key.start_mark)
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(problem=f"key `{key.value}` appears twice", problem_mark=key.start_mark)
+                seen.add(key.value)
+            return super().construct_mapping(node, deep=deep)
+
+    truth = "tag:yaml.org,2002:bool"
+    Loader.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != truth]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    Loader.add_implicit_resolver(truth, re.compile("^(?:true|false)$"), list("tf"))
+    return Loader
 
 
 def _without_surrogates(text: str) -> str:

@@ -463,7 +463,7 @@ FROM_YAML = (
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read the mapping in a YAML file; raises RecipeError with the line of an error, and as `read_whole`."""
     try:
-        values = plain_yaml.read_yaml(read_whole(path, plain_yaml.MOST_BYTES).decode(), _loader())
+        values = plain_yaml.read_yaml(read_whole(path, plain_yaml.MOST_BYTES).decode(), plain_yaml.strict_loader())
     except UnicodeDecodeError:
         raise RecipeError(f"`{path}` is not UTF-8 text") from None
     except plain_yaml.InvalidYaml as error:
@@ -473,31 +473,6 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise RecipeError(f"`{path}` is not a recipe: it is not a mapping", hint="chatfmt recipes show gsm8k")
     return values
-
-
-@cache
-def _loader() -> Any:
-    """Return a loader for plain data in which repeated keys are errors and only true and false are booleans."""
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            seen = set()
-            for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
-                if not isinstance(key, yaml.ScalarNode):
-                    raise yaml.MarkedYAMLError(problem="a key is not text", problem_mark=key.start_mark)
-                if key.value in seen:
-                    raise yaml.MarkedYAMLError(problem=f"key `{key.value}` appears twice", problem_mark=key.start_mark)
-                seen.add(key.value)
-            return super().construct_mapping(node, deep=deep)
-
-    truth = "tag:yaml.org,2002:bool"
-    Loader.yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != truth]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-    Loader.add_implicit_resolver(truth, re.compile("^(?:true|false)$"), list("tf"))
-    return Loader
 
 
 @cache
