@@ -14,7 +14,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "chatfmt"
 LAYERS = [
-    {"errors", "framing", "lazy", "plain_yaml", "python_command", "visible_text"},
+    {"child_process", "errors", "lazy", "plain_yaml", "visible_text"},
     {
         "arrow_values", "hub_models", "schema", "scratch_folder", "stores", "validation", "whole_files",
     },

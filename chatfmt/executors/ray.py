@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..child_process import python_command
 from ..errors import ChatfmtError, MissingExtra, OutputError
-from ..python_command import python_command
 from .base import TASKS_AHEAD, OnPosition, R, T, cores, ignore_position, task_name
 from .versions import Difference, difference
 from .worker_died import WorkerDied, lost_twice

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from typing import BinaryIO, Protocol, cast
 
-from ..python_command import python_command
+from ..child_process import python_command
 from .fork_server import ForkServer
 from .messages import ERROR, POSITION, RESULT, WorkerMessage, receive, send
 from .watchdog import Watchdog

@@ -14,9 +14,8 @@ from typing import Any, BinaryIO, cast
 
 import msgspec
 
+from ..child_process import python_command, read_frame, to_frame
 from ..errors import InputError, Location
-from ..framing import read_frame, to_frame
-from ..python_command import python_command
 from ..whole_files import read_whole
 
 _CHILD = "from chatfmt.tokens.worker import main; main()"

@@ -1,8 +1,8 @@
 """The tokenizer process: loads a `tokenizer.json` and encodes texts, within limits; see `process`.
 
 An untrusted file can make the library take all memory, or crash; that ends this process alone. It reads and writes
-frames of MessagePack over stdin and stdout (see `framing`). A request is `[name of a method of Encoder, *arguments]`,
-first `load`; its answer is `{"value"}` or `{"error"}`. Imports no Arrow, to start fast.
+frames of MessagePack over stdin and stdout (see `child_process`). A request is `[name of a method of Encoder,
+*arguments]`, first `load`; its answer is `{"value"}` or `{"error"}`. Imports no Arrow, to start fast.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from typing import Any, Protocol
 import msgspec
 import numpy as np
 
-from ..framing import read_frame, to_frame, write_to_stdout
-from ..python_command import die_with_parent
+from ..child_process import die_with_parent, read_frame, to_frame, write_to_stdout
 
 MEMORY, MEMORY_PER_BYTE = 512 << 20, 256
 """Bytes of memory for a request, and more for each of its bytes: five times what encodings of real tokenizers take."""

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, BinaryIO, cast
 
-from ...framing import read_frame, to_frame
+from ...child_process import read_frame, to_frame
 from ...rendering import MOST_TEXT, check_text_size
 from .interpreters import Interpreter, start_interpreter
 

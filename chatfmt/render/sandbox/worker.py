@@ -1,6 +1,6 @@
 """The sandbox process: compiles an untrusted template, renders and traces conversations, and can do nothing else.
 
-It reads and writes frames of JSON (see `chatfmt.framing`) over stdin and stdout. First the set-up:
+It reads and writes frames of JSON (see `chatfmt.child_process`) over stdin and stdout. First the set-up:
 
     {"texts", "named", "variables", "date", "continue_final", "bos", "limits", "isolation"}
         -> {"level", "errors": [error, …]}
@@ -30,8 +30,7 @@ from typing import Any
 import jinja2
 from msgspec import Struct
 
-from ...framing import read_frame, to_frame, write_to_stdout
-from ...python_command import die_with_parent
+from ...child_process import die_with_parent, read_frame, to_frame, write_to_stdout
 from ..jinja.inputs import context, normalise_messages
 from ..jinja.row import RowRenderer
 from ..trace.program import Untraceable

@@ -15,8 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ...child_process import python_command
 from ...errors import InputError, Location, MissingExtra, UnknownName, UsageError, is_panic
-from ...python_command import python_command
 from ...scratch_folder import explained
 
 MEMORY = 4 << 30

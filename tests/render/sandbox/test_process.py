@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from chatfmt.child_process import to_frame
 from chatfmt.errors import RenderError
-from chatfmt.framing import to_frame
 from chatfmt.render import RenderOptions
 from chatfmt.render.sandbox import process as process_module
 from chatfmt.render.sandbox.renderer import SandboxRenderer

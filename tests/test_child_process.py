@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatfmt.framing import read_frame, to_frame
+from chatfmt.child_process import read_frame, to_frame
 
 
 @given(st.lists(st.binary(max_size=40), max_size=4), st.integers(1, 7))
@@ -34,10 +34,10 @@ def test_a_frame_is_its_length_in_eight_bytes_then_its_body() -> None:
     assert to_frame(b"ab") == b"\x02\0\0\0\0\0\0\0ab"
 
 
-def test_framing_imports_no_arrow() -> None:
+def test_a_child_process_imports_no_arrow() -> None:
     code = (
         "import importlib.util, sys\n"
-        "spec = importlib.util.spec_from_file_location('framing', 'chatfmt/framing.py')\n"
+        "spec = importlib.util.spec_from_file_location('child_process', 'chatfmt/child_process.py')\n"
         "spec.loader.exec_module(importlib.util.module_from_spec(spec))\n"
         "sys.exit('pyarrow' in sys.modules or 'chatfmt' in sys.modules)"
     )

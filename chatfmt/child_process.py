@@ -1,16 +1,38 @@
-"""Frames: messages with their length in front (8 bytes, little endian), as sandbox and tokenizer processes use them.
+"""A new interpreter that imports what this one does and dies with it, and frames, the messages to and from it.
 
-Imports nothing beyond the standard library, since these processes import it.
+A frame is the length of a message (8 bytes, little endian) and the message. Imports nothing beyond the standard
+library, since the new interpreter imports this module.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import struct
+import sys
 from collections.abc import Callable
 
 _LENGTH = struct.Struct("<Q")
 _READ_SIZE = 1 << 20
+
+
+def python_command(code: str, *arguments: str, flags: tuple[str, ...] = ("-P",)) -> list[str]:
+    """Return the command that runs `code` in a new interpreter, with `arguments` in `sys.argv[1:]`.
+
+    With `-P` or `-I` it imports nothing from the current folder before it has the import path of this process.
+    """
+    path = json.dumps([os.path.realpath(entry) for entry in sys.path])
+    start = "import json, sys\nsys.path[:] = json.loads(sys.argv.pop(1))\n"
+    return [sys.executable, *flags, "-c", start + code, path, *arguments]
+
+
+def die_with_parent() -> None:
+    """Ask Linux to kill this process when the thread that started it ends (prctl(2))."""
+    if sys.platform == "linux":
+        import ctypes
+
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, 9)
 
 
 def to_frame(body: bytes) -> bytes:
