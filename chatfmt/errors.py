@@ -138,6 +138,12 @@ class RecipeError(UsageError):
     """A recipe is invalid; the message has all problems, each with its key."""
 
 
+def abridged(items: Sequence[str], most: int, joint: str = ", ") -> str:
+    """Return the first items, and how many more there are: `a, b and 3 more`."""
+    more = f" and {len(items) - most:,} more" if len(items) > most else ""
+    return joint.join(items[:most]) + more
+
+
 def nearest(name: str, known: Iterable[str], most: float = float("inf")) -> list[str]:
     """Return up to five of the `known` names that resemble `name`, within `most` edits of it, the nearest first.
 

@@ -43,8 +43,5 @@ def to_input_error(error: Exception, model_id: str, revision: str | None, name: 
     if "EntryNotFoundError" in kinds and "LocalEntryNotFoundError" not in kinds:
         hint = f"see its files: https://huggingface.co/{model_id}/tree/{revision or 'main'}"
         return InputError(f"the model `{model_id}` has no `{name}`", code="file.missing", hint=hint)
-    return InputError(f"the Hub cannot be reached for `{model_id}`: {_first_line(error)}", hint=_UNREACHABLE)
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+    reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+    return InputError(f"the Hub cannot be reached for `{model_id}`: {reason}", hint=_UNREACHABLE)

@@ -318,9 +318,7 @@ def damage(folder: Path, manifest: Manifest) -> Iterator[FolderProblem]:
     """Yield each file of the manifest that is missing or whose bytes differ; all are read, none is decoded."""
     for shard in manifest.shards:
         yield from _file_problems(folder, shard.name, shard.bytes, shard.sha256)
-    if manifest.rejects:
-        record = manifest.rejects
-        yield from _file_problems(folder, REJECTS, int(record["bytes"]), str(record["sha256"]))
+    yield from _reject_problems(folder, manifest)
 
 
 def problems_of(
@@ -340,9 +338,8 @@ def problems_of(
     for name in sorted(names - known):
         yield FolderProblem("extra", name, "is not in the manifest")
     if manifest.rejects:
-        record = manifest.rejects
         with present(REJECTS):
-            yield from _file_problems(folder, REJECTS, int(record["bytes"]), str(record["sha256"]))
+            yield from _reject_problems(folder, manifest)
     if not manifest.balanced:
         yield FolderProblem("balance", MANIFEST, "rows in differ from rows out + rejected + filtered + duplicates")
     if dict(manifest.totals) != totals(manifest.shards):
@@ -367,6 +364,11 @@ def _shard_problems(folder: Path, shard: Shard) -> Iterator[FolderProblem]:
         return
     if rows != shard.rows:
         yield FolderProblem("rows", shard.name, f"has {rows} rows, the manifest says {shard.rows}")
+
+
+def _reject_problems(folder: Path, manifest: Manifest) -> Iterator[FolderProblem]:
+    if record := manifest.rejects:
+        yield from _file_problems(folder, REJECTS, int(record["bytes"]), str(record["sha256"]))
 
 
 def _file_problems(folder: Path, name: str, size: int | None, digest: str) -> Iterator[FolderProblem]:
@@ -431,16 +433,12 @@ def _convert(cls: type[T], data: Any) -> T:
 def _parse_object(text: str, what: str) -> dict[str, Any]:
     try:
         data = json.loads(text)
-        _compact(data)  # raises for NaN and infinities, which `json.loads` accepts
+        json.dumps(data, allow_nan=False)  # raises for NaN and infinities, which `json.loads` accepts
     except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):
         raise InputError(f"the {what} is damaged", hint="convert again with `--overwrite`")
     return data
-
-
-def _compact(data: Any) -> str:
-    return json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def _pretty(data: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import abridged
 from . import terminal
 
 if TYPE_CHECKING:
@@ -101,15 +102,10 @@ def left_out(names: Iterable[str]) -> str:
 def left_behind(columns: Sequence[str], keys: Sequence[str]) -> str:
     """Return one line on the leaves of unused columns and of used ones that are left behind; empty without any."""
     it = "it" if len(columns) == 1 else "them"
-    groups = [f"{_first(columns)}; --keep all carries {it}"] if columns else []
-    groups += [_first(keys)] if keys else []
+    groups = [f"{abridged(columns, SHOWN_LEAVES)}; --keep all carries {it}"] if columns else []
+    groups += [abridged(keys, SHOWN_LEAVES)] if keys else []
     cut = " (--json lists all)" if max(len(columns), len(keys)) > SHOWN_LEAVES else ""
     return f"left behind: {'; also '.join(groups)}{cut}" if groups else ""
-
-
-def _first(leaves: Sequence[str]) -> str:
-    more = len(leaves) - SHOWN_LEAVES
-    return ", ".join(leaves[:SHOWN_LEAVES]) + (f" and {more} more" if more > 0 else "")
 
 
 def size(count: int) -> str:

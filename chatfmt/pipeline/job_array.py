@@ -18,7 +18,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from .. import sources, writers
-from ..errors import OutputError, UsageError
+from ..errors import OutputError, UsageError, abridged
 from ..manifest import MANIFEST, STATE, Manifest, Shard, read_manifest
 from ..recipe import Run
 from ..stores import Store, has_credentials, is_remote, read_url, url_of, without_credentials
@@ -281,11 +281,10 @@ def summarise_published(out: Path) -> Summary:
 
 def shards_missing(path: Path | str, names: Sequence[str], numbers: Sequence[int], total: int) -> OutputError:
     """Return the error for shards that no part has written yet."""
-    listed = ", ".join(f"`{name}`" for name in names[:SHOWN])
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    listed = abridged([f"`{name}`" for name in names], SHOWN)
     verb = "is" if len(names) == 1 else "are"
     return OutputError(
-        f"{len(names)} of {total} shards {verb} missing: {listed}{more}",
+        f"{len(names)} of {total} shards {verb} missing: {listed}",
         hint=f"chatfmt run {path} --task {numbers[0]}/{total}",
         code="output.missing",
     )

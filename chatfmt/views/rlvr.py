@@ -7,7 +7,6 @@ The forms are those of open-instruct (`messages`, `ground_truth`, `dataset`), ve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +14,7 @@ import pyarrow as pa
 from ..errors import RowError, UsageError, map_rows, refuse_rows
 from ..json_columns import ABSENT, TEXT, decode_conversations, decode_values, dumps, json_array, to_plain
 from ..schema import CONVERSATIONS, KEPT, KEPT_TRUTHS
+from ..trainers import listed
 from .batch import Fields, RenderableBatch, template_inputs
 from .split import prompt, prompt_and_completion
 
@@ -102,7 +102,3 @@ def only_question(turns: Any) -> str:
             hint="--transform system_turns=fold moves system text into it, --on-error skip drops such rows",
         )  # fmt: skip
     return content
-
-
-def listed(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:-1])} or {names[-1]}"

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ...errors import DataProblem, Location, UsageError
+from ...errors import DataProblem, Location, UsageError, abridged
 from .. import options, terminal
 from ..options import Sources
 from ..requests import to_recipe
@@ -185,6 +185,4 @@ def print_problems(problems: Sequence[RowProblem], rows: int) -> None:
 
 def rows_of(problems: Sequence[RowProblem]) -> str:
     """Return the first rows of problems of one kind, and how many more there are."""
-    first = ", ".join(problem.at.place for problem in problems[:SHOWN_ROWS])
-    more = len(problems) - SHOWN_ROWS
-    return f"{first} and {more:,} more" if more > 0 else first
+    return abridged([problem.at.place for problem in problems], SHOWN_ROWS)

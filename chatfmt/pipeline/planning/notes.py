@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ... import tokens, trainers
-from ...errors import TemplateError, UnknownName
+from ...errors import TemplateError, UnknownName, abridged
 from ...field_path import top_level
 from ...json_columns import JSON, TEXT
 from ...mapping.names import names_needed
@@ -222,17 +222,15 @@ def variable_notes(template: ChatTemplate, recipe: Recipe) -> Iterator[str]:
     near = {name: hint for name, hint in hints.items() if hint.startswith("did you")}
     yield from (f"the template has no variable `{name}`: {hint}" for name, hint in near.items())
     if others := [f"`{name}`" for name in unread if name not in near]:
-        more = f" and {len(others) - SHOWN_VARIABLES:,} more" if len(others) > SHOWN_VARIABLES else ""
-        yield f"the template has no variable {', '.join(others[:SHOWN_VARIABLES])}{more}"
+        yield f"the template has no variable {abridged(others, SHOWN_VARIABLES)}"
 
 
 def tokenizer_notes(template: ChatTemplate, job: Job) -> Iterator[str]:
     """Yield a note on the special tokens of the template that the tokenizer splits."""
     if job.tokenizer is not None and (split := split_by_tokenizer(template, job, job.tokenizer)):
-        named = " and ".join(f"`{token}`" for token in split[:SHOWN_TOKENS])
-        more = f" and {len(split) - SHOWN_TOKENS} more" if len(split) > SHOWN_TOKENS else ""
+        named = abridged([f"`{token}`" for token in split], SHOWN_TOKENS, " and ")
         yield (
-            f"the tokenizer `{job.tokenizer}` splits {named}{more}, special tokens of the template `{template.name}`, "
+            f"the tokenizer `{job.tokenizer}` splits {named}, special tokens of the template `{template.name}`, "
             "into several tokens: use the tokenizer of the model"
         )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ... import writers
-from ...errors import ChatfmtError
+from ...errors import ChatfmtError, abridged
 from ...manifest import MANIFEST, STATE, Manifest, fingerprint
 from ...sources.discovery.hub import cache_folder
 from ...stores import Store
@@ -65,8 +65,7 @@ def differences(target: Target, manifest: Manifest) -> str:
         found = list(_differences(_asked_before(target), asked_for(manifest)))
     except (OSError, ValueError, KeyError, TypeError):  # a damaged record explains nothing
         return ""
-    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    return ", ".join(found[:SHOWN]) + more
+    return abridged(found, SHOWN)
 
 
 def _asked_before(target: Target) -> Mapping[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from ...errors import InputError, nearest
+from ...errors import InputError, abridged, nearest
 from ...scratch_folder import explained
 from ...stores import is_remote
 from ...whole_files import is_regular
@@ -173,8 +173,7 @@ def _glob_hint(pattern: str) -> str:
     names = [name for name in _names_in(folder) if name[0] not in "._"]
     if not names:
         return f"`{folder.resolve()}` is empty"
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"`{folder}` has " + ", ".join(f"`{name}`" for name in names[:SHOWN]) + more
+    return f"`{folder}` has {abridged([f'`{name}`' for name in names], SHOWN)}"
 
 
 def _from_folder(source: str, root: Path, found: FoundFiles, split: str | None, options: ParseOptions) -> Source:
