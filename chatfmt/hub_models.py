@@ -43,5 +43,11 @@ def to_input_error(error: Exception, model_id: str, revision: str | None, name: 
     if "EntryNotFoundError" in kinds and "LocalEntryNotFoundError" not in kinds:
         hint = f"see its files: https://huggingface.co/{model_id}/tree/{revision or 'main'}"
         return InputError(f"the model `{model_id}` has no `{name}`", code="file.missing", hint=hint)
-    reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-    return InputError(f"the Hub cannot be reached for `{model_id}`: {reason}", hint=_UNREACHABLE)
+    return InputError(f"the Hub cannot be reached for `{model_id}`: {_reason(error)}", hint=_UNREACHABLE)
+
+
+def _reason(error: BaseException) -> str:
+    """Return the first line of what a library says, without the number of an error of the system."""
+    if type(error).__name__ == "LocalEntryNotFoundError" and error.__cause__:  # says only that it is not in the cache
+        return _reason(error.__cause__)
+    return re.sub(r"^\[Errno -?\d+\] ", "", str(error).strip().partition("\n")[0]) or type(error).__name__

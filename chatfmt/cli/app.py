@@ -220,9 +220,8 @@ def _usage_hint(error: Any, arguments: Sequence[str] | None) -> str:
     if not hasattr(error, "possibilities"):
         return every
     known = [name for parameter in command.params for name in parameter.opts if name.startswith("--")]
-    if begun := [name for name in known if error.option_name.startswith(f"{name}-")]:
-        return f"did you mean `{max(begun, key=len)}`?"
-    close = nearest(error.option_name, known, MOST_TYPED_WRONG)
+    begun = sorted((name for name in known if error.option_name.startswith(f"{name}-")), key=len, reverse=True)
+    close = nearest(error.option_name, known, 1) or begun or nearest(error.option_name, known, MOST_TYPED_WRONG)
     return f"did you mean `{close[0]}`?" if close else every
 
 

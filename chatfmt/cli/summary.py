@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 LEAVE_ROWS_OUT = ("over_length.drop", "control_tokens.drop", "dropped.")
 """How changes begin that leave rows out."""
+ADDS_ROWS = {"split_turns": " (rows added: there is one for each trained answer)"}
+"""What a count of changes means where rows were added."""
 SHOWN_LEAVES = 6
 """Leaves of the source that the summary names; the JSON report has all."""
 
@@ -62,7 +64,7 @@ def describe(summary: Summary) -> str:
     changed = {name: count for name, count in summary.changes.items() if name not in left}
     for label, counts in (("changed", changed), ("warnings", summary.findings)):
         if counts:
-            lines.append(f"{label}: {_listed(counts, remedies() if label == 'warnings' else {})}")
+            lines.append(f"{label}: {_listed(counts, remedies() if label == 'warnings' else ADDS_ROWS)}")
     if behind := left_behind(summary.left_columns, summary.left_keys):
         lines.append(behind)
     if summary.left_out:
@@ -71,10 +73,14 @@ def describe(summary: Summary) -> str:
 
 
 def remedies() -> dict[str, str]:
-    """Return the flag that mends what a check finds, by its code, where there is one."""
+    """Return the flag that mends what a check finds, by its code, where one mends it in every row.
+
+    A turn that is dropped may be the only answer: what helps then, `check` says row by row.
+    """
     from ..checks import CHECKS
 
-    return {code: f" ({check.hint})" for code, check in CHECKS.items() if check.hint.startswith("--transform ")}
+    flags = {code: check.hint for code, check in CHECKS.items() if check.hint.startswith("--transform ")}
+    return {code: f" ({flag})" for code, flag in flags.items() if "=drop" not in flag}
 
 
 def _listed(counts: Mapping[str, int], remedies: Mapping[str, str] = {}) -> str:

@@ -53,7 +53,9 @@ def fraction(flag: str, text: str) -> float:
     try:
         return float(text.strip().encode("ascii"))
     except ValueError:
-        raise UsageError(f"`{flag}` must be a number, not `{text}`") from None
+        percent = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)%", text)
+        hint = f"{flag} {float(percent[1]) / 100:g}" if percent else ""
+        raise UsageError(f"`{flag}` must be a number, not `{text}`", hint=hint) from None
 
 
 NUMBERS: Mapping[str, Callable[[str, str], float]] = {

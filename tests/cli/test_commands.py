@@ -49,6 +49,12 @@ def test_version():
         (["convert", str(EVERYDAY), "--templte", "x"], 2, [
             "error: no such option: --templte", "hint: did you mean `--template`?",
         ]),
+        (["convert", str(EVERYDAY), "--mask-lst"], 2, [
+            "error: no such option: --mask-lst", "hint: did you mean `--mask-last`?",
+        ]),
+        (["convert", str(EVERYDAY), "--test-fraction", "2.5%"], 2, [
+            "error: `--test-fraction` must be a number, not `2.5%`", "hint: --test-fraction 0.025",
+        ]),
         (["convert", str(EVERYDAY), "--weight", "other=2"], 2, ["error: unknown source `other`"]),
         (["convert", "gsm8k", "--weight", "gsm8k=2"], 2, [
             "error: `--weight` is for sources named on the command line",

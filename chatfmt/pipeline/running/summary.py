@@ -77,15 +77,12 @@ def summarise_plan(
 def with_unfound(summary: Summary, recipe: Recipe) -> Summary:
     """Return the summary with notes on what is known at the end.
 
-    That is a condition that no row met, each transform whose text was in no row, an empty split, and rows that a
-    trainer made of one conversation.
+    That is a condition that no row met, each transform whose text was in no row, and an empty split.
     """
     if recipe.condition and summary.rows_in and summary.filtered == summary.rows_in:
         return replace(summary, notes=(*summary.notes, f"no row meets the condition `--where {recipe.condition}`"))
     splits = {**summary.splits, **({TEST: summary.splits.get(TEST, 0)} if recipe.test_fraction else {})}
     notes = [f"no row is in the split `{name}`" for name, rows in splits.items() if not rows and summary.rows]
-    if recipe.trainer and summary.changes.get("split_turns"):
-        notes.append(f"`--for {recipe.trainer}` trains on the last answer of a row, so each answer gets its own row")
     notes += [
         f"`{flag_of(name)} {value}` found no {sought}"
         for name, sought in SOUGHT.items()
