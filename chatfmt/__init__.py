@@ -29,21 +29,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "ChatTemplate",
-    "ChatfmtError",
-    "Converter",
-    "Inspection",
-    "Recipe",
-    "Summary",
-    "__version__",
-    "check",
-    "convert",
-    "escape",
-    "inspect",
-    "report",
-    "stats",
-    "unescape",
-]
+    "ChatTemplate", "ChatfmtError", "Converter", "Inspection", "Recipe", "Summary", "__version__", "check",
+    "convert", "escape", "inspect", "report", "stats", "unescape",
+]  # fmt: skip
 
 __getattr__, _ = attach(
     __name__,

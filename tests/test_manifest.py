@@ -58,18 +58,10 @@ def test_a_change_of_any_byte_is_found() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "",
-        "{}",
-        "[]",
-        "null",
-        "[" * 5000,
-        '{"version":1}',
-        '{"version":2}',
-        '{"version":1,"shards":5}',
-        '{"version":NaN}',
-        '{"version":1e400}',
+        "", "{}", "[]", "null", "[" * 5000, '{"version":1}', '{"version":2}', '{"version":1,"shards":5}',
+        '{"version":NaN}', '{"version":1e400}',
     ],
-)
+)  # fmt: skip
 def test_what_is_no_manifest(text: str) -> None:
     with pytest.raises(InputError) as caught:
         Manifest.from_json(text)
@@ -108,14 +100,8 @@ def test_the_line_of_a_reject() -> None:
         '{"v":1,"code":"json.duplicate_key","detail":"key `id` appears twice",'
         '"source":{"file":"data.jsonl","row":3,"line":4,"byte":812},"raw":{"enc":"base64",'
         '"data":"eyJpZCI6/30=","len":8,"truncated":false,'
-        '"sha256":"' + _sha(b'{"id":\xff}') + '"}}\n'
+        '"sha256":"' + hashlib.sha256(b'{"id":\xff}').hexdigest() + '"}}\n'
     )
-
-
-def _sha(data: bytes) -> str:
-    import hashlib
-
-    return hashlib.sha256(data).hexdigest()
 
 
 def test_long_rows_are_marked_as_truncated() -> None:
@@ -254,7 +240,7 @@ def test_pages_that_were_wrong_when_they_were_hashed(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[60] ^= 1
     path.write_bytes(data)
-    first = replace(manifest.shards[0], sha256=_sha(bytes(data)))
+    first = replace(manifest.shards[0], sha256=hashlib.sha256(data).hexdigest())
     rewrite(out, replace(manifest, shards=(first, *manifest.shards[1:])))
     (problem,) = verify(out)
     assert (problem.code, problem.path) == ("page", first.name)

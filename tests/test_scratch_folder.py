@@ -140,14 +140,10 @@ def without_a_lock(path: Path, target: Path) -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        link,
-        of_another_user,
-        with_a_lock_of_another_user,
-        with_a_link_for_a_lock,
-        with_a_pipe_for_a_lock,
+        link, of_another_user, with_a_lock_of_another_user, with_a_link_for_a_lock, with_a_pipe_for_a_lock,
         without_a_lock,
     ],
-)
+)  # fmt: skip
 def test_foreign_folders_stay(make: Callable[[Path, Path], None], tmp_path: Path, system: Path) -> None:
     if "user" in make.__name__ and os.geteuid() != 0:
         pytest.skip("only root can make files of other users")

@@ -23,15 +23,8 @@ from chatfmt.writers import (
 )
 
 TEXTS = [
-    "plain",
-    "",
-    'quote " and \\ back',
-    "line\nbreak\ttab\r\x00\x1f",
-    "\u2028\u2029\x85\x7f",
-    "é漢😀",
-    ",",
-    "a" * 5000,
-]
+    "plain", "", 'quote " and \\ back', "line\nbreak\ttab\r\x00\x1f", "\u2028\u2029\x85\x7f", "é漢😀", ",", "a" * 5000,
+]  # fmt: skip
 SCHEMA = pa.schema([("text", pa.string()), ("tools", json_columns.JSON), ("n", pa.int64())])
 
 

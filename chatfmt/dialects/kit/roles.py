@@ -17,24 +17,11 @@ ROLE_NAMES: dict[str, str] = {
     **dict.fromkeys(("user", "human", "prompter"), "user"),
     **dict.fromkeys(("assistant", "gpt", "chatgpt", "bard", "bing", "bot", "model", "ai"), "assistant"),
     **dict.fromkeys(
-        (
-            "tool",
-            "function",
-            "function_response",
-            "tool_response",
-            "observation",
-            "observations",
-            "ipython",
-            "tool_result",
-            "tool_results",
-            "function_result",
-            "tool_output",
-            "function_output",
-        ),
-        "tool",
+        ("tool", "function", "function_response", "tool_response", "observation", "observations", "ipython",
+         "tool_result", "tool_results", "function_result", "tool_output", "function_output"), "tool",
     ),
     **dict.fromkeys(("function_call", "tool_call"), "assistant"),
-}
+}  # fmt: skip
 """Role names of public datasets (ShareGPT and similar, OpenAI, ms-swift), in lower case, `_` for `-`."""
 ANY = "*"
 """The name that stands for all others in `--role '*=user'`."""

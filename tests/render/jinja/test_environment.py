@@ -55,29 +55,12 @@ class Model:
 
 
 OBJECTS = [
-    Color.RED,
-    Number.ONE,
-    Real(2.5),
-    True,
-    None,
-    2**80,
-    np.int64(3),
-    np.float32(0.5),
-    np.bool_(False),
-    np.str_("x"),
-    np.array([1]),
-    np.datetime64("2024-01-01"),
-    OrderedDict(a=(1, [Color.RED])),
-    {Color.RED: {Number.ONE: b"x"}},
-    Point(1, Point(datetime.date(2024, 1, 1), decimal.Decimal("1.0"))),
-    Point,
-    Model(name="m", when=datetime.date(2024, 1, 1)),
-    {1, 2},
-    b"bytes",
-    datetime.datetime(2024, 1, 1),
-    range(3),
+    Color.RED, Number.ONE, Real(2.5), True, None, 2**80, np.int64(3), np.float32(0.5), np.bool_(False), np.str_("x"),
+    np.array([1]), np.datetime64("2024-01-01"), OrderedDict(a=(1, [Color.RED])), {Color.RED: {Number.ONE: b"x"}},
+    Point(1, Point(datetime.date(2024, 1, 1), decimal.Decimal("1.0"))), Point,
+    Model(name="m", when=datetime.date(2024, 1, 1)), {1, 2}, b"bytes", datetime.datetime(2024, 1, 1), range(3),
     "\ud800",
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("value", OBJECTS, ids=lambda value: type(value).__name__)

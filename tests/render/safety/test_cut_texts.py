@@ -24,19 +24,11 @@ def printing(expression: str) -> str:
 @pytest.mark.parametrize(
     "expression",
     [
-        "m['content'][:2]",
-        "m.content[2:]",
-        "m.content[:3] ~ m.content[-3:]",
-        "m.content.split(' ')[0]",
-        "m.content.split('\n')[-1]",
-        "m.content | truncate(5)",
-        "m.content | replace('a', '')",
-        "m.content | first",
-        "(m.content | upper)[:4]",
-        "(m.content | tojson)[:20]",
-        "(m.content | e)[3:]",
+        "m['content'][:2]", "m.content[2:]", "m.content[:3] ~ m.content[-3:]", "m.content.split(' ')[0]",
+        "m.content.split('\n')[-1]", "m.content | truncate(5)", "m.content | replace('a', '')", "m.content | first",
+        "(m.content | upper)[:4]", "(m.content | tojson)[:20]", "(m.content | e)[3:]",
     ],
-)
+)  # fmt: skip
 def test_a_text_of_which_a_part_is_printed_is_cut(expression: str) -> None:
     found = LossFinder(template_renderer(printing(expression))).find(Chat([ASKED, ANSWERED]))
     assert found == [Loss(0, "user", "content", cut=True), Loss(1, "assistant", "content", cut=True)]
@@ -45,19 +37,11 @@ def test_a_text_of_which_a_part_is_printed_is_cut(expression: str) -> None:
 @pytest.mark.parametrize(
     "expression",
     [
-        "m.content | trim",
-        "m.content | upper",
-        "m.content | title",
-        "m.content | tojson",
-        "m.content | e",
-        "m.content | indent",
-        "m.content | reverse | list | join",
-        "m.content.split() | join(' ')",
-        "m.content | replace('  ', ' ')",
-        "m.content[:2] ~ m.content[2:]",
-        "m.content | wordwrap(10)",
+        "m.content | trim", "m.content | upper", "m.content | title", "m.content | tojson", "m.content | e",
+        "m.content | indent", "m.content | reverse | list | join", "m.content.split() | join(' ')",
+        "m.content | replace('  ', ' ')", "m.content[:2] ~ m.content[2:]", "m.content | wordwrap(10)",
     ],
-)
+)  # fmt: skip
 def test_a_text_whose_letters_or_white_space_change_is_whole(expression: str) -> None:
     assert LossFinder(template_renderer(printing(expression))).find(Chat([ASKED, ANSWERED])) == []
 

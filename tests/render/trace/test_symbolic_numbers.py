@@ -16,13 +16,8 @@ from chatfmt.render.trace.symbols import POISONED_NUMBER, Symbol, Tape, TraceRef
 
 LEAF = ("leaf", ("messages", 0, "content"))
 ORDERS: tuple[Callable[[Any, Any], Any], ...] = (
-    operator.lt,
-    operator.le,
-    operator.eq,
-    operator.ne,
-    operator.ge,
-    operator.gt,
-)
+    operator.lt, operator.le, operator.eq, operator.ne, operator.ge, operator.gt,
+)  # fmt: skip
 SUMS: tuple[Callable[[Any, Any], Any], ...] = (operator.add, operator.sub)
 
 
@@ -100,17 +95,11 @@ class TestLength:
     @pytest.mark.parametrize(
         "use",
         [
-            lambda length: length * 2,
-            lambda length: 2 * length,
-            lambda length: length // 2,
-            lambda length: length % 2,
-            lambda length: length**2,
-            lambda length: -length,
-            float,
-            lambda length: f"{length:d}",
-            lambda length: length.bit_length(),
+            lambda length: length * 2, lambda length: 2 * length, lambda length: length // 2,
+            lambda length: length % 2, lambda length: length**2, lambda length: -length, float,
+            lambda length: f"{length:d}", lambda length: length.bit_length(),
         ],
-    )
+    )  # fmt: skip
     def test_every_other_operation_is_refused(self, use: Callable[[Any], Any]) -> None:
         length, tape = length_of("abc")
         with pytest.raises(TraceRefused):
