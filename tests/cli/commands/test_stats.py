@@ -59,6 +59,20 @@ SHOWN = [
 ]
 
 
+def test_numbers_stay_whole_where_there_is_no_room_for_bars(source: Path) -> None:
+    shown = run_cli("stats", source.name, cwd=source.parent, env={"COLUMNS": "60"}).stdout.decode()
+    assert [line.rstrip() for line in shown.splitlines()][3:11] == [
+        " per row   turns   characters",
+        " ────────────────────────────",
+        " min           2           11",
+        " p50           2           31",
+        " p90           2           31",
+        " p99           2           31",
+        " max           2           31",
+        " mean          2           26",
+    ]
+
+
 def figures(*arguments: Any) -> dict[str, Any]:
     run = run_cli("stats", *arguments, "--json")
     assert run.returncode == 0, run.stderr
