@@ -71,7 +71,7 @@ CHECKS: dict[str, Check] = {
     "tool.misfit": Check("warning", calls.unfit_arguments, "arguments that the tool does not take"),
     "tool.unread": Check("error", calls.unread_calls, "call or result that the trainer does not read"),
     "tool.unanswered": Check("warning", calls.unanswered_calls, "calls without results"),
-    "tool.arguments": Check("warning", calls.unparsable_arguments, "arguments that are not JSON"),
+    "tool.arguments": Check("warning", calls.unparsable_arguments, "arguments that are missing or not JSON"),
     "tool.encoded": Check("warning", calls.encoded_twice, "arguments that the template encodes twice",
                           "--transform arguments=object"),
     "json.integer": Check("warning", calls.long_integers, "integer that `load_dataset` and its trainers cannot read",

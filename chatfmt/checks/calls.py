@@ -204,15 +204,20 @@ def _orphans(earlier: list[dict[str, Any]], turns: list[dict[str, Any]]) -> Iter
 
 
 def unparsable_arguments(view: ColumnView, limits: Limits) -> Iterator[Finding]:
-    """Arguments of a call that are text but not a JSON object."""
-    for turn, number, text in _arguments_in_text(view):
-        if not _is_object(text):
+    """Arguments of a call that are missing, or text but not a JSON object."""
+    for turn, number, arguments in _arguments(view):
+        if arguments is None or (isinstance(arguments, str) and not arguments.strip()):
+            detail = f"call {number} has no `arguments`"
+            yield view.finding("tool.arguments", turn, detail, "--transform arguments=object")
+        elif isinstance(arguments, str) and not _is_object(arguments):
             yield view.finding("tool.arguments", turn, f"the arguments of call {number} are not a JSON object")
 
 
 def encoded_twice(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     """Arguments of a call that are JSON text, if the template prints text as a JSON string."""
-    for turn, number, text in _arguments_in_text(view):
+    for turn, number, text in _arguments(view):
+        if not isinstance(text, str):
+            continue
         if not limits.encodes_twice():
             return
         if _is_object(text):
@@ -220,13 +225,12 @@ def encoded_twice(view: ColumnView, limits: Limits) -> Iterator[Finding]:
             yield view.finding("tool.encoded", turn, detail)
 
 
-def _arguments_in_text(view: ColumnView) -> Iterator[tuple[int, int, str]]:
-    """Yield the turn, the number of the call and the text of each call whose arguments are text."""
+def _arguments(view: ColumnView) -> Iterator[tuple[int, int, Any]]:
+    """Yield the turn, the number and the arguments of each call, None without any."""
     for name in _CALLS:
         for turn, calls in _decoded(view, name):
             for number, function in _functions(calls):
-                if isinstance(arguments := function.get("arguments"), str):
-                    yield turn, number, arguments
+                yield turn, number, function.get("arguments")
 
 
 def _is_object(text: str) -> bool:

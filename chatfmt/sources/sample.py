@@ -9,7 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import InputError, Location, RowError
+from ..json_columns import is_turns
 from ..schema import FILE
+from ..turn_columns import rows_of_turns
 from .bytes.compression import content_hash
 from .bytes.text import content
 from .bytes.unchanged import changed_error, file_identity
@@ -49,9 +51,9 @@ def sample(
 
 
 def late_rows(source: Source, split: str | None, names: Collection[str]) -> list[pa.RecordBatch]:
-    """Return the first row that has each of the named columns, as source batches of one row; none for unknown names.
+    """Return the first row that has each of the named columns, or keys of turns (`[].key`), as batches of one row.
 
-    It reads on after the sample, and only files in whose text a name occurs.
+    It reads on after the sample, and only files in whose text a name occurs. Unknown names have none.
     """
     missing, found = set(names), list[pa.RecordBatch]()
     for part in select_slices(split, list(source.splits)) if names else ():
@@ -59,20 +61,34 @@ def late_rows(source: Source, split: str | None, names: Collection[str]) -> list
             if not missing or not _mentions(file, source.options, missing):
                 continue
             for batch in read(whole_file(file, part.split, source.options), on_bad=lambda error, raw: None):
-                for name in sorted(missing.intersection(batch.schema.names)):
-                    missing.discard(name)
-                    filled = pc.index(batch.column(name).is_valid(), True).as_py()
-                    found.append(batch.slice(max(filled, 0), 1))
+                for name, row in [(name, _row_with(batch, name)) for name in sorted(missing)]:
+                    if row is not None:
+                        missing.discard(name)
+                        found.append(batch.slice(row, 1))
                 if not missing:
                     return found
     return found
+
+
+def _row_with(batch: pa.RecordBatch, name: str) -> int | None:
+    """Return the first row with a value in a column (0 if none has one), or with such a key of a turn; else None."""
+    if name in batch.schema.names:
+        return max(int(pc.index(batch.column(name).is_valid(), True).as_py()), 0)
+    key = name.removeprefix("[].")
+    for column in batch.columns if key != name else ():
+        if is_turns(column.type) and key in column.type.value_type.names:
+            turn = pc.index(column.flatten().field(key).is_valid(), True).as_py()
+            return None if turn < 0 else int(rows_of_turns(column)[turn])
+    return None
 
 
 def _mentions(file: SourceFile, options: ParseOptions, names: Collection[str]) -> bool:
     """Return whether a name may be a column of the file: in JSON, whether its text is there as a key is written."""
     if file.format not in ("jsonl", "json"):
         return True
-    keys = [json.dumps(name, ensure_ascii=ascii).encode() for name in names for ascii in (True, False)]
+    keys = [
+        json.dumps(name.removeprefix("[]."), ensure_ascii=ascii).encode() for name in names for ascii in (True, False)
+    ]
     keep, tail = max(map(len, keys)), b""
     for chunk in content(file, options):
         text = tail + chunk

@@ -24,7 +24,8 @@ def change_arguments(batch: pa.RecordBatch, value: str) -> Changed:
         object   "arguments": "{\\"city\\": \\"Oslo\\"}"   →   "arguments": {"city": "Oslo"}
         text     the reverse, as json.dumps writes it with ensure_ascii=False
 
-    `arguments.unparsable` counts calls whose text is not a JSON object, which stays text.
+    A call without arguments (none, null or blank text) gets an empty object. `arguments.unparsable` counts calls whose
+    text is not a JSON object, which stays text.
     """
     unparsable: Counter[str] = Counter()
 
@@ -55,6 +56,8 @@ def _call(call: Any, value: str, unparsable: Counter[str]) -> Any:
     if isinstance(call.get("function"), dict):
         return {**call, "function": _call(call["function"], value, unparsable)}
     arguments = call.get("arguments")
+    if arguments is None or (isinstance(arguments, str) and not arguments.strip()):
+        return {**call, "arguments": {} if value == "object" else "{}"}
     if value == "text" and isinstance(arguments, (dict, list)):
         return {**call, "arguments": json.dumps(arguments, ensure_ascii=False)}
     if value == "object" and isinstance(arguments, str):

@@ -56,7 +56,7 @@ CASES: dict[str, tuple[list[Any], list[tuple[Any, ...]]]] = {
     ),
     "an object as a result": ([U, turn("assistant", None, tool_calls=[call({})]), turn("tool", {"t": 3}), A], []),
     "calls that are no list": (
-        [U, turn("assistant", "x", tool_calls={"name": "f"})],
+        [U, turn("assistant", "x", tool_calls={"name": "f", "arguments": {}})],
         [("msg.type", 1, "`tool_calls` is an object, not a list")],
     ),
     "no content": ([U, turn("assistant", None)], [("msg.null", 1, "the turn has no content")]),
@@ -178,7 +178,7 @@ CASES: dict[str, tuple[list[Any], list[tuple[Any, ...]]]] = {
     ),
     "legacy arguments": (
         [U, turn("assistant", None, function_call={"name": "f", "arguments": ""})],
-        [("tool.arguments", 1, "the arguments of call 0 are not a JSON object")],
+        [("tool.arguments", 1, "call 0 has no `arguments`")],
     ),
     "integers beyond 64 bits": (
         [

@@ -165,6 +165,41 @@ CASES: dict[str, tuple[list[Row], list[Row]]] = {
         [{"tools": {"f": {"description": "d", "parameters": {}}}, **TALK}],
         [{**TALK, "tools": [spec("f", description="d", parameters={})]}],
     ),
+    "tools by description": (
+        [{"tools": {"f": "Looks up."}, **TALK}],
+        [{**TALK, "tools": [spec("f", description="Looks up.")]}],
+    ),
+    "Gemini's tools": (
+        [{"tools": [{"functionDeclarations": [{"name": "f"}, {"name": "g"}]}], **TALK}],
+        [{**TALK, "tools": [spec("f"), spec("g")]}],
+    ),
+    "parallel calls of ms-swift": (
+        [
+            talk(
+                Q,
+                *({"role": "tool_call", "content": json.dumps({"name": name, "arguments": {}})} for name in "fg"),
+                *({"role": "tool_response", "content": text} for text in "xy"),
+                assistant("z"),
+            )
+        ],
+        [
+            talk(
+                Q,
+                {"role": "assistant", "tool_calls": [call("f", {}), call("g", {})]},
+                *({"role": "tool", "content": text} for text in "xy"),
+                assistant("z"),
+            )
+        ],
+    ),
+    "an untyped text beside an image": (
+        [talk({"role": "user", "content": [{"text": "q"}, {"type": "image", "image": "a.png"}]}, assistant("a"))],
+        [
+            talk(
+                {"role": "user", "content": [{"type": "text", "text": "q"}, {"type": "image", "image": "a.png"}]},
+                assistant("a"),
+            )
+        ],
+    ),
     "available tools": ([{"available_tools": [{"name": "f"}], **TALK}], [{**TALK, "tools": [spec("f")]}]),
     "a tool schema": ([{"tool_schema": '[{"name": "f"}]', **TALK}], [{**TALK, "tools": [spec("f")]}]),
     "Bedrock's tools": (

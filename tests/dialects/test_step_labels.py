@@ -37,6 +37,13 @@ def test_a_threshold_for_steps(row: dict[str, Any], label: str, tmp_path: Path) 
     assert (made["completions"], made["labels"]) == (["s", "t", "u"], [True, True, False])
 
 
+@pytest.mark.parametrize(("text", "label", "labels"), [("text", "rating", (1, -1)), ("step", "correct", (True, False))])
+def test_steps_with_their_labels(text: str, label: str, labels: tuple[Any, ...], tmp_path: Path) -> None:
+    steps = [{text: step, label: value} for step, value in zip("st", labels, strict=True)]
+    (made,) = convert(tmp_path, {"problem": "p", "steps": steps})
+    assert (made["completions"], made["labels"]) == (["s", "t"], [True, False])
+
+
 def test_soft_labels_without_a_threshold_say_what_to_type(tmp_path: Path) -> None:
     with pytest.raises(ChatfmtError) as raised:
         convert(tmp_path, SOFT)

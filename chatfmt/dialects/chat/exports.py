@@ -15,6 +15,7 @@ from ..kit.literals import read_literal
 from ..kit.output import by_row
 from ..kit.roles import to_role
 from ..kit.tool_calls import named_call
+from ..kit.tool_specs import specs_in
 
 
 @by_row
@@ -94,12 +95,8 @@ def _gemini_result(result: Any) -> Turn:
 def _declarations(record: SourceRow) -> list[Any] | None:
     """Return the function declarations in Gemini's `tools` as specifications; None if there are none."""
     groups = read_literal(record.get("tools"))
-    found = [
-        {"type": "function", "function": spec}
-        for group in (groups if isinstance(groups, list) else [])
-        for spec in (_get(group, "functionDeclarations", "function_declarations") or [])
-    ]
-    return found or None
+    groups = [group for group in groups if isinstance(group, Mapping)] if isinstance(groups, list) else []
+    return specs_in([group for group in groups if _get(group, "functionDeclarations", "function_declarations")])
 
 
 def find_gemini_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:

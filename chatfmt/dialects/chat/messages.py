@@ -42,7 +42,7 @@ from ..kit.media import with_bytes_as_text
 from ..kit.names import ANSWER_LISTS, BESIDE_TURNS, COMPLETIONS, HISTORY, MESSAGES, PROMPTS
 from ..kit.output import conversation_batch
 from ..kit.roles import map_roles, role_of
-from ..kit.tool_calls import read_calls
+from ..kit.tool_calls import join_calls, read_calls
 from .turns import (
     CONTENT_KEYS,
     INSTEAD_OF_CONTENT,
@@ -131,7 +131,8 @@ def read_turns(values: pa.Array, columns: Columns, name: str) -> pa.ListArray:
         if json_columns.is_binary(field.type):
             _refuse_bytes(field, key, lists)
     fields = {key: field for key, field in fields.items() if field.null_count < len(field) or key == schema.KEYS}
-    return with_turns(lists, struct_of(to_message_fields(fields, lists, columns)))
+    made, calls = to_message_fields(fields, lists, columns)
+    return join_calls(with_turns(lists, struct_of(made)), calls)
 
 
 def _refuse_bytes(values: pa.Array, key: str, lists: pa.ListArray) -> None:
@@ -141,8 +142,13 @@ def _refuse_bytes(values: pa.Array, key: str, lists: pa.ListArray) -> None:
     refuse_turns(lists, pa.array(wrong), lambda _: error)
 
 
-def to_message_fields(fields: Mapping[str, pa.Array], lists: pa.ListArray, columns: Columns) -> dict[str, pa.Array]:
-    """Convert fields of turns to fields of messages: rename keys, map roles, parse calls, encode the rest as JSON."""
+def to_message_fields(
+    fields: Mapping[str, pa.Array], lists: pa.ListArray, columns: Columns
+) -> tuple[dict[str, pa.Array], pa.Array]:
+    """Convert fields of turns to fields of messages: rename keys, map roles, parse calls, encode the rest as JSON.
+
+    Also return which turns are calls by their role.
+    """
     fields = _with_paths(fields, columns)
     role_key = find_key(tuple(fields), ROLE_KEYS, columns.fields.get("messages.role"))
     content_key = find_key(tuple(fields), CONTENT_KEYS, columns.fields.get("messages.content"))
@@ -167,7 +173,7 @@ def to_message_fields(fields: Mapping[str, pa.Array], lists: pa.ListArray, colum
         _check_reasoning(key, name, out.get(name), lists)
     out |= readable_content(out, lists)
     _check_content(out, calls, lists)
-    return _with_keys(read_calls(out, calls, columns, lists), renames)
+    return _with_keys(read_calls(out, calls, columns, lists), renames), calls
 
 
 def _check_reasoning(key: str | None, name: str, values: pa.Array | None, lists: pa.ListArray) -> None:

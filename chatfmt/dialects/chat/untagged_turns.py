@@ -24,7 +24,7 @@ from ..kit.columns import (
 )
 from ..kit.labels import step_labels
 from ..kit.literals import read_list_literal
-from ..kit.names import MESSAGES, PROMPTS, REASONING, STEP_LABELS, STEPS, SYSTEM
+from ..kit.names import MESSAGES, OBJECT_STEPS, PROMPTS, REASONING, STEP_LABELS, STEPS, SYSTEM
 from ..kit.output import OutputRow, by_row
 from .plain_turns import plain_turns
 from .turns import CONTENT_KEYS, ROLE_KEYS
@@ -180,6 +180,7 @@ def stepwise(record: SourceRow, columns: Columns) -> dict[str, Any]:
     """A prompt, the steps of an answer, and whether each step is right (TRL's stepwise supervision).
 
     In:  `{"prompt": "1+1+1?", "completions": ["1+1=2", "2+1=4"], "labels": [true, false]}`
+    or   `{"problem": "1+1+1?", "steps": [{"text": "1+1=2", "rating": 1}, {"text": "2+1=4", "rating": -1}]}`
     Out: `{"prompt": [{"role": "user", "content": "1+1+1?"}], "completions": ["1+1=2", "2+1=4"],
            "labels": [true, false]}`
 
@@ -306,6 +307,8 @@ def find_stepwise_parts(record: SourceRow, columns: Columns) -> dict[str, str] |
     prompt = columns.path("prompt") or next(iter(text_columns(record, PROMPTS)), None)
     labels = columns.path("labels") or columns.path("label") or next(iter(columns_named(record, STEP_LABELS)), None)
     steps = columns.path("completions") or next(iter(columns_named(record, STEPS)), None)
+    if (inside := _steps_with_labels(record, steps)) and not columns.path("completions"):
+        steps, labels = inside
     if prompt is None or labels is None or steps is None or not isinstance(value_at(record, prompt), str):
         return None
     lists = [read_list_literal(value_at(record, path)) for path in (steps, labels)]
@@ -313,6 +316,18 @@ def find_stepwise_parts(record: SourceRow, columns: Columns) -> dict[str, str] |
         return None
     texts = all(isinstance(step, str) for step in lists[0])
     return {"prompt": prompt, "completions": steps, "labels": labels} if texts else None
+
+
+def _steps_with_labels(record: SourceRow, name: str | None) -> tuple[str, str] | None:
+    """Return the paths to the texts and to the labels of steps that are objects, None if there are none."""
+    items = record.get(name or "")
+    if name is None or name.lower() not in OBJECT_STEPS or not isinstance(items, list) or not items:
+        return None
+    keys = [
+        next((key for key in known if all(isinstance(item, Mapping) and key in item for item in items)), None)
+        for known in (("text", "content", "step", "value"), ("rating", "label", "is_correct", "correct", "score"))
+    ]
+    return (f"{name}[].{keys[0]}", f"{name}[].{keys[1]}") if all(keys) else None
 
 
 DIALECTS = {

@@ -30,6 +30,7 @@ from ..kit.names import (
 )
 from .alternatives import left_as_text, other_dialects
 from .no_dialect import empty_conversation, no_dialect, no_turns, rows_differ, types_differ
+from .preference_hints import opposites_hint
 from .record_reader import Reading, RecordReader
 
 
@@ -128,6 +129,7 @@ def _read(candidates: Mapping[str, Dialect], columns: Columns, records: Sequence
         if by_id and all(isinstance(turns, list) and find_turn_keys(turns, columns) for turns in records[0].values()):
             flags = "--explode 'values(.)' --map messages='values(.)'"
             error.hint = f"if each value is a conversation, {flags}; else {error.hint}"
+        error.hint = opposites_hint([name for name in records[0] if f"`{name}`" in error.message]) or error.hint
         raise
 
 

@@ -108,7 +108,8 @@ def _hint(names: Sequence[str], records: Sequence[SourceRow], columns: Columns, 
     if "input_ids" in names:
         return "the rows are token ids, which only trainers read: name the source they were made of"
     texts = [name for name in names if isinstance(records[0].get(name), str)]
-    by_shape = _turns_hint(names, records, columns) or pair_hint(names) or opposites_hint(texts)
+    of_pair = opposites_hint(texts) or two_answers_hint(texts, names, records)
+    by_shape = of_pair or _turns_hint(names, records, columns) or pair_hint(names)
     return by_shape or transcript_hint(texts, records) or _texts_hint(names, records, columns, shown)
 
 
@@ -119,6 +120,7 @@ _FORMATS = (
     (frozenset({"timestamp", "type", "payload"}), "codex FILE"),
     (frozenset({"custom_id", "response"}), "openai-batch REQUESTS RESULTS"),
     (frozenset({"custom_id", "result"}), "anthropic-batch REQUESTS RESULTS"),
+    (frozenset({"labeler", "is_quality_control_question"}), "prm800k-original FILE"),
     (frozenset({"ts", "user", "text"}), "slack FOLDER --me ID"),
 )
 """Columns of files that a recipe reads, with its command."""
@@ -272,8 +274,6 @@ def _texts_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Col
         asked, answer = (shown.get(name, name) for name in (prompt, other))
         values = [record[other] for record in records if record.get(other)]
         return _not_text_hint(asked, answer, values[0]) if values else _no_answer_hint(asked, answer)
-    if hint := two_answers_hint(texts, names, records):
-        return hint
     if prompt and not completion:
         only = f"; or only prompts: --map prompt={shlex.quote(prompt)} --dialect prompt-only"
         others = [name for name in names if name != prompt and not is_metadata(name)]
@@ -301,6 +301,8 @@ def _not_text_hint(prompt: str, answer: str, value: Any) -> str:
     asked, path = f"--map user={shlex.quote(prompt)}", f"row[{answer!r}]" if not answer.isidentifier() else answer
     if isinstance(value, (int, float)):
         return f"`{answer}` is not text; convert it with {asked} --map assistant='{{{{ {path} }}}}'"
+    if _objects(value):
+        return f"`{answer}` is a list of objects: {asked} --map assistant='{answer}[INDEX].KEY' reads a text of one"
     if isinstance(value, list):
         every = f"--explode {shlex.quote(answer)} {asked} --map assistant={shlex.quote(answer)}"
         return f"`{answer}` is a list, not text; {every} makes a row of each item"

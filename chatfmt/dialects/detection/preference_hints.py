@@ -42,8 +42,12 @@ def opposites_hint(texts: Sequence[str]) -> str | None:
     return None
 
 
-_CHOICE = frozenset({"preferred", "best", "better", "chosen", "winner", "selected", "label", "choice"})
+_CHOICE = frozenset({
+    "preferred", "preference", "best", "better", "safer", "chosen", "winner", "selected", "label", "choice",
+})  # fmt: skip
 """Words in the name of a column that says which answer is the best."""
+_SCORES = _CHOICE | {"score", "rating", "reward"}
+"""Words in the names of columns that say how good each of two answers is."""
 
 
 def several_answers_hint(answers: str, names: Sequence[str]) -> str:
@@ -57,14 +61,18 @@ def several_answers_hint(answers: str, names: Sequence[str]) -> str:
 
 def two_answers_hint(texts: Sequence[str], names: Sequence[str], records: Sequence[SourceRow]) -> str | None:
     """Hint for two texts, one of which other columns call the better; it leaves out rows in which neither is."""
-    choice = next((name for name in names if has_word(name, _CHOICE)), None)
+    flags = _one_of_two(names, _SCORES)  # one for each answer, such as `winner_a` and `winner_b`
+    choice = flags[0] if flags else next((name for name in names if has_word(name, _CHOICE)), None)
     if choice is None or (pair := _one_of_two(texts, ANSWER_WORDS)) is None:
         return None
-    if flags := _one_of_two(names, _CHOICE):  # one for each answer, such as `winner_a` and `winner_b`
-        where, is_first = (f"{_value(flags[0])} {sign} {_value(flags[1])}" for sign in ("!=", ">"))
+    if flags:
+        texts_of = [record[name] for record in records for name in flags if isinstance(record.get(name), str)]
+        cast = "|float" if texts_of and all(map(_NUMBER.fullmatch, texts_of)) else ""  # as text, 10 is less than 9
+        where, is_first = (f"{_value(flags[0])}{cast} {sign} {_value(flags[1])}{cast}" for sign in ("!=", ">"))
     else:
         values = [record.get(choice) for record in records]
         first, second = (_values_for(one, other, values) for one, other in (pair, pair[::-1]))
+        first = [] if _is_scale(values, [*first, *second]) else first
         where = f"{_value(choice)} in {json.dumps([*first, *second]) if first else '[VALUE_OF_FIRST, VALUE_OF_SECOND]'}"
         is_first = f"{_value(choice)} in {json.dumps(first) if first else '[VALUE_OF_FIRST]'}"
     better, worse = (f"{{{{ {_value(one)} if {is_first} else {_value(other)} }}}}" for one, other in (pair, pair[::-1]))
@@ -108,6 +116,17 @@ def _values_for(answer: str, other: str, values: Sequence[Any]) -> list[Any]:
     return list(dict.fromkeys([*naming(answer), *map(turned, naming(other))]))
 
 
+def _is_scale(values: Sequence[Any], known: Sequence[Any]) -> bool:
+    """Return whether numbers may say how much better an answer is, or count from 0: some are no name of an answer.
+
+    0 may say that neither is better only beside 1 and 2.
+    """
+    others = {str(value) for value in values if value is not None and value not in known}
+    numbers = set(filter(_NUMBER.fullmatch, others))
+    return bool(numbers) and (numbers != {"0"} or not {"1", "2"} <= {*map(str, values)})
+
+
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 _SPEAKERS = ("model", "assistant", "option", "candidate")
 
 

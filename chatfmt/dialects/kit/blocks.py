@@ -108,7 +108,7 @@ def _only(ids: Any) -> Any:
 
 _WRITTEN_PARTS = r'^\s*\[\s*\{\s*"type"\s*:\s*"(text|image|image_url|video|audio)"'
 _QUOTED_PARTS = r'^"\s*\[\s*\{\s*\\"type\\"\s*:\s*\\"(text|image|image_url|video|audio)\\"'
-_UNTYPED = r'^\[\{"text":'
+_UNTYPED = r'[\[,]\{"text":'
 _RICH_TEXT = r'^\["|^\[\{[^{}]*\},"'
 """Text of one message in pieces, some of them objects with a format (Telegram): they are joined as they are."""
 _CACHED = r'"cache_control":'
@@ -141,5 +141,8 @@ def _read_content(value: Any) -> Any:
         return value
     if isinstance(value, str):
         return blocks if all(block.get("type") in _PARTS for block in blocks) else value
-    untyped = all("type" not in block and isinstance(block.get("text"), str) for block in blocks)
-    return join_blocks(blocks) if untyped else [_without_orders(block) for block in blocks]
+    untyped = ["type" not in block and isinstance(block.get("text"), str) for block in blocks]
+    if all(untyped):
+        return join_blocks(blocks)
+    typed = [{"type": "text", **block} if bare else block for block, bare in zip(blocks, untyped, strict=True)]
+    return list(map(_without_orders, typed))

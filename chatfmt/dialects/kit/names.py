@@ -50,7 +50,8 @@ LABELS = ("label", "kto_tag", "kto_label", "is_desirable", "desirable", "is_chos
 """Whether an answer is good."""
 ANSWER_LISTS = ("completions", "answers", "responses", "generations", "generation", "candidates", "outputs", "replies")
 """Several answers to one prompt."""
-STEPS = ("completions", "steps", "solution_steps", "step_texts")
+OBJECT_STEPS = ("steps", "solution_steps")
+STEPS = ("completions", *OBJECT_STEPS, "step_texts")
 STEP_LABELS = ("labels", "step_labels", "label", "ratings", "step_ratings")
 """Whether each step of an answer is right."""
 SCORE_LISTS = ("ratings", "rating", "scores", "score", "rewards", "ranks", "rank")

@@ -10,12 +10,13 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ... import json_columns, schema
 from ...errors import DialectError, refuse_rows
-from ...turn_columns import refuse_turns
+from ...turn_columns import any_turn, refuse_turns, replace_rows, rows_of_turns, to_bools
 from .columns import Columns
 from .literals import read_literal
 
@@ -37,6 +38,30 @@ def read_calls(
     if "tool_calls" in fields:
         fields = {**fields, "tool_calls": _read_calls(fields["tool_calls"], columns, lists)}
     return _parse_content(fields, is_call, columns) if pc.any(is_call).as_py() else fields
+
+
+def join_calls(column: pa.ListArray, is_call: pa.Array) -> pa.ListArray:
+    """Return the messages column with turns that are calls by their role, one after another, as one turn (ms-swift).
+
+    A turn stays apart if it has text, or another key than the turn before it.
+    """
+    calls, rows = to_bools(is_call), rows_of_turns(column)
+    again = np.zeros(len(calls), np.bool_)
+    again[1:] = calls[1:] & calls[:-1] & (rows[1:] == rows[:-1])
+    if not again.any():
+        return column
+    changed, joined = any_turn(column, again), list[list[Any]]()
+    follows = iter(again[changed[rows]].tolist())
+    for turns in json_columns.decode_conversations(column.filter(pa.array(changed))):
+        joined.append([])
+        for turn in turns or ():
+            last = joined[-1][-1] if next(follows) else {}
+            rest = {key: value for key, value in turn.items() if key != "tool_calls"}
+            if "tool_calls" in turn and "tool_calls" in last and rest.items() <= last.items():
+                joined[-1][-1] = {**last, "tool_calls": [*last["tool_calls"], *turn["tool_calls"]]}
+            else:
+                joined[-1].append(turn)
+    return replace_rows(column, changed, joined)
 
 
 _WRAPPED = r'^(null$|\[(\]|\{("(id|index|type)":("[^"\\]*"|\d+),)*"function":\{"name":"[^"\\]*"(,"arguments":|\})))'

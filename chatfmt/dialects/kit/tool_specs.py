@@ -17,7 +17,8 @@ from .literals import read_literal, read_objects
 def to_specs(values: pa.Array) -> pa.Array:
     """Return a column of tool specifications as JSON, one list per row; null for a row without any (`""`, `[]`, null).
 
-    A value is a list of objects or of JSON texts, one object, an object of the tools by name, or any of these as text.
+    A value is a list of objects or of JSON texts, one object, an object of the tools by name, or any of these as text;
+    a tool may be a description alone, and an item of a list a group of tools, as Gemini's `functionDeclarations`.
     Raises DialectError `col.type` for anything else.
     """
     read = cache(specs_in)
@@ -32,7 +33,10 @@ def specs_in(value: Any) -> list[Any] | None:
         return None
     items = read_objects(value)
     items = _listed(items) if isinstance(items, Mapping) else items
-    if not isinstance(items, list):
+    if isinstance(items, list):
+        items = [read_literal(item) for item in items]
+        items = [spec for item in items for spec in (_listed(item) if item and isinstance(item, Mapping) else [item])]
+    else:
         raise DialectError(
             f"`tools` is {json_type(items)}, not a list of specifications",
             hint="map another column with --map tools=COLUMN",
@@ -42,18 +46,22 @@ def specs_in(value: Any) -> list[Any] | None:
 
 
 def _listed(tools: Mapping[str, Any]) -> list[Any]:
-    """Return one specification, or those in `{"f": {"description": …, "parameters": …}}`, as a list."""
+    """Return one specification, or those in `{"f": {"description": …, "parameters": …}}` or `{"f": "…"}`, as a list."""
     if not tools:
         return []
     if "function" in tools or isinstance(tools.get("name"), str):
         return [tools]
     if all(isinstance(spec, Mapping) and not _SPEC_KEYS.isdisjoint(spec) for spec in tools.values()):
         return [spec if "function" in spec else {"name": name, **spec} for name, spec in tools.items()]
-    inner = next((tools[key] for key in ("tools", "functions") if isinstance(tools.get(key), list)), None)
+    if all(isinstance(text, str) and " " in text.strip() and name not in _OTHER_KEYS for name, text in tools.items()):
+        return [{"name": name, "description": text} for name, text in tools.items()]
+    inner = next((tools[key] for key in _GROUPS if isinstance(tools.get(key), list)), None)
     return [tools] if inner is None else inner
 
 
 _SPEC_KEYS = frozenset({"description", "parameters", "input_schema", "inputSchema", "function", "name", "arguments"})
+_OTHER_KEYS = _SPEC_KEYS | {"type", "text", "content"}
+_GROUPS = ("tools", "functions", "functionDeclarations", "function_declarations")
 
 
 def to_spec(value: Any) -> Any:
@@ -64,7 +72,11 @@ def to_spec(value: Any) -> Any:
     """
     item = read_literal(value)
     if not isinstance(item, Mapping):
-        raise DialectError(f"a specification in `tools` is {json_type(item)}, not an object", code="col.type")
+        raise DialectError(
+            f"a specification in `tools` is {json_type(item)}, not an object",
+            hint="--drop COLUMN leaves the column of tools behind",
+            code="col.type",
+        )
     item = item["toolSpec"] if isinstance(item.get("toolSpec"), Mapping) else item
     if "function" in item or not isinstance(item.get("name"), str):
         return item

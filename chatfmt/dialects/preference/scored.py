@@ -297,6 +297,7 @@ def _overall(record: SourceRow) -> tuple[float, float] | None:
 COMPARISONS: dict[str, Comparison] = {
     "shp": ("history", "human_ref_A", "human_ref_B", _one_better("labels", 0)),
     "helpsteer3": ("context", "response1", "response2", _overall),
+    "helpsteer3-text": ("prompt", "response1", "response2", _overall),
     "safer": ("prompt", "response_0", "response_1", _one_better("safer_response_id", 1)),
     "better": ("prompt", "response_0", "response_1", _one_better("better_response_id", 1)),
     "webgpt": ("question.full_text", "answer_0", "answer_1", _webgpt),

@@ -9,7 +9,7 @@ import pyarrow as pa
 from ...errors import DialectError, Location
 from ...schema import KEPT_TRUTHS, TRUTHS
 from ...views import VIEWS
-from .ledger import Ledger, flag_to_drop
+from .ledger import Ledger, flag_to_drop, flag_to_read
 from .suspects import PHRASES
 
 
@@ -43,9 +43,10 @@ def account_late(
     if not new:
         return found
     row, path = ledger.first_row(new, batch)
+    mapped = flag_to_read(ledger, path, new[path])
     raise DialectError(
         f"`{path}`, which is empty in the sample, looks like {PHRASES[new[path]]} and would be left behind",
-        hint=f"{flag_to_drop(ledger, path)} leaves it behind",
+        hint=f"{mapped + ' reads it; ' if mapped else ''}{flag_to_drop(ledger, path)} leaves it behind",
         at=Location(row=row),
         code="col.late",
     )

@@ -8,6 +8,7 @@ look at the names of its columns.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice, takewhile
@@ -233,6 +234,14 @@ def flag_to_drop(ledger: Ledger, path: str) -> str:
     inside = list_of_others(path) or path
     named = inside.replace("[]", "") if ledger.is_used(path) else ledger.column_of(path)
     return f"--drop {shlex.quote(named)}"
+
+
+def flag_to_read(ledger: Ledger, path: str, part: str) -> str:
+    """Return the flag that reads a key of turns as their reasoning; empty for what is none, and beside other keys."""
+    turns, _, key = path.partition("[].")
+    others = any(f"{turns}[].{name}" in ledger.seen for name in REASONING_FIELDS)
+    top = re.split(r"[.\[]", key)[0]
+    return f"--map messages.reasoning={shlex.quote(top)}" if part == "reasoning" and key and not others else ""
 
 
 def _first_rows(batch: pa.RecordBatch, new: Mapping[str, IntArray]) -> pa.RecordBatch:

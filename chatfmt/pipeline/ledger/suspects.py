@@ -17,6 +17,7 @@ from typing import Any
 from ...dialects.chat.turns import CONTENT_KEYS, ROLE_KEYS
 from ...dialects.chat.untagged_turns import ASSISTANT_KEYS, USER_KEYS
 from ...dialects.kit.labels import label_of
+from ...dialects.kit.names import TOOLS
 from ...dialects.kit.roles import role_of
 from ...dialects.kit.tool_calls import ARGUMENTS
 from ...schema import TRAIN_FLAGS
@@ -62,6 +63,13 @@ _ABOUT = frozenset({
 """Words that make a name one of metadata: `answer_type`, `original_question`."""
 _VERDICTS = frozenset({"rating", "ratings", "feedback", "vote", "votes", "verdict", "thumb", "thumbs"})
 """Words in the names of columns that are metadata unless they hold labels."""
+_PRAISE = frozenset({
+    "correct", "accepted", "approved", "safe", "helpful", "harmless", "liked", "good", "right", "acceptable",
+    "preferred",
+})  # fmt: skip
+"""Words that end the names of columns of labels whose true is good, as `is_correct`."""
+_OF_ANSWERS = frozenset({"is", "was", "answer", "response", "output", "completion", "human", "user"})
+"""Words before those."""
 _PLACES = frozenset({"path", "paths", "file", "files", "url", "urls"})
 """Words of `_ABOUT` that the name of a column of media may have: their values tell."""
 _STEPS = 1000
@@ -222,7 +230,9 @@ def _leaves(
             continue  # metadata, or an annotation of a turn
         if inside and part == "tools" and all(map(_is_tools_text, entry.values)):
             yield path, "tools"
-        if part in ("tools", "train"):  # a name or a count of tools, a statistic of the row
+        if part == "train" or (
+            part == "tools" and path.lower() not in TOOLS
+        ):  # a statistic, a name or a count of tools
             continue
         if part in _TESTS:
             yield from [(path.removesuffix("[]"), part)] if _TESTS[part](entry.values) else []
@@ -284,7 +294,9 @@ def _are_verdicts(name: str, values: Sequence[Any]) -> bool:
 
     Less than half may be other words, such as `neutral`.
     """
-    found = [label_of(value) for value in values] if not _VERDICTS.isdisjoint(words_of(name)) else []
+    words = words_of(name)
+    praises = bool(words) and words[-1] in _PRAISE and _OF_ANSWERS.issuperset(words[:-1])
+    found = [label_of(value) for value in values] if praises or not _VERDICTS.isdisjoint(words) else []
     unclear = [value for value, label in zip(values, found, strict=False) if label is None]
     if 2 * len(unclear) >= len(values) or any(_NUMBER.fullmatch(str(value)[:_NUMERALS]) for value in unclear):
         return False

@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from ... import executors, mapping, sources
 from ...errors import ChatfmtError, InputError, NoDialect, RowError, UsageError, located
 from ...field_path import top_level
+from ...json_columns import is_turns
 from ...recipe import Recipe, SourceSpec
 from ...sources import InputSplit, ParseOptions, Source
 from ...sources.discovery.split_slices import default_split, select_slices
@@ -169,7 +170,7 @@ def _read_source(request: SourceRequest) -> Iterator[SourceResult]:
 
 
 def unsampled_columns(recipe: Recipe, sample: Sequence[pa.RecordBatch]) -> set[str]:
-    """Return the columns that the recipe names and no row of the sample has, which later rows may have.
+    """Return the columns, and the key of reasoning, that the recipe names and no row of the sample has. Later rows may.
 
     Of a recipe that is invalid there are none: the plan explains it.
     """
@@ -178,7 +179,10 @@ def unsampled_columns(recipe: Recipe, sample: Sequence[pa.RecordBatch]) -> set[s
         selected = {} if recipe.groups_rows else {"explode": recipe.explode, "where": recipe.condition}
         fields = mapping.plan(recipe.map, markers=recipe.marker, **selected)
         named = [name for name in (*recipe.keep, *recipe.drop, recipe.dedup_by, recipe.split_by) if name is not None]
-        return {*fields.needs, *(top_level(name, known) for name in named if name != "all")} - known
+        columns = {*fields.needs, *(top_level(name, known) for name in named if name != "all")} - known
+        turns = [column.type.value_type for batch in sample for column in batch.columns if is_turns(column.type)]
+        reasoning = {top_level(recipe.map.get("messages.reasoning", ""), ())} - {""}
+        return columns | {f"[].{key}" for key in reasoning.difference(name for turn in turns for name in turn.names)}
     return set()
 
 

@@ -16,14 +16,15 @@ from ...dialects import Detection
 from ...dialects.kit.columns import ALIASES, joined_texts
 from ...errors import ChatfmtError, RowError, UsageError
 from ...field_path import Every, FieldPath, Step, path_of
+from ...mapping.names import names_needed
 from ...mapping.plan import FieldMapping
 from ...media import MEDIUM_KEYS
 from ...recipe import Recipe
-from ...schema import MEDIA, REASONING_FIELDS, TRAIN_DETAILS, TRAIN_KEYS
+from ...schema import MEDIA, TRAIN_DETAILS, TRAIN_KEYS
 from ..conversion.job import Job
 from ..conversion.source_rows import merge_batches, split_rows
 from ..conversion.stages import Conversion
-from ..ledger.ledger import PRINTED, Ledger, flag_to_drop
+from ..ledger.ledger import PRINTED, Leaf, Ledger, flag_to_drop, flag_to_read
 from ..ledger.read_items import ReadItems, read_items
 from ..ledger.suspects import PHRASES, words_of
 
@@ -50,6 +51,7 @@ def open_ledger(recipe: Recipe, detection: Detection, job: Job) -> Ledger:
     media = (recipe.map[name] for name in MEDIA if name in recipe.map)  # perhaps not in the sample
     late = (*job.columns.late.values(), *job.columns.watched, *media)
     read = recipe.map if recipe.order_by is None else {**recipe.map, "messages.order": recipe.order_by}
+    where = names_needed(recipe.condition or "", expression=True) if recipe.explode else ()
     decisive = dialects.DIALECTS[job.dialect].decided_by
     return Ledger(
         open=True,
@@ -57,7 +59,9 @@ def open_ledger(recipe: Recipe, detection: Detection, job: Job) -> Ledger:
         keep=job.columns.keep,
         drop=recipe.drop,
         items=items_read(job),
-        mapped=frozenset((f"[].{path}" if "." in name else path).rstrip("[]") for name, path in read.items()),
+        mapped=frozenset((f"[].{path}" if "." in name else path).rstrip("[]") for name, path in read.items()).union(
+            (path for path in job.columns.fields.values() if "[]." in path), (f"[].{name}" for name in where)
+        ),
         role_key=recipe.map.get("messages.role", ""),
         roles=dict(recipe.role_names),
         decisive=frozenset() if {*job.columns.fields, *job.columns.options} & {"ratings", "ranked"} else decisive,
@@ -180,10 +184,8 @@ def _flags(recipe: Recipe, job: Job, path: str, part: str, to_job: Callable[[Rec
                 if _reads_more(mapped, job, path):
                     yield f"--map {name}={shlex.quote(source)} reads {what}"
                     break
-    turns, _, key = path.partition("[].")
-    others = any(f"{turns}[].{name}" in job.ledger.seen for name in REASONING_FIELDS)
-    if part == "reasoning" and key and "[]" not in key and not others:
-        yield f"--map messages.reasoning={shlex.quote(key)} reads it"
+    if flag := flag_to_read(job.ledger, path, part):
+        yield f"{flag} reads it"
     if path.endswith("choices[].message") and (asked := job.columns.path("messages")):
         both = {"prompt": asked, "completion": path.replace("[]", "[0]")}
         with suppress(ChatfmtError):
@@ -197,6 +199,8 @@ def _flags(recipe: Recipe, job: Job, path: str, part: str, to_job: Callable[[Rec
         yield f"--map {part}={shlex.quote(inner)} reads it, the same in all rows of a conversation"
     if recipe.groups_rows and inner in MEDIA:
         yield f"--map {shlex.quote(f'{inner}=messages[].{inner}[]')} reads those of all rows"
+    if part == "label" and path.isidentifier() and Leaf(path, "true/false") in job.ledger.left:
+        yield f"--where {path} leaves out the bad ones"
     if not job.ledger.is_used(path):
         yield f"--keep {shlex.quote(job.ledger.column_of(path))} copies it to the output"
     yield f"{flag_to_drop(job.ledger, path)} leaves it behind"

@@ -181,9 +181,11 @@ def check_keys(recipe: Recipe, detection: Detection, sample: Sequence[pa.RecordB
     keys = {part: path for part, path in recipe.map.items() if part in TURN_KEYS}
     if not keys and recipe.me is None:
         return
-    turns = list(
-        _turns(detection, [record for batch in sample[:1] for record in records_of(batch.slice(0, _LOOKED_AT))])
-    )
+    first, turns = sample[:1], list[Mapping[str, Any]]()
+    for batch in (*(batch.slice(0, _LOOKED_AT) for batch in first), *sample):
+        turns += _turns(detection, records_of(batch))
+        if all(mapped_path(turns, path) for path in keys.values()):
+            break
     names = ", ".join(f"`{key}`" for key in dict.fromkeys(key for turn in turns for key in turn))
     for part, path in keys.items():
         if mapped_path(turns, path) is None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ... import tokens, trainers
+from ... import json_columns, tokens, trainers
+from ...dialects.preference.scored import to_number
 from ...errors import TemplateError, UnknownName, abridged
 from ...field_path import top_level
 from ...json_columns import JSON, TEXT
@@ -99,6 +100,24 @@ def truth_notes(rows: pa.RecordBatch | None, job: Job, detection: Detection, rec
         column = rows.column(name)
         if column.type == TEXT and 2 * pc.match_substring_regex(column, FINAL).true_count > len(column):
             yield f"`{name}` has the working of each answer: --final-answer column writes the result alone, for rewards"
+
+
+def rating_notes(rows: pa.RecordBatch | None, job: Job, detection: Detection) -> Iterator[str]:
+    """Yield a note on columns left behind whose numbers may rate the answers, which are all trained on."""
+    if rows is None or detection.type not in ("language-modeling", "prompt-completion"):
+        return
+    for name in sorted({leaf.path for leaf in job.ledger.left_columns}.intersection(rows.schema.names)):
+        found = json_columns.decode_or_none(rows.column(name)) if name.lower() in _RATINGS else []
+        values = [value for value in found if value is not None]
+        numbers = [number for value in values if (number := to_number(value)) is not None]
+        if len(numbers) == len(values) and len({*numbers}) > 1:
+            cast = "|float" if any(isinstance(value, str) for value in values) else ""
+            flag = f"--where '{name}{cast} >= MINIMUM'"
+            yield f"if `{name}`, {min(numbers):g} to {max(numbers):g}, rates the answers: {flag} leaves out worse ones"
+
+
+_RATINGS = ("rating", "ratings", "stars", "star", "label", "score", "user_rating", "human_rating", "grade")
+"""Names of columns that may rate answers, in lower case."""
 
 
 def parts_notes(rows: pa.RecordBatch | None, job: Job) -> Iterator[str]:

@@ -30,6 +30,7 @@ from .notes import (
     name_notes,
     option_notes,
     parts_notes,
+    rating_notes,
     repeated_notes,
     split_notes,
     system_notes,
@@ -197,6 +198,7 @@ def plan_notes(
         yield from parts_notes(source.first_rows, source.job)
         yield from repeated_notes(source.first_rows, source.job, recipe)
         yield from truth_notes(source.first_rows, source.job, source.detection, recipe)
+        yield from rating_notes(source.first_rows, source.job, source.detection)
     yield from name_notes([source.source for source in sources], recipe)
     yield from option_notes(recipe, target)
     yield from system_notes((source.job, source.detection) for source in sources)

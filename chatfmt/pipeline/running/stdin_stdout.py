@@ -121,6 +121,7 @@ def _plan(recipe: Recipe, first: pa.RecordBatch, target: Target, on_note: OnNote
         notes.job_notes(job, detection, recipe),
         notes.parts_notes(first, job),
         notes.truth_notes(first, job, detection, recipe),
+        notes.rating_notes(first, job, detection),
         notes.option_notes(recipe, target),
         notes.system_notes([(job, detection)]),
         notes.template_notes(template, recipe, job),

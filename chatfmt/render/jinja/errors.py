@@ -37,6 +37,8 @@ def render_error(error: Exception, template: str, row: int | None = None) -> Ren
         )
     if str(error) == "'dict object' has no attribute 'content'":
         hint = "a message has no content: `chatfmt templates list --supports calls` shows those that print tool calls"
+    if str(error) == "Object of type Undefined is not JSON serializable":
+        hint = "a call has no `arguments`, or another key is missing: --transform arguments=object writes empty ones"
     if "_message}" in template:  # an inline template is its own name
         hint = "add a field for that role to the template"
     return RenderError(

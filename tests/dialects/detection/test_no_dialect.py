@@ -346,6 +346,11 @@ def test_what_a_field_leaves_behind_in_outer_lists_is_noted(tmp_path: Path) -> N
         ([{"winner": "a"}, {"winner": "b"}, {"winner": "tie"}], ["xy", "yx"]),
         ([{"the best": 2}, {"the best": 0}, {"the best": None}, {"the best": 1}], ["yx", "xy"]),
         ([{"winner": "Model A"}, {"winner": "tie"}, {"winner": "both are bad"}], ["xy"]),
+        ([{"preference": "a"}, {"preference": None}, {"preference": "b"}], ["xy", "yx"]),
+        (
+            [{"score_a": "10", "score_b": "9"}, {"score_a": "9", "score_b": "10"}, {"score_a": "9", "score_b": "9.0"}],
+            ["xy", "yx"],
+        ),
         (
             [{"winner_a": 1, "winner_b": 0}, {"winner_a": 0, "winner_b": 1}, {"winner_a": 0, "winner_b": 0}],
             ["xy", "yx"],
@@ -360,6 +365,26 @@ def test_the_hint_for_a_winner_leaves_out_ties(choices: list[dict[str, Any]], pa
     done = run_here("convert", tmp_path / "in.jsonl", *shlex.split(refused.rstrip().partition("best: ")[2]), "-q")
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert [row["chosen"][0]["content"] + row["rejected"][0]["content"] for row in rows] == pairs
+
+
+@pytest.mark.parametrize("choices", [(1, 2, 5), (-1, 0, 1), (0, 1), (1, 0)], ids=str)
+def test_numbers_that_may_be_a_scale_name_no_answer(choices: tuple[int, ...], tmp_path: Path) -> None:
+    rows = [{"prompt": "p", "answer_1": "x", "answer_2": "y", "preference": choice} for choice in choices]
+    write_rows(tmp_path / "in.jsonl", rows)
+    refused = run_here("convert", tmp_path / "in.jsonl").stderr.decode()
+    assert "--where 'preference in [VALUE_OF_FIRST, VALUE_OF_SECOND]' --map chosen=" in refused
+
+
+@pytest.mark.parametrize("prompt", [{}, {"prompt": [TURN]}], ids=["whole", "continued"])
+def test_lists_of_turns_of_a_better_and_a_worse_answer(prompt: dict[str, Any], tmp_path: Path) -> None:
+    before = [] if prompt else [TURN]
+    sides = {name: [*before, {"role": "assistant", "content": name}] for name in ("worse", "better")}
+    write_rows(tmp_path / "in.jsonl", [{**prompt, **sides}])
+    flags = ("--map", "chosen=better", "--map", "rejected=worse")
+    refused = run_here("convert", tmp_path / "in.jsonl").stderr.decode()
+    assert refused.rstrip().endswith(f"the worse of two answers: {' '.join(flags)}")
+    (row,) = map(json.loads, run_here("convert", tmp_path / "in.jsonl", *flags, "-q").stdout.splitlines())
+    assert [row[side][-1]["content"] for side in ("chosen", "rejected")] == ["better", "worse"]
 
 
 def test_rows_of_a_chat_log(tmp_path: Path) -> None:

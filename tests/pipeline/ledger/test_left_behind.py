@@ -148,7 +148,8 @@ def test_what_looks_like_conversation_is_refused(more, message, hint, tmp_path):
     ("name", "values", "labels"),
     [("rating", ("good", "bad"), (True, False)), ("user_feedback", (1, -1), (True, False)),
      ("votes", ("\N{THUMBS DOWN SIGN}", "\N{THUMBS UP SIGN}"), (False, True)),
-     ("feedback", ("down", "down"), (False, False))],
+     ("feedback", ("down", "down"), (False, False)), ("response_correct", (1, 0), (True, False)),
+     ("accepted", ("yes", "no"), (True, False))],
 )  # fmt: skip
 def test_verdicts_of_which_some_are_bad_are_labels(name, values, labels, tmp_path):
     source = write(tmp_path, *({"prompt": "Sky?", "completion": "Blue.", name: value} for value in values))
@@ -158,6 +159,21 @@ def test_verdicts_of_which_some_are_bad_are_labels(name, values, labels, tmp_pat
     assert convert(source, map={"label": name}).rows == 2
     written = source.with_suffix(".out.jsonl").read_text().splitlines()
     assert tuple(json.loads(line)["label"] for line in written) == labels
+
+
+def test_bad_answers_can_be_left_out(tmp_path):
+    source = write(tmp_path, *({"prompt": "Sky?", "completion": "Blue.", "is_correct": good} for good in (True, False)))
+    assert refusal(source).hint.startswith(
+        "--map label=is_correct reads it; --where is_correct leaves out the bad ones; "
+    )
+    assert convert(source, where="is_correct").rows == 1
+
+
+@pytest.mark.parametrize(("values", "cast"), [((5, 2, None), ""), (("5", "2"), "|float")])
+def test_numbers_that_may_rate_answers_are_noted(values, cast, tmp_path):
+    source = write(tmp_path, *({"prompt": "Sky?", "completion": "Blue.", "stars": value} for value in values))
+    note = f"note: if `stars`, 2 to 5, rates the answers: --where 'stars{cast} >= MINIMUM' leaves out worse ones\n"
+    assert note in run_cli("convert", source).stderr.decode()
 
 
 def test_a_verdict_that_is_neither_good_nor_bad_is_an_error_of_its_row(tmp_path):
@@ -178,6 +194,8 @@ def test_a_verdict_that_is_neither_good_nor_bad_is_an_error_of_its_row(tmp_path)
         ("votes", ("up", "up")),
         ("feedback", ("good", "Too long.")),
         ("gemini_grade", ("Yes", "No")),
+        ("correct_answer", ("yes", "no")),
+        ("incorrect", (True, False)),
     ],
 )
 def test_other_ratings_are_metadata(name, values, tmp_path):
@@ -345,6 +363,17 @@ def test_conversation_after_the_sample_is_an_error_of_its_row(tmp_path):
     assert (error.message, error.hint) == (message, "--drop my_thoughts leaves it behind")
     assert convert(source, template="chatml", on_error="skip").reasons == {"col.late": 1}
     assert convert(source, template="chatml", drop=["my_thoughts"]).left_columns == ()
+
+
+def test_reasoning_after_the_sample_can_be_read(tmp_path):
+    late = {**TURNS[1], "my_thoughts": "Light scatters."}
+    source = write(tmp_path, *[TALK] * 2500, {"messages": [TURNS[0], late]})
+    error = refusal(source, template="qwen3")
+    flags = ("--map messages.reasoning=my_thoughts reads it", "--drop messages.my_thoughts leaves it behind")
+    assert (error.at.row, error.hint) == (2500, "; ".join(flags))
+    assert convert(source, template="qwen3", map={"messages.reasoning": "my_thoughts"}).rows == 2501
+    last = source.with_suffix(".out.jsonl").read_text().splitlines()[-1]
+    assert "<think>\\nLight scatters.\\n</think>" in last
 
 
 def test_a_parquet_column_that_is_empty_in_the_sample(tmp_path):
