@@ -161,15 +161,12 @@ class _Editor:
         if isinstance(content, list):
             parts = [made for part in content for made in self._part(part, kinds)]
             return {**turn, "content": parts}
-        if isinstance(content, str) and (self._is_for_user(turn) or any(placeholders(content, kind) for kind in kinds)):
+        is_users = bool(self.places) and turn.get("role") == "user"
+        if isinstance(content, str) and (is_users or any(placeholders(content, kind) for kind in kinds)):
             before = [part for kind in self.places for part in self._before_text(kind, index)]
             texts = [made for part in split_text(content, kinds) for made in self._part(part, ())]
             return {**turn, "content": [*before, *texts]}
         return dict(turn)
-
-    def _is_for_user(self, turn: Mapping[str, Any]) -> bool:
-        """Return whether a turn is one of the user in a conversation with media."""
-        return bool(self.places) and turn.get("role") == "user"
 
     def _before_text(self, kind: str, index: int) -> list[Turn]:
         """Return the parts of media that no part and no placeholder has a place for."""

@@ -46,10 +46,7 @@ class Tokenizer:
 
     def __init__(self, process: TokenizerProcess, name: str) -> None:
         self._process, self.name = process, name
-        self._vocabulary = cache(self._read_vocabulary)
-
-    def _read_vocabulary(self) -> TokenBytes | None:
-        return TokenBytes.of(*self._process.ask("vocabulary"))
+        self._vocabulary = cache(lambda: TokenBytes.of(*process.ask("vocabulary")))
 
     def count(self, texts: pa.Array) -> pa.Int32Array:
         """Count the tokens of each text; null for null."""

@@ -57,12 +57,7 @@ def to_json(problems: Sequence[RowProblem], counts: RowCounts) -> dict[str, Any]
         "rows": counts.read,
         "counts": counts_by_code(problems),
         "problems": [
-            {
-                "code": problem.code,
-                "kind": problem.kind,
-                **asdict(problem.at),
-                "detail": problem.detail,
-            }
+            {"code": problem.code, "kind": problem.kind, **asdict(problem.at), "detail": problem.detail}
             for problem in problems
         ],
         "left_columns": list(counts.left_column),

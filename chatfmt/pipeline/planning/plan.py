@@ -22,21 +22,9 @@ from ...views import INPUTS
 from ..conversion.fitting import template_error
 from ..conversion.job import Job, Task
 from ..plugins import load_plugins
+from . import notes
 from .fingerprint import run_fingerprint
 from .jobs import check_rendered, check_tokens
-from .notes import (
-    job_notes,
-    misspelt,
-    name_notes,
-    option_notes,
-    parts_notes,
-    rating_notes,
-    repeated_notes,
-    split_notes,
-    system_notes,
-    template_notes,
-    truth_notes,
-)
 from .parquet_schema import find_schema, first_output, set_schema
 from .scratch import Scratch
 from .source_plan import SourcePlan, check_test_split, check_token_shards, check_views, plan_source
@@ -141,8 +129,8 @@ def plan(recipe: Recipe, target: Target, scratch: Scratch, run: Run) -> Plan:
     jobs = [(source.job, source.detection) for source in sources]
     fingerprint = run_fingerprint(recipe, jobs, template, files, target)
     names = tuple(shard_names(sources, recipe.shard_name, target.ending))
-    notes = tuple(dict.fromkeys(plan_notes(recipe, target, sources, template)))
-    planned = Plan(recipe, target, sources, template, fingerprint, files, notes, names)
+    noted = tuple(dict.fromkeys(plan_notes(recipe, target, sources, template)))
+    planned = Plan(recipe, target, sources, template, fingerprint, files, noted, names)
     if target.format != "parquet":
         return planned
     return with_schema(planned, find_schema(sources, planned.tasks(Path()), run))
@@ -193,17 +181,17 @@ def plan_notes(
     """Yield notes for the user, to print before the first row is written."""
     for source in sources:
         yield from source.source.notes
-        yield from split_notes(source, recipe, target)
-        yield from job_notes(source.job, source.detection, recipe)
-        yield from parts_notes(source.first_rows, source.job)
-        yield from repeated_notes(source.first_rows, source.job, recipe)
-        yield from truth_notes(source.first_rows, source.job, source.detection, recipe)
-        yield from rating_notes(source.first_rows, source.job, source.detection)
-    yield from name_notes([source.source for source in sources], recipe)
-    yield from option_notes(recipe, target)
-    yield from system_notes((source.job, source.detection) for source in sources)
+        yield from notes.split_notes(source, recipe, target)
+        yield from notes.job_notes(source.job, source.detection, recipe)
+        yield from notes.parts_notes(source.first_rows, source.job)
+        yield from notes.repeated_notes(source.first_rows, source.job, recipe)
+        yield from notes.truth_notes(source.first_rows, source.job, source.detection, recipe)
+        yield from notes.rating_notes(source.first_rows, source.job, source.detection)
+    yield from notes.name_notes([source.source for source in sources], recipe)
+    yield from notes.option_notes(recipe, target)
+    yield from notes.system_notes((source.job, source.detection) for source in sources)
     try:
-        yield from template_notes(template, recipe, sources[0].job)
+        yield from notes.template_notes(template, recipe, sources[0].job)
     except TemplateError as error:
         if template is not None and error.code == "mask.stop":
             raise_template_error(template, sources[0], every=recipe.on_error == "skip")
@@ -218,7 +206,7 @@ def raise_template_error(template: ChatTemplate, source: SourcePlan, *, every: b
     split, rows = source.shards[0][0], source.first_rows
     if rows is not None and (error := template_error(source.job, rows, split.shown, every=every)):
         error.at = LineFinder(split).with_line(error.at)
-        error.hint = misspelt(template, source.job) or error.hint
+        error.hint = notes.misspelt(template, source.job) or error.hint
         raise error
 
 

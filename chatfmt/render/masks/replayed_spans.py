@@ -82,7 +82,8 @@ class SpanCache(Struct):
         for name, present in fields.items():
             column = replayed.turns.columns[name]
             usable &= ~_rows_split_by_markers(replayed, column)
-            for row, turn, before, after in _padded_texts(replayed, column, present & _by_turn(usable, replayed)):
+            in_usable_rows = np.repeat(usable, replayed.turns.lengths)
+            for row, turn, before, after in _padded_texts(replayed, column, present & in_usable_rows):
                 padding.setdefault(row, []).append((turn, name, before, after))
         usable &= ~_rows_with_blank_answers(replayed, messages, fields)
         usable &= ~_rows_with(TRAIN_DETAILS if flags else (), replayed, messages)
@@ -195,11 +196,6 @@ def _text_fields(replayed: Replayed, messages: pa.ListArray, flags: bool) -> dic
     if "role" not in columns or any(column.type != json_columns.TEXT for column in (columns["role"], *texts.values())):
         return None
     return {name: column.is_valid().to_numpy(zero_copy_only=False) for name, column in texts.items()}
-
-
-def _by_turn(rows: npt.NDArray[np.bool_], replayed: Replayed) -> npt.NDArray[np.bool_]:
-    """Return the flag of each turn's row."""
-    return np.repeat(rows, replayed.turns.lengths)
 
 
 def _rows_of(turns: Int64Array, replayed: Replayed) -> Int64Array:

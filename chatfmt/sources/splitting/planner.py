@@ -62,7 +62,7 @@ def plan_splits(
         units = planner.units(part, every_row=rows_per_shard is not None, shard_bytes=size)
         cut = _by_rows(units, rows_per_shard) if rows_per_shard else _by_bytes(units, size)
         shards += [tuple(planner.pieces(group, part.split)) for group in cut]
-    if not source.options.allow_empty and not any(map(planner.has_rows, shards)):
+    if not source.options.allow_empty and not any(planner.has_rows(piece) for shard in shards for piece in shard):
         raise no_records_error(source.shown, split)
     return shards
 
@@ -198,11 +198,8 @@ class Planner:
         names = found.columns if first else None
         return replace(counted, piece=ByteRange(start.byte, end, start.line), columns=names)
 
-    def has_rows(self, shard: Sequence[InputSplit]) -> bool:
-        """Return whether a shard has any record, good or bad."""
-        return any(self._has_rows(piece) for piece in shard)
-
-    def _has_rows(self, piece: InputSplit) -> bool:
+    def has_rows(self, piece: InputSplit) -> bool:
+        """Return whether a piece has any record, good or bad."""
         if piece.rows is not None:
             return piece.rows > 0
         bad: list[RowError] = []

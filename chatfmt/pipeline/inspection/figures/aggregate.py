@@ -83,7 +83,8 @@ class Figures(Struct):
         """Count the characters of spans, or those of completions beside prompts."""
         has_spans = "assistant_spans" in output.schema.names
         rendered = output if "text" in output.schema.names or not has_spans else source
-        texts = {name: _characters(column) for name, column in rendered_texts(rendered).items()}
+        columns = rendered_texts(rendered).items()
+        texts = {name: int(pc.sum(pc.utf8_length(column)).as_py() or 0) for name, column in columns}
         if has_spans and "text" in texts:
             ends = spans_of(output.column("assistant_spans"))
             self.trained += int((ends[:, 1] - ends[:, 0]).sum())
@@ -144,10 +145,6 @@ def as_list(column: pa.Array) -> pa.ListArray:
 def spans_of(column: pa.Array) -> IntArray:
     """Return the [start, end) of all spans in a column of lists of them, in rows of two."""
     return np.asarray(as_list(column).flatten().flatten(), np.int64).reshape(-1, 2)
-
-
-def _characters(texts: pa.StringArray) -> int:
-    return int(pc.sum(pc.utf8_length(texts)).as_py() or 0)
 
 
 def shortened(raw: bytes | None) -> str:
