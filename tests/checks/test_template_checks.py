@@ -69,7 +69,7 @@ PROBE = "`chatfmt templates probe no.jinja` shows what the template accepts"
     [
         ("chatml", "template `chatml` loses a tool call of role `assistant` (message 1, line 1)",
          "`chatfmt templates list --supports calls` shows the templates that support calls; "
-         "`--allow-loss tool_calls` accepts the loss"),
+         "leaving turns without text empty, `--allow-loss tool_calls` accepts the loss"),
         ("no.jinja", "never (line 1)", PROBE),
     ],
 )  # fmt: skip

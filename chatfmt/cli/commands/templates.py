@@ -226,13 +226,20 @@ def train_template(name: Name) -> None:
 
 
 @templates.command("audit", cls=Command)
-def audit_template(name: Name, as_json: AsJson = False) -> None:
+def audit_template(
+    name: Name,
+    tokens_from: Annotated[
+        str | None,
+        typer.Option("--tokens-from", metavar="DIR|ID", help="Model that gives the template its special tokens."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Show what an untrusted template could do: its literals, its conditions on content, fields it never prints."""
     from ...render import RenderOptions, tracer_of
     from ...render.inspection.audit import audit
-    from ...render.template.chat_template import ChatTemplate
+    from ...render.template.chat_template import ChatTemplate, with_tokens_of
 
-    template = ChatTemplate.load(name)
+    template = with_tokens_of(ChatTemplate.load(name), tokens_from)
     found = audit(template, tracer_of(template, RenderOptions()))
     if as_json:
         terminal.print_json({"schema": 1, **found.as_json()})

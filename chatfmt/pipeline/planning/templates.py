@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from ... import render
 from ...errors import InputError, UsageError
 from ...recipe import Recipe
-from ...render.template.chat_template import GENERATION, ChatTemplate, special_tokens_of
+from ...render.template.chat_template import GENERATION, ChatTemplate, special_tokens_of, with_tokens_of
 from ...render.template.model_files import NO_TEMPLATE
 from ...render.template.special_tokens import NAMED
 from ..conversion.job import Job
@@ -29,9 +29,7 @@ def load_template(recipe: Recipe) -> ChatTemplate | None:
                 f"`{name}` is `{text}`, which is not text", hint=f"--var {name}='\"TOKEN\"', or leave it out"
             )
     template = load_or_fall_back(str(recipe.template), recipe.fallback_template)
-    if recipe.tokens_from is not None:
-        tokens = {**template.special_tokens, **special_tokens_of(recipe.tokens_from)}
-        template = replace(template, special_tokens=tokens)
+    template = with_tokens_of(template, recipe.tokens_from)
     if "eos_token" in missing_tokens(recipe, template):
         which, other = f"{SAID[template.origin]} does not define", recipe.tokens_from
         raise UsageError(

@@ -117,6 +117,8 @@ class Loss(Struct, frozen=True):
         else:
             what = f"{_FIELD_WORDS[self.field]} of role `{self.role}`"
         accepts = f"`--allow-loss {self.name}` accepts the loss"
+        if self.field == CALLS:
+            accepts = f"leaving turns without text empty, {accepts}"
         if self.structured:
             accepts = f"the content is not plain text: write it as text in the source; {accepts} of all of it"
         hints = [accepts] if not self.refused else []

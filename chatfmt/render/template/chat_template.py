@@ -177,6 +177,13 @@ def special_tokens_of(reference: str) -> dict[str, str]:
     raise InputError(f"there is no model folder `{reference}`", hint="check the path; a Hub model id is OWNER/NAME")
 
 
+def with_tokens_of(template: ChatTemplate, reference: str | None) -> ChatTemplate:
+    """Return the template with the special tokens of a model beside its own; as it is without a model."""
+    if reference is None:
+        return template
+    return replace(template, special_tokens={**template.special_tokens, **special_tokens_of(reference)})
+
+
 def load(reference: str, revision: str | None = None) -> ChatTemplate:
     """Return the template of a name, path, Hub id or inline template; see `ChatTemplate.load`."""
     if reference == "none":

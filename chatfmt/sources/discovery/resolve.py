@@ -56,7 +56,12 @@ def resolve(
         if _WILD.search(source):
             return _from_files(source, _globbed(source), options)
         if looks_like_hub_id(source):
-            return resolve_hub(HubRequest(source, name, split, revision, tuple(data_files), data_dir), options)
+            try:
+                return resolve_hub(HubRequest(source, name, split, revision, tuple(data_files), data_dir), options)
+            except InputError as error:
+                if error.code in ("hub.missing", "hub.unreachable"):
+                    error.hint = _near(source) or error.hint
+                raise
         raise InputError(f"no such file `{source}`", code="file.missing", hint=_hint(source))
     if is_remote(source):
         if found := _HUB_URL.fullmatch(source):
@@ -138,8 +143,13 @@ def _hint(source: str) -> str:
     parent = _path(source).parent
     if not _exists(str(parent)):
         return f"the folder `{parent}` does not exist either"
+    return _near(source)
+
+
+def _near(source: str) -> str:
+    """Return a hint that names the file beside a path whose name is like its own; empty if there is none."""
     path = Path(source)
-    close = nearest(path.name, _names_in(parent), max(1, len(path.stem) // 3))
+    close = nearest(path.name, _names_in(_path(source).parent), max(1, len(path.stem) // 3))
     return f"did you mean `{path.with_name(close[0])}`?" if close else ""
 
 

@@ -41,3 +41,10 @@ def test_a_template_that_takes_too_many_steps_is_not_traced(tmp_path: Path) -> N
     audited, shown = (run_cli("templates", *which, path) for which in (["audit"], ["show", "--program"]))
     assert "untraceable: it takes more than 50,000 steps\n" in audited.stdout.decode()
     assert "  it takes more than 50,000 steps\n" in shown.stdout.decode()
+
+
+def test_the_special_tokens_are_those_of_a_model(tmp_path: Path) -> None:
+    (tmp_path / "t.jinja").write_text("{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}")
+    for more, token in (([], "none"), (["--tokens-from", "qwen3"], '"<|im_end|>"')):
+        audited = run_cli("templates", "audit", "t.jinja", *more, cwd=tmp_path)
+        assert f"special_tokens: eos_token: {token}\n" in audited.stdout.decode()

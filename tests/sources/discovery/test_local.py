@@ -161,6 +161,12 @@ def test_a_missing_file_suggests_similar_names(tmp_path: Path) -> None:
         assert caught.value.hint == hint, name
 
 
+def test_a_misspelt_file_that_could_be_a_dataset_of_the_hub(tmp_path: Path) -> None:
+    (tmp_path / "talks.csv").write_text("question,answer\n")
+    run = run_cli("convert", "talks.cvs", cwd=tmp_path, env={"HF_HUB_OFFLINE": "1", "XDG_CACHE_HOME": str(tmp_path)})
+    assert (run.returncode, run.stderr.decode().splitlines()[1:]) == (3, ["hint: did you mean `talks.csv`?"])
+
+
 def test_files_without_a_split_are_noted(tmp_path: Path) -> None:
     for name in ("train.jsonl", "test.jsonl"):
         written(tmp_path, b'{"a": "x"}\n', name)
