@@ -56,12 +56,7 @@ def resolve(
         if _WILD.search(source):
             return _from_files(source, _globbed(source), options)
         if looks_like_hub_id(source):
-            try:
-                return resolve_hub(HubRequest(source, name, split, revision, tuple(data_files), data_dir), options)
-            except InputError as error:
-                if error.code in ("hub.missing", "hub.unreachable"):
-                    error.hint = _near(source) or error.hint
-                raise
+            return _from_hub(HubRequest(source, name, split, revision, tuple(data_files), data_dir), options)
         raise InputError(f"no such file `{source}`", code="file.missing", hint=_hint(source))
     if is_remote(source):
         if found := _HUB_URL.fullmatch(source):
@@ -137,6 +132,16 @@ def looks_like_hub_id(source: str) -> bool:
         and suffix not in SUFFIXES
         and suffix not in (".txt", ".zip", ".yaml", ".yml")
     )
+
+
+def _from_hub(request: HubRequest, options: ParseOptions) -> Source:
+    """Return a dataset of the Hub; the hint for one that cannot be had names a local file that is called alike."""
+    try:
+        return resolve_hub(request, options)
+    except InputError as error:
+        if error.code in ("hub.missing", "hub.unreachable"):
+            error.hint = _near(request.source) or error.hint
+        raise
 
 
 def _hint(source: str) -> str:
