@@ -10,8 +10,8 @@ import pyarrow as pa
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ..errors import RenderError, UsageError, raise_first
-from ..json_columns import decode_conversations, encode_conversations, integers
+from ..errors import RenderError, RowError, UsageError, map_rows, raise_first
+from ..json_columns import decode_conversations, encode_conversations, integers, json_values
 from ..rendering import ConversationBatch, Rendered, Renderer, RenderRequest
 from ..turn_columns import IntArray, concat
 
@@ -129,3 +129,22 @@ def template_inputs(batch: RenderableBatch) -> Fields:
     names = {"tools": "tools", "documents": "documents", "template_kwargs": "chat_template_kwargs"}
     found = {shown: batch.column(name) for name, shown in names.items()}
     return {shown: column for shown, column in found.items() if column is not None}
+
+
+OTHERS = "--to messages holds it, --on-error skip drops such rows"
+
+
+def refuse_inputs(batch: RenderableBatch, form: str, *held: str, tools: str = "") -> None:
+    """Raise RowError `view.form` for rows with tools, documents or variables that a form has no place for.
+
+    `held` are the columns that it has a place for, and `tools` is a hint for rows with tools.
+    """
+
+    def refuse(name: str) -> None:
+        text = f"the form {form} has no place for `{name}`"
+        hint = (name == "tools" and tools) or f"{OTHERS}, --drop {name} leaves it behind"
+        raise RowError(text, code="view.form", hint=hint)
+
+    for name, column in template_inputs(batch).items():
+        if name not in held:
+            map_rows(lambda value, name=name: value and refuse(name), json_values(column))

@@ -14,7 +14,7 @@ import pyarrow as pa
 from ..errors import RowError, map_rows
 from ..json_columns import TEXT, decode_conversations, dumps, encode_conversations, json_array, json_values
 from ..schema import REASONING_FIELDS, Conversation, Turn
-from .batch import Fields, RenderableBatch, template_inputs, whole_conversations
+from .batch import OTHERS, Fields, RenderableBatch, refuse_inputs, template_inputs, whole_conversations
 
 HINTS = {
     **dict.fromkeys(REASONING_FIELDS, "--transform reasoning=inline writes it into the text"),
@@ -27,7 +27,6 @@ HINTS = {
     "tool": "--transform parallel_calls=split",
 }
 """The remedy for each thing that a form cannot hold, beside those that fit all."""
-OTHERS = "--to messages holds it, --on-error skip drops such rows"
 
 
 def alpaca(batch: RenderableBatch) -> Fields:
@@ -47,8 +46,7 @@ def alpaca(batch: RenderableBatch) -> Fields:
         return (*pairs.pop(), system and system["content"], pairs or None)
 
     rows = map_rows(row_of, _conversations(batch))
-    for name in template_inputs(batch):
-        _check_empty(batch, name, "alpaca")
+    refuse_inputs(batch, "alpaca", tools=HINTS["tool_calls"])
     asked, answered, systems, histories = zip(*rows, strict=True) if rows else ((), (), (), ())
     return {
         "instruction": pa.array(asked, TEXT),
@@ -74,8 +72,7 @@ def sharegpt(batch: RenderableBatch) -> Fields:
 
     rows = map_rows(row_of, _conversations(batch))
     inputs = template_inputs(batch)
-    for name in inputs.keys() - {"tools"}:
-        _check_empty(batch, name, "sharegpt")
+    refuse_inputs(batch, "sharegpt", "tools")
     tools = {"tools": inputs["tools"].cast(TEXT)} if "tools" in inputs else {}
     return {"conversations": encode_conversations(rows), **tools}
 
@@ -87,8 +84,7 @@ def openai(batch: RenderableBatch) -> Fields:
     """
     rows = map_rows(lambda turns: list(map(_openai_turn, _filled(turns, "openai"))), _conversations(batch))
     inputs = template_inputs(batch)
-    for name in inputs.keys() - {"tools"}:
-        _check_empty(batch, name, "openai")
+    refuse_inputs(batch, "openai", "tools")
     if (column := inputs.get("tools")) is None:
         return {"messages": encode_conversations(rows)}
     return {
@@ -144,12 +140,6 @@ def _check_keys(turn: Turn, form: str, known: Collection[str]) -> None:
     for key, value in turn.items():
         if key not in known and value not in ([], {}, ""):
             _refuse(form, f"`{key}` of turns", HINTS.get(key, ""))
-
-
-def _check_empty(batch: RenderableBatch, name: str, form: str) -> None:
-    """Refuse rows that have `tools`, `documents` or template variables."""
-    hint = HINTS["tool_calls"] if name == "tools" else f"{OTHERS}, --drop {name} leaves it behind"
-    map_rows(lambda value: value and _refuse(form, f"`{name}`", hint), json_values(template_inputs(batch)[name]))
 
 
 def _text(turn: Turn, form: str) -> str:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from ..errors import RowError, map_rows
 from ..json_columns import TEXT, decode_conversations, json_array, json_values
 from ..schema import Conversation, Turn
-from .batch import Fields, RenderableBatch, join, template_inputs, whole_conversations
+from .batch import Fields, RenderableBatch, join, refuse_inputs, template_inputs, whole_conversations
 from .split import alternate, split_pairs
 
 
@@ -40,9 +40,11 @@ def single_messages(batch: RenderableBatch) -> Fields:
 def rejected_response(batch: RenderableBatch) -> Fields:
     """`messages`, the conversation with the better answer, and the text of the worse one as `rejected_response`.
 
-    Raises RowError `view.answer` for a worse answer that is not one message of text.
+    Raises RowError `view.answer` for a better answer of several messages, and for a worse one that is not one message
+    of text.
     """
     before, chosen, rejected = split_pairs(batch)
+    single_turns(chosen)
     texts = map_rows(_only_text, single_turns(rejected))
     return {"messages": join(before, chosen), "rejected_response": pa.array(texts, TEXT), **template_inputs(batch)}
 
@@ -59,8 +61,13 @@ def unpaired_messages(batch: RenderableBatch) -> Fields:
 
 
 def openai(batch: RenderableBatch) -> Fields:
-    """`input` with `messages` and `tools`, and `preferred_output` and `non_preferred_output`, lists of messages."""
+    """`input` with `messages` and `tools`, and `preferred_output` and `non_preferred_output`, lists of one message.
+
+    Raises RowError `view.answer` for an answer of several messages: the API compares the last ones alone.
+    """
+    refuse_inputs(batch, "openai-preference", "tools")
     before, chosen, rejected = split_pairs(batch)
+    single_turns(chosen), single_turns(rejected)
     column = batch.column("tools")
     tools = json_values(column) if column is not None else [None] * len(batch)
     inputs = [

@@ -10,12 +10,13 @@ from __future__ import annotations
 from typing import Any
 
 import pyarrow as pa
+from msgspec.structs import replace
 
 from ..errors import RowError, UsageError, map_rows, refuse_rows
 from ..json_columns import ABSENT, TEXT, decode_conversations, decode_values, dumps, json_array, to_plain
 from ..schema import CONVERSATIONS, KEPT, KEPT_TRUTHS
 from ..trainers import listed
-from .batch import Fields, RenderableBatch, template_inputs
+from .batch import Fields, RenderableBatch, refuse_inputs, template_inputs
 from .split import prompt, prompt_and_completion
 
 
@@ -23,14 +24,14 @@ def messages(batch: RenderableBatch) -> Fields:
     """`messages`, the prompt, with `ground_truth` as text and `dataset`, which names the verifier in open-instruct."""
     truths = pa.array(map(as_text, ground_truths(batch)), TEXT)
     verifier = named(batch, "dataset")
-    return {"messages": prompt(batch)["prompt"], "ground_truth": truths, "dataset": verifier}
+    return {"messages": turns(batch), "ground_truth": truths, "dataset": verifier, **template_inputs(batch)}
 
 
 def prompts(batch: RenderableBatch) -> Fields:
     """`prompt` with `data_source`, by which verl finds the reward, and `reward_model`, which has the ground truth."""
     rewards = json_array([{"style": "rule", "ground_truth": truth} for truth in ground_truths(batch)])
     source = named(batch, "data_source")
-    return {"prompt": prompt(batch)["prompt"], "data_source": source, "reward_model": rewards, **template_inputs(batch)}
+    return {"prompt": turns(batch), "data_source": source, "reward_model": rewards, **template_inputs(batch)}
 
 
 def texts(batch: RenderableBatch) -> Fields:
@@ -38,9 +39,15 @@ def texts(batch: RenderableBatch) -> Fields:
 
     Raises RowError `view.instruction` for a prompt that is more than one question.
     """
-    asked = map_rows(only_question, decode_conversations(prompt(batch)["prompt"]))
+    refuse_inputs(batch, "rlvr-text")
+    asked = map_rows(only_question, decode_conversations(turns(batch)))
     truths = list(map(as_text, ground_truths(batch)))
     return {"input": pa.array(asked, TEXT), "output": pa.array(truths, TEXT)}
+
+
+def turns(batch: RenderableBatch) -> pa.ListArray:
+    """Return the prompts, which the trainers render themselves, also with a template."""
+    return prompt(replace(batch, renderer=None))["prompt"]
 
 
 def ground_truths(batch: RenderableBatch) -> list[Any]:

@@ -10,7 +10,7 @@ from ..errors import RowError, located, map_rows, refuse_rows
 from ..json_columns import TEXT, decode_conversations, encode_conversations
 from ..schema import Conversation
 from ..turn_columns import last_roles, lengths_of, offsets_of, pick_turns
-from .batch import Fields, RenderableBatch, template_inputs
+from .batch import Fields, RenderableBatch, refuse_inputs, template_inputs
 from .boundary import cut_texts, open_texts
 
 
@@ -52,6 +52,7 @@ def instruction(batch: RenderableBatch) -> Fields:
     """
     if batch.renderer is not None:
         return dict(zip(("instruction", "output"), prompt_completion(batch).values(), strict=True))
+    refuse_inputs(batch, "instruction")
     before, after = (decode_conversations(turns) for turns in prompt_and_completion(batch))
     asked = map_rows(lambda turns: _only_text(turns, "user"), before)
     answered = map_rows(lambda turns: _only_text(turns, "assistant"), after)

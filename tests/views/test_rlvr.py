@@ -44,6 +44,13 @@ def test_the_ground_truth_is_a_column_or_the_answer(
     assert (found["messages"], found["ground_truth"], found["dataset"]) == (ASKED, truth, "gsm8k")
 
 
+@pytest.mark.parametrize("view", ["rlvr", "rlvr-prompt", "rlvr-text"])
+def test_a_template_renders_no_prompt_that_its_trainer_renders(view: str, tmp_path: Path) -> None:
+    row = {**GSM8K, "dataset": "gsm8k", "data_source": "openai/gsm8k"}
+    plain, rendered = (written(tmp_path, row, "--to", view, *flags) for flags in ([], ["-t", "chatml"]))
+    assert plain == rendered and plain.get("input", "2 + 2?") == "2 + 2?"
+
+
 def test_verl_gets_the_ground_truth_as_a_struct(tmp_path: Path) -> None:
     write_rows(tmp_path / "in.jsonl", [GSM8K])
     run = run_here(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -114,9 +115,15 @@ def test_what_has_no_answer_cannot_be_cut(tmp_path):
 def test_an_answer_that_the_form_cannot_hold_is_an_error(tmp_path):
     call = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "add", "arguments": {}}}]}
     several = [*PAIR, {"prompt": [U], "chosen": [A], "rejected": [A2, U, A]}]
-    with pytest.raises(RowError, match="row 1: an answer of the pair is not one message") as found:
-        convert(tmp_path, several, to="preference-messages")
-    assert found.value.hint.startswith("--to preference-conversations writes whole conversations")
+    swapped = [*PAIR, {**several[1], "chosen": several[1]["rejected"], "rejected": [A]}]
+    for rows, view in [
+        (several, "preference-messages"),
+        (swapped, "rejected-response"),
+        (swapped, "openai-preference"),
+    ]:
+        with pytest.raises(RowError, match="row 1: an answer of the pair is not one message") as found:
+            convert(tmp_path, rows, to=view)
+        assert found.value.hint.startswith("--to preference-conversations writes whole conversations")
     with pytest.raises(RowError, match="row 1: an answer of the pair is more than text"):
         convert(tmp_path, [*PAIR, {"prompt": [U], "chosen": [A], "rejected": [call]}], to="rejected-response")
     with pytest.raises(RowError, match="row 0: the conversation is more than one question and its answer"):
@@ -125,6 +132,25 @@ def test_an_answer_that_the_form_cannot_hold_is_an_error(tmp_path):
     assert made[1] == {"chosen": [U, A], "rejected": [U, A2, U, A]}
     with pytest.raises(UsageError, match="the data has no `chosen`"):
         convert(tmp_path, CHAT, to="openai-preference")
+
+
+INPUTS = {"tools": [{"type": "function", "function": {"name": "f"}}], "documents": [{"text": "t"}],
+          "chat_template_kwargs": {"date": "d"}}  # fmt: skip
+"""What a template may read beside a conversation, by column."""
+
+
+@pytest.mark.parametrize("name", INPUTS)
+@pytest.mark.parametrize("to", [name for name in VIEWS if name not in ("text", "segments", "tokens", "stepwise")])
+def test_what_a_template_reads_beside_a_conversation_is_written_or_an_error(tmp_path, to, name):
+    rows = PAIR if VIEWS[to].beside == "rejected" else [CHAT[1]]
+    more = {"label": True} if VIEWS[to].beside == "label" else {VIEWS[to].reads: "gsm8k"} if VIEWS[to].reads else {}
+    try:
+        (made,) = convert(tmp_path, [{**rows[0], **more, name: INPUTS[name]}], to=to)
+    except RowError as error:
+        assert error.message == f"the form {to} has no place for `{name}`"
+    else:
+        found = made[name] if name in made else made["input"][name]
+        assert found == INPUTS[name] or (to == "sharegpt" and json.loads(found) == INPUTS[name])
 
 
 def test_a_kept_column_cannot_have_the_name_of_a_view_column(tmp_path):
