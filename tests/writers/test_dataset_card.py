@@ -18,7 +18,7 @@ from chatfmt.features import list_of, media, with_feature
 from chatfmt.manifest import Manifest, Shard
 from chatfmt.writers import card, check_split
 
-from ..conftest import run_cli
+from ..conftest import run_cli, write_rows
 from .samples import SCHEMA, batch, convert
 
 TURNS = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string()), ("tool_calls", json_columns.JSON)]))
@@ -66,6 +66,7 @@ size_categories:
 - "n<1K"
 configs:
 - config_name: "default"
+  description: "files with sha256 e3b0c44298fc1c14"
   data_files:
   - split: "train"
     path: "data/train-*.parquet"
@@ -263,6 +264,16 @@ def test_load_dataset_gives_the_same_rows_and_splits(tmp_path: Path) -> None:
         "text": {"dtype": "string", "_type": "Value"}, "tools": {"_type": "Json"},
         "n": {"dtype": "int64", "_type": "Value"},
     }  # fmt: skip
+
+
+def test_load_dataset_reads_a_folder_again_that_was_overwritten(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    for text in ("one", "two"):
+        write_rows(tmp_path / "in.jsonl", [{"text": text}])
+        run = run_cli("convert", "in.jsonl", "-o", "out", "--format", "jsonl", "--overwrite", cwd=tmp_path)
+        assert run.returncode == 0, run.stderr
+        found = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
+        assert found.to_list() == [{"text": text}]
 
 
 def test_load_dataset_detects_a_missing_shard(tmp_path: Path) -> None:
