@@ -8,7 +8,7 @@ view has, add a view. Then add its rows to `tests/trainers/`, which hand the fil
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ..errors import UnknownName, UsageError
@@ -73,9 +73,9 @@ def choose_view(name: str, to: str, data_type: str, *, rendered: bool, media: Se
         ]
         hint = f"{listed(others[:3])} takes them" if others else "leave out --for"
         raise UsageError(f"`--for {name}` does not train on {unread[0]}", hint=hint)
-    if trainer.needs_template and not rendered:
-        hint = "-t MODEL, or -t chatml"
-        raise UsageError(f"`--for {name}` needs a template: the trainer reads nothing but text", hint=hint)
+    if not rendered and to in ("auto", trainer.rendered.get(data_type)) and data_type not in trainer.views:
+        what = f"{data_type} data as text alone" if trainer.views else "nothing but text"
+        raise UsageError(f"`--for {name}` needs a template: the trainer reads {what}", hint="-t MODEL, or -t chatml")
     if to != "auto":
         check_rendering(name, to, rendered=rendered)
         if to not in trainer.readable:
@@ -100,6 +100,12 @@ def check_rendering(name: str, view: str, *, rendered: bool) -> None:
     trainer = find(name)
     if rendered and view not in UNRENDERED and (not trainer.reads_text or view in trainer.renders):
         raise UsageError(f"`--for {name}` renders `{view}` itself, with the template of its model", hint="leave out -t")
+
+
+def taken_column(trainer: Trainer, output: Output, own: Collection[str]) -> str:
+    """Return the column of an output, other than its view's `own`, that a trainer would train on; empty if none is."""
+    taken = {*trainer.takes} - {*own} if output.view != "tokens" else ()
+    return next((name for name in output.columns if name in taken), "")
 
 
 def unread_calls(name: str | None, view: str, *, rendered: bool) -> str:

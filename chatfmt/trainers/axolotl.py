@@ -20,7 +20,7 @@ TYPES: dict[str, dict[str, Any]] = {
     "alpaca": {"type": "alpaca"},
     "segments": {"type": "input_output"},
     "text": {"type": "completion", "field": "text"},
-    "preference": {"type": "chat_template.default", "field_messages": "prompt"},
+    "preference": {"type": "passthrough"},
     "unpaired-preference": {},
     "tokens": {},
 }  # fmt: skip
@@ -57,8 +57,6 @@ STOPS = "It stops at a row of more than `sequence_len` tokens."
 
 def dataset(output: Output) -> dict[str, Any]:
     """Return the keys of the dataset that say how its rows are read."""
-    if output.view == "preference" and output.template:
-        return {"type": "passthrough"}
     has_flags = output.view == "messages" and output.weights == "train"
     return {**TYPES[output.view], **(FLAG if has_flags else {})}
 
@@ -67,11 +65,14 @@ def problem(output: Output) -> str:
     """Return which column Axolotl would ignore, or which token it would double; empty if none."""
     if output.view == "messages" and "chat_template_kwargs" in output.columns:
         return f"{unread_column(output, 'chat_template_kwargs')}: give the template with -t, to write segments of text"
+    if output.view == "preference" and not output.template:
+        return "it looks for each answer in a rendered text, and takes the first place with the same words" + PAIRS
     if output.view in UNREAD:
         return unread_column(output, *UNREAD[output.view])
     return tokenized_text_problem(output) if output.view == "text" else ""
 
 
+PAIRS = ": give the template with -t, to write text"
 UNREAD = {"alpaca": ("system", "history"), "sharegpt": ("tools",)}
 """Columns that it ignores in the forms of other tools; their calls have a role that it does not know."""
 
@@ -80,12 +81,14 @@ TRAINERS = {
     "axolotl": Trainer(
         summary="Axolotl",
         source="axolotl 0.19.0: axolotl/prompt_strategies, axolotl/utils/data/sft.py and rl.py",
-        views={"language-modeling": "messages", "prompt-completion": "messages", "preference": "preference",
+        views={"language-modeling": "messages", "prompt-completion": "messages",
                "unpaired-preference": "unpaired-preference", "text": "text", "segments": "segments"},
-        rendered={"language-modeling": "segments", "prompt-completion": "segments"},
+        rendered={"language-modeling": "segments", "prompt-completion": "segments", "preference": "preference"},
         also=("tokens", "alpaca", "sharegpt"),
         renders=("unpaired-preference",),
-        messages={"transforms": {"arguments": "object", "weights": "train"}},
+        takes=("input_ids",),
+        messages={"transforms": {"arguments": "text", "weights": "train"}},  # of objects it leaves out nulls
+        text={"end": "strip"},
         unread_calls={"sharegpt": "--to messages"},
         problem=problem,
         mask="--to segments",

@@ -50,7 +50,7 @@ def find_file(output: Output) -> tuple[str, list[str]]:
 TRAINERS = {
     "litgpt": Trainer(summary="LitGPT",
                       source="litgpt 0.5.13: litgpt/data/json_data.py, litgpt/data/base.py, litgpt/tokenizer.py",
-                      views=dict.fromkeys(("language-modeling", "prompt-completion"), "instruction"),
+                      views={}, rendered=dict.fromkeys(("language-modeling", "prompt-completion"), "instruction"),
                       settings={"format": "jsonl"}, text={"end": "cut", "transforms": {"split_turns": True}},
-                      formats=("jsonl",), needs_template=True, loader=loader),
+                      formats=("jsonl",), takes=("prompt",), loader=loader),
 }  # fmt: skip

@@ -72,7 +72,10 @@ TRAINERS = {
         },
         also=("messages", "alpaca"),
         media=(*MEDIA,),
-        messages={"transforms": {"arguments": "object", "reasoning": "inline"}, "media_tags": True},
+        messages={
+            "transforms": {"arguments": "object", "reasoning": "inline", "developer": "system"},
+            "media_tags": True,
+        },
         problem=lambda output: unread_column(output, "chat_template_kwargs") or media_part_problem(output),
         loader=loader,
     ),

@@ -36,5 +36,6 @@ TRAINERS = {
                       views={**dict.fromkeys(("language-modeling", "prompt-completion"), "messages"), "text": "text"},
                       rendered=dict.fromkeys(("language-modeling", "prompt-completion"), "text"),
                       messages={"transforms": {"arguments": "object", "split_turns": True}},
-                      text={"bos": "strip", "end": "strip"}, problem=problem, loader=loader),
+                      text={"bos": "strip", "end": "strip"}, takes=("prompt", "completion"),
+                      problem=problem, loader=loader),
 }  # fmt: skip

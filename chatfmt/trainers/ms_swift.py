@@ -30,7 +30,14 @@ TRAINERS = {
             "unpaired-preference": "unpaired-messages",
         },
         media=(*MEDIA,),
-        messages={"transforms": {"arguments": "object", "reasoning": "inline", "weights": "loss"}, "media_tags": True},
+        takes=(
+            "conversation", "conversations", "system", "system_prompt", "image", "video", "audio", "rejected_response",
+            "rejected_messages", "label", "channel", "margin", "objects",
+        ),
+        messages={
+            "transforms": {"arguments": "object", "reasoning": "inline", "developer": "system", "weights": "loss"},
+            "media_tags": True,
+        },
         problem=media_part_problem,
         loader=loader,
     ),

@@ -46,7 +46,7 @@ TRAINERS = {
             "language-modeling": "messages", "prompt-completion": "messages", "preference": "preference-conversations",
             "text": "text",
         },
-        messages={"transforms": {"arguments": "object", "reasoning": "inline"}},
+        messages={"transforms": {"arguments": "object", "reasoning": "inline", "developer": "system"}},
         text={"bos": "strip", "end": "strip"},
         unread_calls={"messages": "-t MODEL --to text", "preference-conversations": "--for trl-dpo"},
         problem=problem,

@@ -173,7 +173,8 @@ class Trainer(Struct, frozen=True, kw_only=True):
     """One entry of TRAINERS.
 
     `views` and `rendered` have the view for each type of data (`Detection.type`): `rendered` where the user named a
-    template. A type of data that is missing in `views` cannot be used with this trainer.
+    template. A type of data that is missing in both cannot be used with this trainer, and one that is missing in
+    `views` needs a template.
     """
 
     summary: str
@@ -184,10 +185,10 @@ class Trainer(Struct, frozen=True, kw_only=True):
     """Returns what loads an Output: a script, a configuration or a command line, ending with a line feed."""
     problem: Callable[[Output], str] = lambda output: ""
     """Returns why files of a view that it reads do not fit all the same; empty if they fit."""
+    takes: tuple[str, ...] = ()
+    """The columns that it trains on if rows have them, beside those of the view or instead of them."""
     formats: tuple[str, ...] = ("jsonl", "parquet")
     """The formats that it reads."""
-    needs_template: bool = False
-    """Whether it reads nothing but text."""
     media: tuple[str, ...] = ()
     """The columns of media that it trains on."""
     unread_calls: Mapping[str, str] = field(default_factory=dict)

@@ -133,9 +133,9 @@ def first_token_check(output: Output, ids: str | None) -> list[str]:
     ]
 
 
-def _entry(summary: str, file: str, views: dict[str, str], **more: Any) -> Trainer:
+def _entry(summary: str, file: str, views: dict[str, str], *takes: str, **more: Any) -> Trainer:
     return Trainer(
-        summary=summary, source=SOURCE.format(file), views=views, messages=MESSAGES, text=TEXT,
+        summary=summary, source=SOURCE.format(file), views=views, messages=MESSAGES, text=TEXT, takes=("image", *takes),
         problem=tokenized_text_problem, **more,
     )  # fmt: skip
 
@@ -144,6 +144,7 @@ TRAINERS = {
     "trl-sft": _entry(
         "supervised fine-tuning with TRL", "sft",
         {"language-modeling": "messages", "prompt-completion": "prompt-completion", "text": "text"},
+        "prompt", "completion", "chosen", "rejected", "input_ids", "labels", "seq_lengths",
         rendered={"language-modeling": "text"}, also=("tokens",), media=("images",),
         mask="--to tokens --tokenizer MODEL", loader=sft,
     ),
@@ -152,6 +153,7 @@ TRAINERS = {
                       loader=lambda output: script(output, "DPO", {})),
     "trl-kto": _entry("optimization by good and bad answers with TRL", "kto",
                       {"preference": "unpaired-preference", "unpaired-preference": "unpaired-preference"},
+                      "chosen", "rejected",
                       also=("preference",), media=("images",), loader=kto),
     "trl-reward": _entry("a reward model with TRL", "reward", {"preference": "preference"},
                          also=("preference-conversations",), loader=lambda output: script(output, "Reward", {})),

@@ -58,6 +58,7 @@ TRAINERS = {
         views={"language-modeling": "messages", "prompt-completion": "prompt-completion", "text": "text"},
         rendered={"language-modeling": "text"},
         also=("tokens",),
+        takes=("input_ids", "labels", "prompt", "completion"),
         messages={"transforms": {"arguments": "object"}},
         text={"end": "eos"},
         mask="--to tokens --tokenizer MODEL",

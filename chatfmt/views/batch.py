@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -140,11 +141,10 @@ def refuse_inputs(batch: RenderableBatch, form: str, *held: str, tools: str = ""
     `held` are the columns that it has a place for, and `tools` is a hint for rows with tools.
     """
 
-    def refuse(name: str) -> None:
-        text = f"the form {form} has no place for `{name}`"
-        hint = (name == "tools" and tools) or f"{OTHERS}, --drop {name} leaves it behind"
-        raise RowError(text, code="view.form", hint=hint)
+    def check(name: str, value: object) -> None:
+        if value:
+            hint = (name == "tools" and tools) or f"{OTHERS}, --drop {name} leaves it behind"
+            raise RowError(f"the form {form} has no place for `{name}`", code="view.form", hint=hint)
 
     for name, column in template_inputs(batch).items():
-        if name not in held:
-            map_rows(lambda value, name=name: value and refuse(name), json_values(column))
+        map_rows(partial(check, name), [] if name in held else json_values(column))

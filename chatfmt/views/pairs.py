@@ -30,10 +30,13 @@ def conversations(batch: RenderableBatch) -> Fields:
 def single_messages(batch: RenderableBatch) -> Fields:
     """`messages`, the prompt, with `chosen` and `rejected`, one message each.
 
-    Raises RowError `view.answer` for an answer of several messages.
+    Raises RowError `view.answer` for an answer that is not one message of text.
     """
     before, chosen, rejected = split_pairs(batch)
-    answers = {"chosen": json_array(single_turns(chosen)), "rejected": json_array(single_turns(rejected))}
+    answers = {}
+    for name, turns in {"chosen": single_turns(chosen), "rejected": single_turns(rejected)}.items():
+        map_rows(_only_text, turns)
+        answers[name] = json_array(turns)
     return {"messages": before, **answers, **template_inputs(batch)}
 
 

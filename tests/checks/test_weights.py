@@ -166,12 +166,14 @@ def test_a_loss_mask_is_a_key_that_no_trainer_reads(trainer: str, tmp_path: Path
     assert row == {"messages": chat(None, None)}
 
 
-@pytest.mark.parametrize(("trainer", "shown"), [("axolotl", "`train` is false"), ("ms-swift", "`loss` is false")])
+@pytest.mark.parametrize(
+    ("trainer", "shown"), [("axolotl -t chatml", "`weight` is 0"), ("ms-swift", "`loss` is false")]
+)
 def test_no_hint_names_a_trainer_that_reads_weights_of_pairs(trainer: str, shown: str, tmp_path: Path) -> None:
     answer = {"role": "assistant", "content": "x", "weight": 0}
     pair = {"prompt": chat(1)[:1], "chosen": [answer], "rejected": [{"role": "assistant", "content": "y"}]}
     write_rows(tmp_path / "in.jsonl", [pair])
-    run = run_cli("convert", "in.jsonl", "--for", trainer, cwd=tmp_path)
+    run = run_cli("convert", "in.jsonl", "--for", *trainer.split(), cwd=tmp_path)
     assert run.stderr.decode() == (
         f"error: in.jsonl row 0: `chosen`: {shown}, and the trainer trains the turn in full (message 0, line 1)\n{SKIP}"
     )

@@ -77,6 +77,10 @@ CALLS: Rows = [
         "tools": [WEATHER, SUM],
     },
 ]
+NULLS: Rows = [
+    {"messages": [user("Rome?"), answer("", tool_calls=[call("weather", {"city": "Rome", "days": None})])],
+     "tools": [WEATHER]},
+]  # fmt: skip
 REASONING: Rows = [
     {"messages": [user("2 + 2?"), answer("4", reasoning_content="Two and two are four.")]},
     {"messages": [user("3 + 3?"), answer("6")]},
@@ -152,6 +156,8 @@ CASES: dict[str, Case] = {
     "rendered turns": Case(CALLS + TURNS + VARIABLES, "qwen2.5", rendered="answers"),
     "split preference": Case(PREFERENCE, "llama-3", "unpaired-preference"),
     "preference": Case(PREFERENCE, "llama-3", "preference"),
+    "rendered preference": Case(PREFERENCE, "llama-3", "preference", rendered="answers"),
+    "null arguments": Case(NULLS, "qwen2.5"),
     "unpaired preference": Case(UNPAIRED, "llama-3", "unpaired-preference"),
     "weights": Case(WEIGHTS, "chatml"),
     "verified messages": Case(VERIFIED, "llama-3", "prompt", ("--to", "rlvr")),

@@ -16,7 +16,7 @@ COLUMNS = {
     "variables": ("variables",),
     "weights": ("weights",),
     "images": ("images",),
-    "preference": ("preference", "split preference", "unpaired preference"),
+    "preference": ("preference", "rendered preference", "split preference", "unpaired preference"),
     "prompts": (
         "prompt-completion",
         "rendered answers",

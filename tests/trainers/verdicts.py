@@ -101,7 +101,15 @@ PLANS: dict[str, tuple[str, tuple[str, ...]]] = {
     "unsloth": ("unsloth", (*cases.SFT, "prompt-completion", "rendered text", "rendered ChatML", "tokens")),
     "axolotl": (
         "axolotl",
-        (*cases.SFT, "rendered segments", "segments with BOS", "tokens", "preference", "unpaired preference"),
+        (
+            *cases.SFT,
+            "null arguments",
+            "rendered segments",
+            "segments with BOS",
+            "tokens",
+            "rendered preference",
+            "unpaired preference",
+        ),
     ),
     "llama-factory": ("llama_factory", (*cases.SFT, "images", "preference", "unpaired preference")),
     "ms-swift": ("ms_swift", (*cases.SFT, "images", "preference", "unpaired preference")),

@@ -99,7 +99,7 @@ def check_type(manifest: Manifest, name: str, output: Output) -> None:
     trainer = trainers.find(name)
     types = {DIALECTS[source["dialect"]].type for source in manifest.sources if source.get("dialect") in DIALECTS}
     if unfit := sorted(types - {*trainer.views, *trainer.rendered}):
-        needed = trainers.listed(trainer.views)
+        needed = trainers.listed({**trainer.views, **trainer.rendered})
         raise UsageError(
             f"`{output.path}` does not fit {name}, which needs data of type {needed}: it was made from "
             f"{trainers.listed(unfit)}",
@@ -113,6 +113,8 @@ def problem_of(trainer: Trainer, output: Output) -> str:
     found = [name for name in given if name in views.VIEWS[output.view].columns]
     if found:
         return f"its column `{found[0]}` is named `{given[found[0]]}`"
+    if taken := trainers.taken_column(trainer, output, views.VIEWS[output.view].columns):
+        return f"it would train on the column `{taken}` too"
     ignored = trainers.ignored_weights(trainer.summary, output.view, output.recipe.get("transforms") or {})
     if ignored in output.weighted:
         return "answers have weights that the trainer does not read, and it trains them in full"

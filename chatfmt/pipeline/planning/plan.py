@@ -18,7 +18,7 @@ from ...recipe import Recipe, Run
 from ...render.template.chat_template import ChatTemplate
 from ...sources import InputSplit, LineFinder
 from ...stores import is_remote
-from ...views import INPUTS
+from ...views import INPUTS, VIEWS
 from ..conversion.fitting import template_error
 from ..conversion.job import Job, Task
 from ..plugins import load_plugins
@@ -150,11 +150,17 @@ def check_fits_trainer(recipe: Recipe, sources: Sequence[SourcePlan], target: Ta
     """Raise UsageError if the first rows have what `chatfmt loader` would refuse, such as a column that is not read."""
     for source in sources if recipe.trainer is not None else ():
         with_calls = replace(source, job=replace(source.job, unread_calls=""))
-        columns = tuple(dict.fromkeys(name for batch in first_output(with_calls) for name in batch.schema.names))
+        found = dict.fromkeys(name for batch in first_output(with_calls) for name in batch.schema.names)
+        columns = tuple(recipe.rename.get(name, name) for name in found)
         output = trainers.Output(
-            path="", view=str(source.job.view), format=target.format, splits={}, columns=columns, recipe=vars(recipe)
-        )
-        if problem := trainers.find(str(recipe.trainer)).problem(output):
+            path="", view=str(source.job.view), format=target.format, splits={}, columns=columns, recipe=vars(recipe),
+            template={} if source.job.template is None else {"name": recipe.template},
+        )  # fmt: skip
+        trainer = trainers.find(str(recipe.trainer))
+        if taken := trainers.taken_column(trainer, output, VIEWS[output.view].columns):
+            hint = f"--rename {taken}=source_{taken} keeps it, --drop {taken} leaves it behind"
+            raise UsageError(f"{recipe.trainer} would train on the column `{taken}` too", hint=hint)
+        if problem := trainer.problem(output):
             column = next((name for name in INPUTS if f"`{name}`" in problem), "")
             path = source.job.columns.path(ALIASES.get(column, column))
             leave = "leave out --for" if recipe.to == "auto" else "leave out --to"

@@ -51,7 +51,7 @@ def labelled(row: dict[str, Any]) -> Sequence:
 
 
 def preferred(row: dict[str, Any], tokenizer: Any) -> list[Any]:
-    """The texts as Axolotl's DPOTrainer tokenizes them, which is TRL's but for a second BOS."""
+    """The texts as Axolotl's DPOTrainer tokenizes them, which is TRL's but for a second BOS: it appends EOS."""
     from axolotl.utils.data.utils import remove_double_bos_token
 
     def encode(text: str) -> list[int]:
@@ -61,6 +61,7 @@ def preferred(row: dict[str, Any], tokenizer: Any) -> list[Any]:
     found = []
     for name in names:
         prompt = encode(row["prompt"])
-        whole = encode(row["prompt"] + row[name])
+        end = "" if row[name].endswith(tokenizer.eos_token) else tokenizer.eos_token
+        whole = encode(row["prompt"] + row[name] + end)
         found.append({"ids": whole, "trained": [index >= len(prompt) for index in range(len(whole))]})
     return [{**sequence, "label": row["label"]} for sequence in found] if "label" in row else found

@@ -1,0 +1,73 @@
+"""What `--for` refuses, since a trainer would train on something else than the conversations of the rows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ..conftest import from_lines, run_here, write_rows
+from . import cases
+
+CHAT = cases.CHAT[0]
+PAIR = cases.PREFERENCE[0]
+CALL = [cases.answer("", tool_calls=[cases.call("weather", {"city": "Rome", "days": None})])]
+RENAME = "--rename {0}=source_{0} keeps it, --drop {0} leaves it behind"
+
+
+def run(folder: Path, row: dict[str, Any], *flags: str) -> Any:
+    """The rows of the output, or the lines of the error."""
+    write_rows(folder / "in.jsonl", [row])
+    done = run_here("convert", "in.jsonl", "-q", *flags, cwd=folder)
+    return from_lines(done.stdout) if done.returncode == 0 else done.stderr.decode().splitlines()[:2]
+
+
+@pytest.mark.parametrize(
+    ("trainer", "name"),
+    [
+        ("trl-sft", "prompt"), ("trl-sft", "input_ids"), ("trl-sft", "labels"), ("trl-grpo", "image"),
+        ("mlx-lm", "completion"), ("ms-swift", "system_prompt"), ("axolotl", "input_ids"), ("unsloth", "input_ids"),
+    ],
+)  # fmt: skip
+def test_a_column_that_a_trainer_would_train_on_is_not_kept_under_its_name(
+    trainer: str, name: str, tmp_path: Path
+) -> None:
+    row = {**CHAT, name: "x"}
+    kept = ("--dialect", "messages", "--for", trainer, "--keep", name)
+    assert run(tmp_path, row, *kept) == [
+        f"error: {trainer} would train on the column `{name}` too", f"hint: {RENAME.format(name)}",
+    ]  # fmt: skip
+    (made,) = run(tmp_path, row, *kept, "--rename", f"{name}=source_{name}")
+    assert made[f"source_{name}"] == "x" and name not in made
+    run(tmp_path, row, "--dialect", "messages", "--keep", name, "-o", "out")
+    found = run_here("loader", "out", "--for", trainer, cwd=tmp_path).stderr.decode()
+    assert found.startswith(f"error: `out` does not fit {trainer}" if trainer != "trl-grpo" else "error: `out` ")
+
+
+def test_axolotl_gets_pairs_as_text_alone(tmp_path: Path) -> None:
+    needed = "error: in.jsonl: `--for axolotl` needs a template: the trainer reads preference data as text alone"
+    assert run(tmp_path, PAIR, "--for", "axolotl") == [needed, "hint: -t MODEL, or -t chatml"]
+    (made,) = run(tmp_path, PAIR, "--for", "axolotl", "-t", "chatml")
+    assert (made["chosen"], made["rejected"]) == ("Fine, thanks.<|im_end|>", "No.<|im_end|>")
+    assert run_here("convert", "in.jsonl", "--to", "preference", "-o", "out", cwd=tmp_path).returncode == 0
+    found = run_here("loader", "out", "--for", "axolotl", cwd=tmp_path).stderr.decode()
+    assert found.startswith("error: `out` does not fit axolotl: it looks for each answer in a rendered text, and ")
+
+
+def test_axolotl_gets_arguments_as_text_since_it_leaves_out_nulls_of_objects(tmp_path: Path) -> None:
+    (made,) = run(tmp_path, {"messages": [cases.user("Rome?"), *CALL], "tools": [cases.WEATHER]}, "--for", "axolotl")
+    text = made["messages"][1]["tool_calls"][0]["function"]["arguments"]
+    assert json.loads(text) == {"city": "Rome", "days": None}
+
+
+def test_llama_factory_gets_no_call_as_one_answer_of_a_pair(tmp_path: Path) -> None:
+    found = run(tmp_path, {**PAIR, "chosen": CALL}, "--for", "llama-factory")
+    assert found[0] == "error: in.jsonl row 0: an answer of the pair is more than text (line 1)"
+
+
+@pytest.mark.parametrize("trainer", ["ms-swift", "llama-factory", "torchtune"])
+def test_trainers_without_developers_get_system_turns(trainer: str, tmp_path: Path) -> None:
+    (made,) = run(tmp_path, {"messages": [{"role": "developer", "content": "B"}, *CHAT["messages"]]}, "--for", trainer)
+    assert [*made.values()][0][0] in ({"role": "system", "content": "B"}, {"from": "system", "value": "B"})
