@@ -43,14 +43,12 @@ CASES: dict[str, tuple[list[Any], list[tuple[Any, ...]]]] = {
     "unknown role": ([U, turn("robot", "x")], [("msg.role", 1, "role `robot` is not known")]),
     "no role": ([U, {"content": "x"}], [("msg.role", 1, "the turn has no role")]),
     "role that is no text": (
-        [turn(3, "x"), A],
-        [("msg.no_user", None, "no user turn"), ("msg.role", 0, "role `3` is not known")],
+        [turn(3, "x"), A], [("msg.no_user", None, "no user turn"), ("msg.role", 0, "role `3` is not known")],
     ),
     "content of the wrong type": (
         [turn("user", 3), turn("assistant", {"a": 1}), turn("user", True), A],
         [
-            ("msg.type", 0, "the content is the number 3"),
-            ("msg.type", 1, "the content is an object"),
+            ("msg.type", 0, "the content is the number 3"), ("msg.type", 1, "the content is an object"),
             ("msg.type", 2, "the content is true"),
         ],
     ),
@@ -66,48 +64,39 @@ CASES: dict[str, tuple[list[Any], list[tuple[Any, ...]]]] = {
     "no content but reasoning": ([U, turn("assistant", "", reasoning_content="hm")], []),
     "the same reasoning in two fields": (
         [
-            U,
-            turn("assistant", "x", thinking="r", reasoning="r"),
-            U,
+            U, turn("assistant", "x", thinking="r", reasoning="r"), U,
             turn("assistant", "x", thinking="r", reasoning=" "),
         ],
         [],
     ),
     "different reasoning in two fields": (
         [
-            turn("user", "x", thinking="r", reasoning="s"),
-            turn("assistant", "x", thinking="r", reasoning="s"),
-            U,
-            turn("assistant", "x", thinking="r", reasoning=["r"]),
-            U,
+            turn("user", "x", thinking="r", reasoning="s"), turn("assistant", "x", thinking="r", reasoning="s"), U,
+            turn("assistant", "x", thinking="r", reasoning=["r"]), U,
             turn("assistant", "x", thinking="r", reasoning_content=""),
         ],
         [
             ("msg.reasoning_conflict", 1, "`thinking` and `reasoning` differ, and templates print one of them"),
             ("msg.reasoning_conflict", 3, "`thinking` and `reasoning` differ, and templates print one of them"),
-            ("msg.reasoning_conflict", 5, "`reasoning_content` and `thinking` differ, and templates print one of them"),
+            (
+                "msg.reasoning_conflict", 5,
+                "`reasoning_content` and `thinking` differ, and templates print one of them",
+            ),
         ],
     ),
     "reasoning twice": (
         [
-            U,
-            turn("assistant", "<think>r</think>x", reasoning_content="r"),
-            U,
+            U, turn("assistant", "<think>r</think>x", reasoning_content="r"), U,
             turn("assistant", "</think>", thinking=""),
         ],
         [("msg.reasoning_twice", 1, "reasoning in a field and inside the text")],
     ),
     "reasoning without its end": (
         [
-            U,
-            turn("assistant", "<think>r"),
-            turn("user", "<think>"),
-            turn("assistant", "<think>r</think>x\n <think>s"),
-            U,
-            turn("assistant", "x", reasoning_content="<reasoning>r"),
-            U,
-            turn("assistant", "Write `<think>` before it.</think>"),
-            U,
+            U, turn("assistant", "<think>r"), turn("user", "<think>"),
+            turn("assistant", "<think>r</think>x\n <think>s"), U,
+            turn("assistant", "x", reasoning_content="<reasoning>r"), U,
+            turn("assistant", "Write `<think>` before it.</think>"), U,
             turn("assistant", "r</think>Write `<think>` before it."),
         ],
         [
@@ -130,10 +119,7 @@ CASES: dict[str, tuple[list[Any], list[tuple[Any, ...]]]] = {
     "twice the user": ([U, U, A], [("msg.order", 1, "`user` follows `user`")]),
     "twice the assistant": ([U, A, A], [("msg.order", 2, "`assistant` follows `assistant`")]),
     "assistant first": ([A, U, A], [("msg.order", 0, "the first role is `assistant`")]),
-    "assistant after system": (
-        [turn("system", "s"), A, U, A],
-        [("msg.order", 1, "`assistant` follows `system`")],
-    ),
+    "assistant after system": ([turn("system", "s"), A, U, A], [("msg.order", 1, "`assistant` follows `system`")]),
     "system turn in the middle": ([U, turn("system", "s"), A], [("msg.order", 1, "`system` follows `user`")]),
     "system and developer": ([turn("system", "s"), turn("developer", "d"), U, A], []),
     "no user": ([turn("system", "s")], [("msg.no_user", None, "no user turn")]),
@@ -142,38 +128,33 @@ CASES: dict[str, tuple[list[Any], list[tuple[Any, ...]]]] = {
     "nothing said": (
         [turn("user", ""), turn("assistant", " ")],
         [
-            ("row.blank", None, "all content is empty or white space"),
-            ("msg.empty", 0, "the content is empty"),
+            ("row.blank", None, "all content is empty or white space"), ("msg.empty", 0, "the content is empty"),
             ("msg.blank", 1, "the content is white space"),
         ],
     ),
     "result without a call": (
         [U, turn("tool", "r"), A],
-        [
-            ("msg.order", 1, "`tool` follows `user`"),
-            ("tool.orphan", 1, "no call comes before the result"),
-        ],
+        [("msg.order", 1, "`tool` follows `user`"), ("tool.orphan", 1, "no call comes before the result")],
     ),
     "result of another call": (
         [
-            U,
-            turn("assistant", "x", tool_calls=[call({}, id="1")]),
-            turn("tool", "r", tool_call_id="2"),
-            turn("tool", "r", tool_call_id="1"),
-            A,
+            U, turn("assistant", "x", tool_calls=[call({}, id="1")]), turn("tool", "r", tool_call_id="2"),
+            turn("tool", "r", tool_call_id="1"), A,
         ],
         [("tool.orphan", 2, "no call has the id `2`")],
     ),
     "legacy call": (
-        [U, turn("assistant", None, function_call={"name": "f", "arguments": {}}), turn("tool", "r"), A],
-        [],
+        [U, turn("assistant", None, function_call={"name": "f", "arguments": {}}), turn("tool", "r"), A], [],
     ),
     "arguments": (
         [U, turn("assistant", None, tool_calls=[call("{a"), call('{"a": 1}'), call("[1]"), call({"a": 1})])],
         [
             ("tool.arguments", 1, "the arguments of call 0 are not a JSON object"),
             ("tool.arguments", 1, "the arguments of call 2 are not a JSON object"),
-            ("tool.encoded", 1, "the template prints the arguments of call 1, which are JSON text, as a quoted string"),
+            (
+                "tool.encoded", 1,
+                "the template prints the arguments of call 1, which are JSON text, as a quoted string",
+            ),
         ],
     ),
     "legacy arguments": (
@@ -184,8 +165,7 @@ CASES: dict[str, tuple[list[Any], list[tuple[Any, ...]]]] = {
         [
             U,
             turn("assistant", "", tool_calls=[call({"b": {"c": -(2**63) - 1}, "a": [2**64 - 1, 2**64, str(2**64)]})]),
-            turn("tool", {"n": 10**20}),
-            A,
+            turn("tool", {"n": 10**20}), A,
         ],
         [
             ("json.integer", 1, "`tool_calls` has an integer of more than 64 bits, -9223372036854775809"),
@@ -201,7 +181,7 @@ CASES: dict[str, tuple[list[Any], list[tuple[Any, ...]]]] = {
         [("row.too_long", None, "31 characters, over 30")],
     ),
     "too long": ([turn("user", "é" * 26), A], [("row.too_long", None, "31 characters, over 30")]),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -371,38 +371,28 @@ def test_a_lone_surrogate_that_a_template_makes_is_refused():
     ("text", "options", "kind", "message"),
     [
         (
-            "{% if %}",
-            {},
-            TemplateError,
+            "{% if %}", {}, TemplateError,
             "the template `t` does not compile, line 1: Expected an expression, got 'end of statement block'",
         ),
         (
-            "{{ [1]|random }}",
-            {},
-            TemplateError,
+            "{{ [1]|random }}", {}, TemplateError,
             "the template `t` uses `random`, so its output differs from run to run",
         ),
         (
-            ECHO,
-            {"generation_prompt": True, "continue_final": True},
-            UsageError,
+            ECHO, {"generation_prompt": True, "continue_final": True}, UsageError,
             "`--generation-prompt` and `--continue-final` exclude each other",
         ),
         (
-            ECHO,
-            {"variables": {"messages": 1}},
-            UsageError,
+            ECHO, {"variables": {"messages": 1}}, UsageError,
             "`messages` cannot be set as a template variable: it comes from the data",
         ),
         (ECHO, {"engine": "fast"}, UnknownName, "unknown engine `fast`"),
         (
-            ECHO,
-            {"engine": "trace", "continue_final": True},
-            UsageError,
+            ECHO, {"engine": "trace", "continue_final": True}, UsageError,
             "`--engine trace` cannot render this: the end of the final message is found by Jinja",
         ),
     ],
-)
+)  # fmt: skip
 def test_what_cannot_be_compiled_is_refused(text: str, options: Any, kind: type[Exception], message: str):
     with pytest.raises(kind) as raised:
         compile(of(text), RenderOptions(**options))
