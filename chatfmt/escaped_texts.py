@@ -22,7 +22,7 @@ from msgspec import Struct
 
 Positions = npt.NDArray[np.int64]
 Assemble = Callable[[bytes], memoryview | None]
-"""Return the JSON forms of all texts, each behind the given bytes; None if they are not known."""
+"""Return the JSON forms of all texts, each preceded by the given bytes; None if they are not known."""
 
 _LONG = np.zeros(1 << 16, np.bool_)
 """Whether `orjson` escapes a character with `\\u`, by the last two of its four digits; the others are zeros."""
@@ -102,7 +102,7 @@ def remember_lines(texts: pa.StringArray, assemble: Assemble) -> None:
 
 
 def known_lines(texts: pa.StringArray, between: bytes) -> memoryview | None:
-    """Return the JSON forms of rendered texts, each behind `between`; None if they are not known."""
+    """Return the JSON forms of rendered texts, each preceded by `between`; None if they are not known."""
     if _last.rendered is None or texts.null_count or not len(texts):
         return None
     known, assemble = _last.rendered

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 4 << 20
 MOST_NODES = 100_000
-"""Values, with those behind an alias counted each time: a kilobyte of aliases of aliases can stand for billions."""
+"""Values, with those of an alias counted each time: a kilobyte of aliases of aliases can stand for billions."""
 MOST_LEVELS = 100
 MOST_DIGITS = 1000
 

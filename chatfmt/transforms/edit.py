@@ -83,7 +83,7 @@ def edit_rows(
     change: Callable[[Conversation], Conversation],
     prompts: pa.ListArray | None = None,
 ) -> tuple[pa.ListArray, BoolArray]:
-    """Apply `change` to the marked rows, behind their `prompts`; returns the column and the rows that differ.
+    """Apply `change` to the marked rows, after their `prompts`; returns the column and the rows that differ.
 
     A field keeps its type unless it gets a value that the type cannot hold.
     """

@@ -369,7 +369,7 @@ def naive(code: str, name: str, row: Any) -> list[int | None]:
     if code == "msg.empty":
         bridges = [
             turns[i].get("weight") == 0 and roles[i] == "assistant" and i > 0 and roles[i - 1] == "tool" for i in places
-        ]  # answers that are not trained, such as --fit adds behind a tool result
+        ]  # answers that are not trained, such as --fit adds after a tool result
         return [i for i in places if content[i] in ("", []) and not says[i] and roles[i] != "tool" and not bridges[i]]
     if code == "msg.blank":
         return [

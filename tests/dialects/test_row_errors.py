@@ -141,9 +141,9 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str, str]] = {
         "string-turns", {"messages": ['{"role": "user", "content": "q"}', '{"role": "assistant", "content": "bro']},
         "msg.type", "the turns are JSON, and one of them cannot be read",
     ),
-    "an observation behind the input of an action": (
+    "an observation after the input of an action": (
         "react", {"messages": [{"role": "assistant", "content": 'Action: w\nAction Input: {}\nObservation: sun'}]},
-        "msg.type", "the turn goes on behind the input of its action",
+        "msg.type", "the turn goes on after the input of its action",
     ),
     "roles and contents of different number": (
         "messages", {"messages": {"role": ["user", "assistant"], "content": ["q"]}},

@@ -1,4 +1,4 @@
-"""Every row keeps its own number and its own columns: also in the second batch of the second file, behind bad rows."""
+"""Every row keeps its own number and its own columns: also in the second batch of the second file, after bad rows."""
 
 from __future__ import annotations
 

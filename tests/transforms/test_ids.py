@@ -74,7 +74,7 @@ def test_a_template_that_wants_ids_gets_ids() -> None:
 
 @pytest.mark.parametrize("value", ["fill", "nine", "named"])
 def test_ids_are_those_of_the_whole_conversation_also_where_it_is_a_prompt_and_its_completions(value: str) -> None:
-    """A result may be the first turn behind the prompt that has its call."""
+    """A result may be the first turn after the prompt that has its call."""
     turns = [*told([None], [None])["messages"], *told([None], [None])["messages"]]
     whole = to_rows(transforms.apply(to_batch([{"messages": turns}]), {"call_ids": value})[0])[0]["messages"]
     ids = [turn["tool_calls"][0]["id"] for turn in whole[::2]]

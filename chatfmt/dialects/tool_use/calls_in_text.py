@@ -174,7 +174,7 @@ def react(record: SourceRow, columns: Columns) -> OutputRow:
 
     A user turn that begins with `Observation:` after a call is its result. An input that is not JSON stays text.
     `Finish` is a call like any other. Raises DialectError `msg.role`, and `msg.type` for a turn that goes
-    on behind that.
+    on after that.
     """
     return {"messages": _react_turns(read_plain_turns(record, columns))}
 
@@ -203,7 +203,7 @@ def _react_turn(turn: Turn) -> Turn:
     thought, name, arguments = match.groups()
     read = read_literal(arguments)
     if isinstance(read, str) and _MORE.search(read):
-        raise DialectError("the turn goes on behind the input of its action", code="msg.type")
+        raise DialectError("the turn goes on after the input of its action", code="msg.type")
     function = {"name": name.strip(), "arguments": read}
     content = {"content": thought} if thought else {}
     rest = {key: value for key, value in turn.items() if key not in ("role", "content")}

@@ -74,7 +74,7 @@ class ProbeCard(Struct, frozen=True):
     user_after_result: Handling
     """A user message right after a tool result."""
     empty_answer: Handling
-    """A user message behind an empty answer to a tool result: `kept` if it is printed."""
+    """A user message after an empty answer to a tool result: `kept` if it is printed."""
     reasoning: Handling
     """`reasoning_content` of the last answer."""
     earlier_reasoning: Handling
@@ -83,7 +83,7 @@ class ProbeCard(Struct, frozen=True):
     """`<think>…</think>` inside the content of the last answer."""
     earlier_inline_reasoning: Handling
     stacks_reasoning: bool
-    """Whether reasoning inside the content is printed behind a thinking tag that the template prints by itself."""
+    """Whether reasoning inside the content is printed after a thinking tag that the template prints by itself."""
     reasoning_variable: str
     """The template variable that makes it print `reasoning_content`, if it prints none without; else empty."""
     empty_think: bool
@@ -157,7 +157,7 @@ def _suggested_transforms(card: ProbeCard) -> Iterator[SuggestedTransform]:
     if card.reasoning in lost and inline and not card.reasoning_variable:
         yield SuggestedTransform("reasoning", "inline", f"`reasoning_content` is {card.reasoning}")
     if card.stacks_reasoning:
-        yield SuggestedTransform("reasoning", "split", "reasoning inside the content is printed behind a thinking tag")
+        yield SuggestedTransform("reasoning", "split", "reasoning inside the content is printed after a thinking tag")
     if card.call_content != "kept":
         yield SuggestedTransform("call_content", "empty", f"a tool call without content is {card.call_content}")
     if card.arguments == "object":

@@ -166,7 +166,7 @@ class Masker:
         if len(chat.messages) > MAX_MARKERS:
             raise mask_refused(f"the conversation has more than {MAX_MARKERS:,} messages", wanted[0])
         turns = self.turns(chat, text, marked)
-        found = [self._behind_media(chat, text, turn) for turn in turns or ()]
+        found = [self._after_media(chat, text, turn) for turn in turns or ()]
         if blocks is not None and self.options.whole_turns and (found or len(blocks) == len(answers)):
             return of_turns(text, blocks, found, answers, wanted)
         missing = [message for message in wanted if message not in {turn.message for turn in found}]
@@ -239,8 +239,8 @@ class Masker:
         unmarked = self._locate_texts(chat, text, marked)
         return None if unmarked is None else self._assistant_turns(unmarked, chat)
 
-    def _behind_media(self, chat: Chat, text: str, turn: AssistantTurn) -> AssistantTurn:
-        """Return the turn without images of the message before it, which a template may print behind its text."""
+    def _after_media(self, chat: Chat, text: str, turn: AssistantTurn) -> AssistantTurn:
+        """Return the turn without images of the message before it, which a template may print after its text."""
         before = chat.messages[: turn.message]
         if not before or not _has_media(before[-1].get("content")):
             return turn
@@ -406,7 +406,7 @@ def _is_blank(message: Mapping[str, Any]) -> bool:
 
 
 def _only_reasons(message: Mapping[str, Any]) -> bool:
-    """Return whether an answer has no text behind the reasoning in its content, and no calls."""
+    """Return whether an answer has no text after the reasoning in its content, and no calls."""
     content = message.get("content")
     return isinstance(content, str) and bool(_REASONED.search(content)) and not message.get("tool_calls")
 

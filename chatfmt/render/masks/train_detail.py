@@ -55,7 +55,7 @@ def content_place(text: str, found: Sequence[Span], content: str) -> tuple[int, 
     """Return where a content begins in a rendered text, and which span of the text it is; None if it is changed.
 
     `found` are the spans of its parts that are no inline reasoning. White space around the content that is not printed
-    is before or behind the span.
+    is before or after the span.
     """
     if not found:
         return None

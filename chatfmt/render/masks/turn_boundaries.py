@@ -112,7 +112,7 @@ class TurnBoundaries:
         """
         opening = self._opening(role)
         if _EMPTY_THINKING.search(opening.header) and opening.header in literal:
-            if literal.endswith(opening.header + block):  # printed behind that of the template
+            if literal.endswith(opening.header + block):  # printed after that of the template
                 literal = literal.removesuffix(block)
             block = ""  # the template prints it for messages without one as well
         prompts = [text for text in opening.prompts if not block or text == opening.usual]
@@ -126,10 +126,10 @@ class TurnBoundaries:
         if start is None:
             ends = ((rest, self._last_header(rest, known)) for rest in rests)
             start = next((len(literal) - len(rest) + end for rest, end in ends if end is not None), None)
-        return None if start is None else self._behind_empty_thinking(literal, start, opening.header, block)
+        return None if start is None else self._after_empty_thinking(literal, start, opening.header, block)
 
-    def _behind_empty_thinking(self, literal: str, start: int, header: str, block: str) -> int:
-        """Return the end of a block of reasoning without text at `start`, and of the blanks behind it in `header`.
+    def _after_empty_thinking(self, literal: str, start: int, header: str, block: str) -> int:
+        """Return the end of a block of reasoning without text at `start`, and of the blanks after it in `header`.
 
         The `block` of the message is its text.
         """
@@ -239,7 +239,7 @@ class TurnBoundaries:
         return tag.end() if tag else len(common.rstrip()) if len(common.strip()) <= LONGEST_STOP else 0
 
     def _without_next_turn(self, literal: str) -> str:
-        """Return a literal up to a token that starts a turn, right behind another token."""
+        """Return a literal up to a token that starts a turn, right after another token."""
         last = -1
         for match in self._token.finditer(literal):
             if match.start() == last and _STARTS.search(match[0]):
@@ -369,9 +369,9 @@ class TurnBoundaries:
         return tuple(own), unmarked.text
 
     def _opening(self, role: object) -> Opening:
-        """Return the opening behind a text of a role (None: of an answer that comes first), learnt when it is needed.
+        """Return the opening after a text of a role (None: of an answer that comes first), learnt when it is needed.
 
-        Behind a role that is not known it is the one behind a user.
+        After a role that is not known it is the one after a user.
         """
         role = role if role is None or role in _LEADING else "user"
         if role not in self._openings:
@@ -439,7 +439,7 @@ def missing_stop(renderer: TemplateRenderer) -> str:
 
 
 def empty_thinking(content: object) -> str:
-    """Return the block of reasoning without text with which a content begins, and the blanks behind it."""
+    """Return the block of reasoning without text with which a content begins, and the blanks after it."""
     empty = _EMPTY_THINKING.match(content) if isinstance(content, str) else None
     return content[: len(content) - len(content[empty.end() :].lstrip())] if empty and isinstance(content, str) else ""
 

@@ -160,7 +160,7 @@ def _syntax_error(source: str, error: jinja2.TemplateSyntaxError, column: int | 
 
 def _syntax_hint(source: str) -> str:
     if "{{" in source:
-        return "write every `{{` with a `}}` behind its expression, as in `{{ question }}`"
+        return "write every `{{` with a `}}` after its expression, as in `{{ question }}`"
     if re.search(r"(?<![=!<>])=(?!=)", source):
         return "`==` compares: `lang == 'en'`"
     return "write it as inside the braces of a Jinja template: `score > 3 and row['my column'] == 'en'`"

@@ -42,7 +42,7 @@ WITH_TOOLS = ("ua", "suaua")
 IN_PARTS = ("ua", "sua", "suaua", "ur", "uasua")
 """Patterns whose texts are also given as lists of parts."""
 WITH_IMAGES = ("uv", "uw", "uvuw")
-"""Patterns of answers with an image behind the text (v) or before it (w)."""
+"""Patterns of answers with an image after the text (v) or before it (w)."""
 CALLING = (
     "uc", "uct", "ucta", "suctaua", "uacta", "uxta", "uctcta", "umtta", "umt", "upta", "uctr", "urcta", "uptr",
     "ucctta", "uctua", "uatua", "uctru", "uxtua",

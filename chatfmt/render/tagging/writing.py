@@ -82,7 +82,7 @@ def _last_trained(value: str) -> Piece:
 def _widened(decided: Sequence[Decided]) -> list[Decided]:
     """Return the pieces, with tags marked as trained whose block prints trained pieces only, between trained pieces.
 
-    A block with `set` stays outside: what is set inside `{% generation %}` is unknown behind it.
+    A block with `set` stays outside: what is set inside `{% generation %}` is unknown after it.
     """
     found = list(decided)
     ends = _block_ends([piece for piece, _ in found])

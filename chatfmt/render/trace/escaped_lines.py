@@ -20,7 +20,7 @@ from .tables import Pieces, put_together
 
 
 def escaped_lines(pieces: Pieces, literals: Sequence[str], between: bytes) -> memoryview | None:
-    """Return the JSON forms of the texts of all rows without quotes, each behind `between`.
+    """Return the JSON forms of the texts of all rows without quotes, each preceded by `between`.
 
     None if more texts than rows would have to be escaped: then it is faster to escape whole rows.
     """

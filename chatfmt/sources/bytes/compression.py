@@ -122,7 +122,7 @@ def file_chunks(uri: str, start: int = 0, stop: int | None = None, size: int = C
 
 
 def line_chunks(path: str, start: int = 0, stop: int | None = None, size: int | None = None) -> Iterator[bytes]:
-    """Yield the bytes [start, stop) of a local file, `size` (or `CHUNK`) at a time but cut behind the last line feed.
+    """Yield the bytes [start, stop) of a local file, `size` (or `CHUNK`) at a time but cut after the last line feed.
 
     So readers of lines need not join the ends of chunks, which would copy all bytes once more.
     """

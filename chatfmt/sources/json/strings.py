@@ -84,7 +84,7 @@ def _quotes_and_escapes(octets: Octets) -> tuple[Positions, Positions | None] | 
 
 
 def _escaped(octets: Octets, behind: Positions) -> Positions | None:
-    """Of positions behind a backslash, those behind an odd number of them; None after very many."""
+    """Of positions after a backslash, those after an odd number of them; None after very many."""
     is_escaped = np.ones(len(behind), np.bool_)
     more = np.arange(len(behind))
     for distance in range(2, _LONGEST_RUN):

@@ -27,7 +27,7 @@ class LineFinder:
         self._added = _NO_RUN
 
     def add(self, run: LineRun) -> None:
-        """Add lines that follow those added before; behind a gap these are forgotten."""
+        """Add lines that follow those added before; after a gap these are forgotten."""
         row, line, rows = self._added
         follows = (row + rows, line + rows) == run[:2]
         self._added = LineRun(row, line, rows + run.rows) if follows else run

@@ -47,7 +47,7 @@ def part(text: str) -> dict[str, str]:
 
 
 def of_answer(content: Any) -> list[Chat]:
-    """Return conversations with an answer of this content: alone, early, with a call or reasoning, behind a result."""
+    """Return conversations with an answer of this content: alone, early, with a call or reasoning, after a result."""
     odd = say("assistant", content)
     calling = {**odd, "tool_calls": CALLING["tool_calls"]}
     return [

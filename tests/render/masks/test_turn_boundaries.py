@@ -30,7 +30,7 @@ ALWAYS_STARTED = (
     "{{ '<|END|>' if m.role == 'assistant' }}<|END_OF_TURN|>{% endfor %}<|START_OF_TURN|><|ASSISTANT|>"
     "{% if add_generation_prompt %}<|TEXT|>{% endif %}"
 )
-"""A turn is begun behind the last answer, as in axolotl's template of Command A."""
+"""A turn is begun after the last answer, as in axolotl's template of Command A."""
 
 
 def boundaries(template: str) -> TurnBoundaries:

@@ -32,7 +32,7 @@ TWO_MESSAGES = (
     "{% else %}{{ '<|start|>' + m.role + '<|message|>' + m.content + '<|eot|>' }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|start|>assistant' }}{% endif %}"
 )
-"""Behind its reasoning the model writes a header of its own."""
+"""After its reasoning the model writes a header of its own."""
 RESULTS_IN_TURN = (
     "{% macro result(name, content) %}{{ '<|result|>' + name + '{' + content + '}<result|>' }}{% endmacro %}"
     "{% for m in messages if m.role != 'tool' %}{{ '<|turn>' + m.role + '\n' }}"
@@ -43,7 +43,7 @@ RESULTS_IN_TURN = (
     "{% set text %}{{ m.content | trim }}{% endset %}{{ text }}{{ '<turn|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|turn>assistant\n' }}{% endif %}"
 )
-"""A turn with calls holds their results, behind which its end is not trained, as in the template of Gemma 4."""
+"""A turn with calls holds their results, after which its end is not trained, as in the template of Gemma 4."""
 ESCAPED = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content }}"
     "{% for c in m.tool_calls or [] %}{{ '<|call|>\"call\": ' + c.function.arguments|tojson|safe + '<|/call|>' }}"
@@ -65,7 +65,7 @@ RENDERED_BY_MACRO = (
     "{{ '<|' + m.role + '|>' + m.content + '<|sep|>\n' }}"
     "{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|><|text|>' }}{% endif %}"
 )
-"""A header inside a macro is the model's behind reasoning, as in the template of Command A Reasoning."""
+"""A header inside a macro is the model's after reasoning, as in the template of Command A Reasoning."""
 NOTHING_PRINTED = CHATML.replace("{{ '<|im_start|>'", "{{ '' if loop.first else '\n' }}{{ '<|im_start|>'")
 BLANK_AFTER_HEADER = (
     "{% for m in messages if m.role in ('user', 'assistant') %}"
@@ -73,20 +73,20 @@ BLANK_AFTER_HEADER = (
     "{{ '</s>' if m.role == 'assistant' else '' }}{% endfor %}"
     "{% if add_generation_prompt and messages[-1].role == 'user' %}{{ '\n### Answer:' }}{% endif %}"
 )
-"""The blank behind a header is the model's after every message, if it is no part of the generation prompt."""
+"""The blank after a header is the model's after every message, if it is no part of the generation prompt."""
 PADDED = (
     "{% for m in messages if m.role in ('user', 'assistant') %}{{ '<|' + m.role + '|>' + m.content }}"
     "{% if m.role == 'assistant' %}<|end|>{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% else %}<|pad|>{% endif %}"
 )
-"""A token behind the stop token of the last answer, and calls that are left out."""
+"""A token after the stop token of the last answer, and calls that are left out."""
 BLANK_BEFORE_THINKING = (
     "{% for m in messages if m.role in ('user', 'assistant') %}{{ '\n' + m.role + ': ' + m.content + '</s>' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '\nassistant:' }}"
     "{% if enable_thinking is defined %}{{ ' <think>' }}{% if not enable_thinking %}{{ '</think>' }}{% endif %}"
     "{% endif %}{% endif %}"
 )
-"""The blank behind a header is the model's, if no block of reasoning is asked for or refused, as in RWKV's template."""
+"""The blank after a header is the model's, if no block of reasoning is asked for or refused, as in RWKV's template."""
 DEFAULT_SYSTEM = (
     "{%- for m in messages if m.role == 'system' %}{% else %}<|system|>A chat.</s>\n{% endfor %}"
     "{%- for m in messages %}{{ '<|' + m.role + '|>' + m.content + '</s>\n' }}{% endfor %}"

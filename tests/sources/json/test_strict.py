@@ -17,7 +17,7 @@ from chatfmt.sources.json.strict import PLAIN_TEXT, parse_object
 
 from ..reading import bad_rows, pieces, read_all, rows_of, written
 
-# Each line stands second in a file, behind the line {"a":0}, which is 8 bytes with its end: code, line, byte.
+# Each line stands second in a file, after the line {"a":0}, which is 8 bytes with its end: code, line, byte.
 BAD: dict[str, tuple[bytes, str, int, int]] = {
     "duplicate key": (b'{"a":1,"a":2}', "json.duplicate_key", 2, 19),
     "duplicate key, escaped": (b'{"a":1,"\\u0061":2}', "json.duplicate_key", 2, 24),

@@ -1,4 +1,4 @@
-"""The line of a row, as an editor counts it: in every text format, behind blank lines, in any piece of a file."""
+"""The line of a row, as an editor counts it: in every text format, after blank lines, in any piece of a file."""
 
 from __future__ import annotations
 
