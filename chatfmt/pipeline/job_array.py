@@ -215,7 +215,7 @@ def not_waiting(plan: Plan) -> OutputError:
 
 
 def published(given: str) -> Summary | None:
-    """Return the summary of a plan that has been committed already; None if it waits for parts, or is none.
+    """Return the summary of a plan that has been committed already; None if it waits for parts, or there is none.
 
     `given` is the output or a plan file. A single file has no manifest, so its rows are not counted.
     """

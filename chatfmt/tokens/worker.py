@@ -131,7 +131,7 @@ def main() -> None:
             answer = {"value": getattr(encoder, name)(*arguments)}
         except (KeyboardInterrupt, SystemExit):
             raise
-        except BaseException as error:  # a panic of the library is no Exception
+        except BaseException as error:  # a panic of the library is not an Exception
             answer = {"error": str(error)}
         write_to_stdout(to_frame(msgspec.msgpack.encode(answer)))
 

@@ -117,7 +117,7 @@ def _values_for(answer: str, other: str, values: Sequence[Any]) -> list[Any]:
 
 
 def _is_scale(values: Sequence[Any], known: Sequence[Any]) -> bool:
-    """Return whether numbers may say how much better an answer is, or count from 0: some are no name of an answer.
+    """Return whether numbers may say how much better an answer is, or count from 0: some do not name an answer.
 
     0 may say that neither is better only beside 1 and 2.
     """

@@ -123,7 +123,7 @@ def has_hermes_tools(record: SourceRow, columns: Columns) -> bool:
 
 
 def has_hermes_calls(record: SourceRow, columns: Columns) -> bool:
-    """Return whether a turn has a call that can be parsed, or the row tools; Qwen3-Coder's calls are no JSON."""
+    """Return whether a turn has a call that can be parsed, or the row tools; Qwen3-Coder's calls are not JSON."""
     found = columns.adding(find_hermes_parts(record, columns) or {})
     blocks = (
         block for turn in turns_after_preamble(record, found) for block in _CALL.findall(str(turn.get("content")))

@@ -333,7 +333,7 @@ def _json_of(record: Mapping[str, Any]) -> str:
 
 
 def _no_json(value: Any) -> str:
-    """Return why a value is no JSON data, empty if it is."""
+    """Return why a value is not JSON data, empty if it is."""
     try:
         dumps(value)
     except (TypeError, ValueError) as error:

@@ -55,7 +55,7 @@ def job_key(
 ) -> str:
     """Return the key of a job: jobs of one process that differ in anything have different keys.
 
-    The sources are no part of it: a recipe may have many, and a job knows nothing of its own.
+    The sources are not part of it: a recipe may have many, and a job knows nothing of its own.
     """
     read = [detection.dialect, detection.type, _to_plain(detection.columns), view, list(media), nulls]
     keys = {key: to_plain(value) for key, value in vars(recipe).items() if key not in {*RUN_ONLY, "source"}}

@@ -85,7 +85,7 @@ def items_read(job: Job) -> ReadItems:
 
 
 def path_steps(text: str) -> tuple[Step, ...]:
-    """Return the steps of a path, or the one of a column whose name is none."""
+    """Return the steps of a path, or the one of a column whose name is not a path."""
     path = path_of(text)
     return (text,) if path is None else path.steps
 

@@ -206,7 +206,7 @@ class Masker:
         return found
 
     def _with_others(self, chat: Chat, masked: MaskedText, others: Sequence[int]) -> MaskedText:
-        """Return the spans with those of messages that are no answers: their texts and the stop token after each."""
+        """Return the spans with those of messages that are not answers: their texts and the stop token after each."""
         unmarked = self._unmarked(add_markers(chat))
         pairs = [*zip(masked.spans, masked.messages, strict=True)]
         for message in others:
@@ -415,7 +415,7 @@ _REASONED = re.compile(r"</think(?:ing)?>\s*\Z")
 
 
 def _has_media(content: object) -> bool:
-    """Return whether a content is a list with parts that are no text."""
+    """Return whether a content is a list with parts that are not text."""
     return isinstance(content, list) and any(isinstance(part, Mapping) and "text" not in part for part in content)
 
 

@@ -19,7 +19,7 @@ from ..types import Span
 
 
 def train_detail(message: Mapping[str, Any]) -> list[Any] | None:
-    """Return the parts of a message, None if it names none; raises RenderError `mask.flag` if they are no list."""
+    """Return the parts of a message, None if it names none; raises RenderError `mask.flag` if they are not a list."""
     name = next((name for name in TRAIN_DETAILS if message.get(name) is not None), None)
     if name is not None and not isinstance(message[name], list):
         raise RenderError(f"`{name}` of a message is not a list of parts", code="mask.flag")
@@ -54,7 +54,7 @@ def trained_parts(message: Mapping[str, Any]) -> list[Span]:
 def content_place(text: str, found: Sequence[Span], content: str) -> tuple[int, Span] | None:
     """Return where a content begins in a rendered text, and which span of the text it is; None if it is changed.
 
-    `found` are the spans of its parts that are no inline reasoning. White space around the content that is not printed
+    `found` are the spans of its parts that are not inline reasoning. White space around the content that is not printed
     is before or after the span.
     """
     if not found:

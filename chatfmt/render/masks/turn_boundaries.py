@@ -25,7 +25,7 @@ TOKEN = (
 """A pattern for text that looks like a control token; the special tokens of a template are added to it."""
 
 LONGEST_STOP = 60
-"""Characters of a stop that is no control token, such as `### End`."""
+"""Characters of a stop that is not a control token, such as `### End`."""
 _USER: Mapping[str, Any] = {"role": "user", "content": "x"}
 _ANSWER: Mapping[str, Any] = {"role": "assistant", "content": "x"}
 _RESULT: Mapping[str, Any] = {"role": "tool", "name": "x", "tool_call_id": "x12345678", "content": "x"}
@@ -181,7 +181,7 @@ class TurnBoundaries:
         if not self._follows(rest, other):
             if stop := self._first_stop(rest):
                 return AnswerEnd(start, start + stop[1])
-            if other.strip():  # the header of the next turn is no stop token where there are others
+            if other.strip():  # the header of the next turn is not a stop token where there are others
                 return AnswerEnd(start, start)
         return AnswerEnd(start, start + self._stop(rest, other))
 
@@ -279,7 +279,7 @@ class TurnBoundaries:
             return AnswerEnd(length, length)
         at_end, before_turn = self._after_call or self._after_answer
         header = before_turn[len(common_prefix(at_end, before_turn)) :]
-        if header and header in literal:  # an image may follow it, which is no text
+        if header and header in literal:  # an image may follow it, which is not text
             length, tokens = literal.index(header), self._token_ends(header)
             if tokens and self._ends_by_next_header(header[: tokens[0]], ""):
                 return AnswerEnd(length, length + tokens[0])

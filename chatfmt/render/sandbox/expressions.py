@@ -53,7 +53,7 @@ def text_expression(source: str) -> CompiledExpression:
 
 
 def _environment() -> LimitedSandbox:
-    """Return the sandbox of expressions, in which `int` and `float` without a default fail for what is no number."""
+    """Return the sandbox of expressions, in which `int` and `float` without a default fail for what is not a number."""
     environment = limited(SandboxLimits())
     environment.filters.update((name, _strict(environment.filters[name])) for name in ("int", "float"))
     return environment

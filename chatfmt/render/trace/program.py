@@ -136,7 +136,7 @@ def _tuples(value: Any) -> Any:
 def growth(expression: Piece) -> float:
     """Return how many times longer than the text it reads an expression may be; 1 for each 1000 characters of its own.
 
-    Raises KeyError, TypeError, ValueError, IndexError or AttributeError for what is no expression.
+    Raises KeyError, TypeError, ValueError, IndexError or AttributeError for what is not an expression.
     """
     if isinstance(expression, str):
         return 1 + len(expression) // 1000

@@ -88,7 +88,7 @@ def check_not_one_object(file: SourceFile, chunks: Iterable[bytes], whole: Itera
 
 
 def _hint_for_several(text: bytes, shown: str) -> str:
-    """Hint for several values that are no JSON Lines: with a comma after each line, or over several lines."""
+    """Hint for several values that are not JSON Lines: with a comma after each line, or over several lines."""
     file = shlex.quote(shown)
     if re.match(rb"[^\n]*\}[ \t]*,[ \t\r]*\n", text):
         return f"remove the commas at the ends of lines: sed -E 's/,[[:space:]]*$//' {file} > lines.jsonl"
