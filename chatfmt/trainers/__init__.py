@@ -73,7 +73,8 @@ def choose_view(name: str, to: str, data_type: str, *, rendered: bool, media: Se
         ]
         hint = f"{listed(others[:3])} takes them" if others else "leave out --for"
         raise UsageError(f"`--for {name}` does not train on {unread[0]}", hint=hint)
-    if not rendered and to in ("auto", trainer.rendered.get(data_type)) and data_type not in trainer.views:
+    is_text = not trainer.views or data_type in trainer.rendered.keys() - trainer.views.keys()
+    if is_text and not rendered and to in ("auto", trainer.rendered.get(data_type)):
         what = f"{data_type} data as text alone" if trainer.views else "nothing but text"
         raise UsageError(f"`--for {name}` needs a template: the trainer reads {what}", hint="-t MODEL, or -t chatml")
     if to != "auto":

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from ..conftest import from_lines, run_here, write_rows
@@ -71,3 +72,11 @@ def test_llama_factory_gets_no_call_as_one_answer_of_a_pair(tmp_path: Path) -> N
 def test_trainers_without_developers_get_system_turns(trainer: str, tmp_path: Path) -> None:
     (made,) = run(tmp_path, {"messages": [{"role": "developer", "content": "B"}, *CHAT["messages"]]}, "--for", trainer)
     assert [*made.values()][0][0] in ({"role": "system", "content": "B"}, {"from": "system", "value": "B"})
+
+
+def test_verl_gets_the_bytes_of_images_whose_paths_it_does_not_read(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"\x89PNG")
+    row = {"messages": [cases.user("<image>?"), cases.answer("Red.")], "images": ["a.png"]}
+    assert run(tmp_path, row, "--for", "verl", "-o", "out.parquet") == []
+    (made,) = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert made["images"] == [{"bytes": b"\x89PNG", "path": "a.png"}]
