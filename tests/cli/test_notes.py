@@ -23,6 +23,7 @@ NOTES = {
     ("-o", "x.json"): "`x.json` holds JSON Lines, one row per line, not one JSON array: `load_dataset` reads both",
     ("--system", r"one\ntwo"): f"`--system`{WRITTEN}",
     ("--transform", r"merge=\n\n"): f"`--transform merge`{WRITTEN}",
+    ("--roles", "user"): "`--roles user` replaces the `role` of each turn: leave it out to keep that",
 }
 
 

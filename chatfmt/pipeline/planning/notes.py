@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ... import json_columns, tokens, trainers
+from ...dialects.chat.turns import ROLE_KEYS
 from ...dialects.preference.scored import to_number
 from ...errors import TemplateError, UnknownName, abridged
 from ...field_path import top_level
@@ -141,6 +142,9 @@ def job_notes(job: Job, detection: Detection, recipe: Recipe) -> Iterator[str]:
     yield from kept_notes(job, detection)
     splits = job.transforms.get("reasoning") == "split"
     yield from (note for note in detection.left if not (splits and "--dialect reasoning-tags" in note))
+    named = [key for key in ROLE_KEYS for path in job.ledger.seen if path.endswith(f"[].{key}")]
+    if recipe.roles and named:
+        yield f"`--roles {','.join(recipe.roles)}` replaces the `{named[0]}` of each turn: leave it out to keep that"
     if recipe.limit and recipe.explode and not recipe.groups_rows:
         yield f"`--limit {recipe.limit}` counts rows of the source, not those that `--explode {recipe.explode}` makes"
     read = names_needed(recipe.condition or "", expression=True)
