@@ -116,8 +116,10 @@ def to_choice(own: Mapping[str, Any], seed: int) -> Choice:
 
 def at_least(flag: str, text: str | None, least: int) -> int:
     """Return the number given to a flag, 0 without it; raises UsageError for a smaller one."""
-    number = 0 if text is None else whole_number(flag, text)
-    if not (number == 0 or least <= number <= sys.maxsize):
+    if text is None:
+        return 0
+    number = whole_number(flag, text)
+    if not least <= number <= sys.maxsize:
         kind = "positive integer" if least else "number of a row"
         raise UsageError(f"`{flag}` must be a {kind}, not `{text}`", hint=f"{flag} 2")
     return number

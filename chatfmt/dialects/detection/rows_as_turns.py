@@ -64,9 +64,12 @@ def rows_as_turns(names: Sequence[str], records: Sequence[SourceRow], columns: C
 
 
 _NAMED = {
-    "messages.role": frozenset({"sender", "author", "speaker", "sent by", "sender_name", "from_name"}).__contains__,
+    "messages.role": frozenset({
+        "sender", "author", "speaker", "sent by", "sender_name", "from_name", "who", "participant", "username",
+        "user_name", "speaker_name", "author_name", "sender_type", "author_type",
+    }).__contains__,
     "messages.content": frozenset({"message", "text", "body", "content", "msg", "utterance"}).__contains__,
-}
+}  # fmt: skip
 """Names of columns of logs, in lower case, whose rows are turns if another column names the conversation."""
 
 

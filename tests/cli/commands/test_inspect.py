@@ -266,7 +266,7 @@ def test_inspect_recommends_no_command_that_is_refused_or_stops(tmp_path: Path) 
     assert run.stderr.decode().splitlines()[0] == f"error: {source}: {problem}" and b"convert it with" not in run.stdout
     written(tmp_path, [TALK, {"messages": []}, "{\n", {"messages": [{"role": "x", "content": "y"}]}])
     command = shlex.split(shown("inspect", source).splitlines()[-1])
-    assert command[3:-2] == ["--on-error", "skip", "--max-bad", "75%"]
+    assert command[3:-2] == ["-t", "chatml", "--on-error", "skip", "--max-bad", "75%"]
     assert run_cli(*command[1:-1], tmp_path / "out").returncode == 0
 
 

@@ -49,6 +49,7 @@ def test_rows_are_chosen_by_number_or_by_chance(source: Path) -> None:
     for flags, said in [
         (["--row", "50"], f"error: `{source}` has no row 50\nhint: rows count from 0\n"),
         (["--row", "1", "-n", "2"], "error: `--rows`, `--row` and `--sample` cannot be combined\nhint: --sample 5\n"),
+        (["-n", "0"], "error: `--rows` must be a positive integer, not `0`\nhint: --rows 2\n"),
         (["--row", "-1"], "error: `--row` must be a number of a row, not `-1`\nhint: --row 2\n"),
         (["--diff-template", "llama3"], "error: `--diff-template` compares two templates\nhint: -t chatml\n"),
         (["--html", "x.txt"], "error: a report is an HTML page, and `x.txt` has another suffix\nhint: x.html\n"),

@@ -387,11 +387,12 @@ def test_lists_of_turns_of_a_better_and_a_worse_answer(prompt: dict[str, Any], t
     assert [row[side][-1]["content"] for side in ("chosen", "rejected")] == ["better", "worse"]
 
 
-def test_rows_of_a_chat_log(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sender", ["Sender", "who"])
+def test_rows_of_a_chat_log(sender: str, tmp_path: Path) -> None:
     said = [("T1", "Anna", "hi"), ("T1", "Support", "yes?"), ("T2", "Anna", "bye"), ("T2", "Support", "so long")]
-    write_rows(tmp_path / "in.jsonl", [dict(zip(("Ticket", "Sender", "Message"), row, strict=True)) for row in said])
+    write_rows(tmp_path / "in.jsonl", [dict(zip(("Ticket", sender, "Message"), row, strict=True)) for row in said])
     refused = run_here("convert", tmp_path / "in.jsonl").stderr.decode().rstrip().partition("hint: ")[2]
-    flags = "--group-by Ticket --map messages.role=Sender --map messages.content=Message"
+    flags = f"--group-by Ticket --map messages.role={sender} --map messages.content=Message"
     roles = "--role Anna=ROLE --role Support=ROLE"
     assert refused == (
         f"each row is one turn: {flags} {roles} makes one conversation of them; ROLE is user, assistant, system or tool"
