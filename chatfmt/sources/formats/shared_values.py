@@ -61,7 +61,9 @@ def own_values(column: pa.Array) -> pa.Array:
     if pa.types.is_dictionary(type):
         return own_values(column.dictionary.take(column.indices))
     if pa.types.is_run_end_encoded(type):
-        return own_values(pc.run_end_decode(column))
+        places = pa.array(np.arange(len(column.values)))  # pyarrow does not decode runs of all types
+        runs = pa.RunEndEncodedArray.from_arrays(column.run_ends, places).slice(column.offset, len(column))
+        return own_values(column.values.take(pc.run_end_decode(runs)))
     if _is_view(type):
         return column.cast(pa.string() if pa.types.is_string_view(type) else pa.large_binary())
     if pa.types.is_struct(type):

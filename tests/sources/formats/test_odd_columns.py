@@ -59,6 +59,7 @@ COLUMNS = {
         "-1 day, 23:59:59.999999999", "1 day, 1:00:00.000000001",
     ]),
     "runs": (pa.RunEndEncodedArray.from_arrays([2], ["a"]), ["a", "a"]),
+    "runs_of_dictionary": (pa.RunEndEncodedArray.from_arrays([2], pa.array(["a"]).dictionary_encode()), ["a", "a"]),
     "runs_inside": (pairs(pa.RunEndEncodedArray.from_arrays([2], ["a"])), [["a", "a"], []]),
     "view": (pa.array([[[1]], None], pa.list_view(pa.list_view(pa.int64()))), [[[1]], None]),
     "tensor": (pa.ExtensionArray.from_storage(
