@@ -62,8 +62,8 @@ def wrapped(text: str, *, stderr: bool = False) -> str:
 
 
 def _with_names_cut(text: str) -> str:
-    """Replace the middle of what is longer than `LONGEST_NAME` without a blank, such as names in archives."""
-    return re.sub(r"\S+", lambda name: _cut(name[0]) if len(name[0]) > LONGEST_NAME else name[0], text)
+    """Replace the middle of what is longer than `LONGEST_NAME`, quoted or without a blank, such as names of files."""
+    return re.sub(r"`[^`\n]*`|\S+", lambda name: _cut(name[0]) if len(name[0]) > LONGEST_NAME else name[0], text)
 
 
 def _cut(name: str) -> str:

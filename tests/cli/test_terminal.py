@@ -60,3 +60,12 @@ def test_tables_in_a_pipe_have_the_width_of_columns():
             run_cli("inspect", EVERYDAY, env={"COLUMNS": width}).stdout.decode().split("dialect:")[0].splitlines()[1:]
         )
         assert 40 < max(map(len, table)) <= int(width)
+
+
+def test_a_long_name_is_cut_in_an_error_with_blanks_or_without(tmp_path):
+    write_rows(tmp_path / "train.jsonl", [{"prompt": "a", "completion": "b"}])
+    for name in ("x" * 5000, "x " * 2500):
+        (tmp_path / "README.md").write_text(f"---\nconfigs: [{{data_files: '{name}'}}]\n---\n")
+        error = run_cli("convert", tmp_path).stderr.decode().splitlines()[0]
+        assert error.startswith(f"error: no file in `{tmp_path}` matches `{name[:150]}") and len(error) < 900
+        assert error.endswith(f"{name[-150:]}`") and " … " in error
