@@ -279,7 +279,7 @@ CASES: dict[str, tuple[list[Row], list[Row]]] = {
                 system('Be brief.\n<tools>\n[{"name": "f"}]\n</tools>'),
                 Q,
                 assistant('<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'),
-                {"role": "tool", "content": "<tool_response>\nr\n</tool_response>"},
+                user("<tool_response>\nr\n</tool_response>"),
             ),
             talk(system('<tools>[{"name": "f"}]</tools>'), Q, A),
         ],

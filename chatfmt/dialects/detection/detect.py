@@ -14,7 +14,7 @@ from ...errors import Location, NoDialect, UnknownName
 from ...field_path import top_level
 from ..chat.turns import find_turn_keys
 from ..dialect import Dialect
-from ..kit.columns import SIDE_PARTS, Columns, SourceRow, records_of
+from ..kit.columns import SIDE_PARTS, Columns, SourceRow, columns_named, records_of
 from ..kit.labels import label_of
 from ..kit.names import (
     COMPLETIONS,
@@ -156,7 +156,8 @@ def with_covered(registry: Mapping[str, Dialect], name: str) -> dict[str, Dialec
 
 def _without_categories(records: Sequence[SourceRow], columns: Columns) -> Columns:
     """Return the columns with labels ignored if a column named like one holds anything but good and bad."""
-    names = [name for name in LABELS if any(record.get(name) is not None for record in records)]
+    known = dict.fromkeys(name for record in records for name in columns_named(record, LABELS))
+    names = [name for name in known if any(record.get(name) is not None for record in records)]
     values = [record[names[0]] for record in records if record.get(names[0]) is not None] if names else []
     if columns.path("label") is not None or all(label_of(value) is not None for value in values):
         return columns

@@ -14,7 +14,7 @@ import pyarrow as pa
 from ...errors import DialectError, Location, NoDialect
 from ...field_path import value_at
 from ...schema import ROW
-from ..chat.turns import ROLE_KEYS, find_turn_keys, read_turn_list
+from ..chat.turns import CONTENT_KEYS, ROLE_KEYS, find_turn_keys, read_turn_list
 from ..kit.columns import Columns, SourceRow, ambiguous_part, columns_named, records_of
 from ..kit.literals import read_literal
 from ..kit.names import ANSWER_LISTS, COMPLETIONS, EVENTS, MESSAGES, PROMPTS, is_metadata
@@ -108,8 +108,8 @@ def _hint(names: Sequence[str], records: Sequence[SourceRow], columns: Columns, 
     if "input_ids" in names:
         return "the rows are token ids, which only trainers read: name the source they were made of"
     texts = [name for name in names if isinstance(records[0].get(name), str)]
-    of_pair = opposites_hint(texts) or two_answers_hint(texts, names, records)
-    by_shape = of_pair or _turns_hint(names, records, columns) or pair_hint(names)
+    of_pair = pair_hint(records[0]) or opposites_hint(texts) or two_answers_hint(texts, names, records)
+    by_shape = of_pair or _turns_hint(names, records, columns)
     return by_shape or transcript_hint(texts, records) or _texts_hint(names, records, columns, shown)
 
 
@@ -238,9 +238,13 @@ def _objects_hint(names: Sequence[str], record: SourceRow) -> str | None:
         return f"`{texts}` holds the texts {keys}: map one to each part, --map prompt={path} --map completion={path}"
     objects = next((name for name in names if _objects(record.get(name))), None)
     if objects and not any(name.lower() in PROMPTS for name in names):
-        keys = ", ".join(f"`{key}`" for key in record[objects][0])
+        keys, flags = ", ".join(f"`{key}`" for key in record[objects][0]), f"--map messages={shlex.quote(objects)}"
+        role, content = (columns_named(record[objects][0], known)[:1] for known in (ROLE_KEYS, CONTENT_KEYS))
+        if role and content:
+            named = f"--map messages.role={shlex.quote(role[0])} --map messages.content={shlex.quote(content[0])}"
+            return f"the turns could be in `{objects}`: {flags} {named}"
         return (
-            f"`{objects}` holds objects with the keys {keys}: name them with --map messages={shlex.quote(objects)} "
+            f"`{objects}` holds objects with the keys {keys}: name them with {flags} "
             "--map messages.role=KEY --map messages.content=KEY, or for pairs --map messages.user=KEY "
             "--map messages.assistant=KEY"
         )

@@ -5,20 +5,29 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from ..kit.columns import SourceRow
+from ..kit.columns import SourceRow, columns_named
 from ..kit.names import COMPLETIONS
 from ..preference.chosen_rejected import CHOSEN, REJECTED
 
 
-def pair_hint(names: Sequence[str]) -> str | None:
-    """Hint for two answers without a column that is clearly the prompt."""
-    lower = {name.lower() for name in names}
-    if not (lower & set(CHOSEN) and lower & set(REJECTED)):
+def pair_hint(record: SourceRow) -> str | None:
+    """Hint for two answers without a column that is clearly the prompt, or of different types."""
+    pair = [next(iter(columns_named(record, names)), None) for names in (CHOSEN, REJECTED)]
+    if None in pair:
         return None
+    sides = dict(zip(("chosen", "rejected"), filter(None, pair), strict=True))
+    lists = {part: name for part, name in sides.items() if isinstance(record[name], list) and record[name]}
+    turns = {part: name for part, name in lists.items() if isinstance(record[name][-1], Mapping)}
+    if len(turns) == 1:
+        flags = " ".join(f"--map {part}={shlex.quote(f'{name}[-1].content')}" for part, name in turns.items())
+        return f"one of the answers is text, and the other turns: {flags} reads the text of the last one"
+    if lists and not turns:
+        flags = " ".join(f"--map {part}={shlex.quote(f'{name}[0]')}" for part, name in lists.items())
+        return f"answers are in lists: {flags} reads the first of each"
     return (
         "map the prompt of both answers with --map prompt=COLUMN; "
         "or --dialect-option prompt=shared if both begin with it"

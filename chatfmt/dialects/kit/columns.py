@@ -133,9 +133,9 @@ def ambiguous_part(names: Sequence[str], part: str) -> NoDialect:
 
 
 def find_value(record: SourceRow, names: Sequence[str], columns: Columns, part: str) -> str | None:
-    """Return the column of `part` if it has a value: the mapped one, else the first of `names`."""
+    """Return the column of `part` if it has a value: the mapped one, else the first of `names`, whatever their case."""
     mapped = columns.path(part)
-    candidates = names if mapped is None else (mapped,)
+    candidates = columns_named(record, names) if mapped is None else (mapped,)
     return next((name for name in candidates if value_at(record, name) is not None), None)
 
 

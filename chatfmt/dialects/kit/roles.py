@@ -15,7 +15,7 @@ ROLE_NAMES: dict[str, str] = {
     **dict.fromkeys(("system",), "system"),
     **dict.fromkeys(("developer",), "developer"),
     **dict.fromkeys(("user", "human", "prompter"), "user"),
-    **dict.fromkeys(("assistant", "gpt", "chatgpt", "bard", "bing", "bot", "model", "ai"), "assistant"),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "bard", "bing", "bot", "chatbot", "model", "ai"), "assistant"),
     **dict.fromkeys(
         ("tool", "function", "function_response", "tool_response", "observation", "observations", "ipython",
          "tool_result", "tool_results", "function_result", "tool_output", "function_output"), "tool",

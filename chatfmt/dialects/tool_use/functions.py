@@ -88,9 +88,10 @@ def _hermes_turn(turn: Turn, columns: Columns) -> list[Turn]:
     text = turn.get("content")
     if not isinstance(text, str):
         return [turn]
-    if turn["role"] == "tool":
+    if turn["role"] in ("tool", "user"):  # Qwen's templates print results in the turns of the user
         found = _RESPONSE.findall(text)
-        return [{**turn, "content": result} for result in found] if found and not _RESPONSE.sub("", text) else [turn]
+        results = [{**turn, "role": "tool", "content": result} for result in found]
+        return results if found and not _RESPONSE.sub("", text) else [turn]
     blocks = _CALL.findall(text) if turn["role"] == "assistant" else []
     calls = [parse_calls(block, columns) for block in blocks]
     if not calls or not all(calls):

@@ -32,17 +32,17 @@ PARTS: dict[str, frozenset[str]] = {
     "history": frozenset({"history", "conversation", "conversations", "messages", "dialog", "dialogue", "turns"}),
     "completion": frozenset({
         "answer", "answers", "response", "responses", "completion", "completions", "output", "outputs", "reply",
-        "replies", "solution", "solutions", "chosen", "rejected",
+        "replies", "solution", "solutions", "chosen", "rejected", "choices",
     }),
     "prompt": frozenset({"question", "query", "prompt", "instruction", "instructions", "problem"}),
-    "context": frozenset({"context", "contexts", "passage", "passages"}),
+    "context": frozenset({"context", "contexts", "passage", "passages", "document", "documents"}),
     "label": frozenset({"label", "labels", "kto", "desirable"}),
     "tools": frozenset({"tool", "tools", "function", "functions", "api", "apis"}),
     "media": frozenset({
         "image", "images", "img", "imgs", "picture", "pictures", "photo", "photos", "video", "videos", "audio",
         "audios",
     }),
-    "train": frozenset({"loss", "mask", "train", "trained", "trainable", "weight", "weights"}),
+    "train": frozenset({"loss", "mask", "masked", "train", "trained", "trainable", "weight", "weights"}),
 }  # fmt: skip
 """Words in the names of leaves, by the part that they may hold; the first part wins."""
 PHRASES = {
@@ -147,7 +147,9 @@ def _objects(left: Mapping[str, Entry], fresh: Collection[str]) -> Iterator[tupl
             objects.setdefault(parent, {})[key] = entry
     paths = sorted(left)
     for path, fields in objects.items():
+        is_call = ("[]." in path or "call" in path) and "description" not in fields and _is_call(path, fields, paths)
         if not any(f"{path}.{key}" in fresh for key in fields.keys() - set(ROLE_KEYS)):
+            yield from [(path.rstrip("[]"), "calls")] if is_call and _has_prefix(sorted(fresh), f"{path}.") else []
             continue
         if _are_turns(fields) or (_part_of(path) == "history" and _are_pairs(fields)):
             yield path.rstrip("[]"), "messages"
@@ -155,7 +157,7 @@ def _objects(left: Mapping[str, Entry], fresh: Collection[str]) -> Iterator[tupl
             yield path.partition(".")[0].rstrip("[]"), "tools"
         elif "name" in fields and _is_tool(path, fields, paths) and (tools := _tools_in(path)):
             yield tools, "tools"
-        elif "[]." in path and "description" not in fields and _is_call(path, fields, paths):
+        elif is_call:
             yield path.rstrip("[]"), "calls"
 
 

@@ -172,13 +172,15 @@ def refuse_suspects(recipe: Recipe, job: Job, to_job: Callable[[Recipe], Job]) -
 def _flags(recipe: Recipe, job: Job, path: str, part: str, to_job: Callable[[Recipe], Job]) -> Iterator[str]:
     """Yield the flags that use or leave a leaf, each with what it does."""
     by_role = not {"user", "assistant"}.isdisjoint(recipe.map)
+    part = "tool_calls" if part == "calls" and job.ledger.column_of(path) == path else part
     part = part if part != "media" else next((name for name, kind in MEDIA.items() if kind in words_of(path)), part)
     of_pair = part == "completion" and not {"chosen", "rejected"}.isdisjoint(words_of(path))
     of_turns = part == "reasoning" and path.startswith(f"{job.columns.path('messages')}[].")
     if part in dialects.known_parts() and part not in job.columns.parts() and not (of_pair or of_turns):
         name = {"prompt": "user", "completion": "assistant"}.get(part, part) if by_role else part
         is_column = job.ledger.column_of(path) == path
-        for source, what in ((path, "it"), *([(joined_texts(path), "its texts, joined")] if is_column else ())):
+        first = [(path.replace("[]", "[0]"), "the first")] if part == "completion" and "[]" in path else []
+        for source, what in ((path, "it"), *([(joined_texts(path), "its texts, joined")] if is_column else first)):
             with suppress(ChatfmtError):
                 mapped = to_job(dataclasses.replace(recipe, map={**recipe.map, part: source}))
                 if _reads_more(mapped, job, path):
@@ -186,12 +188,15 @@ def _flags(recipe: Recipe, job: Job, path: str, part: str, to_job: Callable[[Rec
                     break
     if flag := flag_to_read(job.ledger, path, part):
         yield f"{flag} reads it"
-    if path.endswith("choices[].message") and (asked := job.columns.path("messages")):
+    asked, answer, both = job.columns.path("messages"), job.columns.path("completion"), dict[str, str]()
+    if path.endswith("choices[].message") and asked:
         both = {"prompt": asked, "completion": path.replace("[]", "[0]")}
-        with suppress(ChatfmtError):
-            to_job(dataclasses.replace(recipe, map={**recipe.map, **both}))
+    elif of_pair and "rejected" in words_of(path) and answer:
+        both = {"chosen": answer, "rejected": path}
+    with suppress(ChatfmtError):
+        if both and to_job(dataclasses.replace(recipe, map={**recipe.map, **both})):
             flags = " ".join(f"--map {name}={shlex.quote(source)}" for name, source in both.items())
-            yield f"{flags} reads it as the answer"
+            yield f"{flags} reads it as {'the worse answer' if 'rejected' in both else 'the answer'}"
     inner = path.removeprefix("messages[].")
     if inner in TRAIN_DETAILS and job.view in ("auto", "text"):
         yield "--mask trains those parts alone"

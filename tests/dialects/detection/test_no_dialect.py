@@ -194,6 +194,23 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "no dialect fits: the columns are `question`, `answer`",
         "`answer` is not text; convert it with --map user=question --map assistant='{{ answer }}'",
     ),
+    "turns with keys in capitals": (
+        {"messages": [{"Role": "user", "Content": "q"}, {"Role": "assistant", "Content": "a"}]},
+        "no dialect fits: the columns are `messages`",
+        "the turns could be in `messages`: --map messages=messages --map messages.role=Role "
+        "--map messages.content=Content",
+    ),
+    "several worse answers": (
+        {"prompt": "q", "chosen": "a", "rejected": ["b", "c"]},
+        "no dialect fits: the columns are `prompt`, `chosen`, `rejected`",
+        "answers are in lists: --map rejected='rejected[0]' reads the first of each",
+    ),
+    "an answer as turns and one as text": (
+        {"prompt": "q", "chosen": [{"role": "assistant", "content": "a"}], "rejected": "b"},
+        "no dialect fits: the columns are `prompt`, `chosen`, `rejected`",
+        "one of the answers is text, and the other turns: --map chosen='chosen[-1].content' reads the text of the "
+        "last one",
+    ),
     "turns with keys of other names": (
         {"dialog": [{"who": "a", "said": "b"}]},
         "no dialect fits: the columns are `dialog`",

@@ -161,6 +161,30 @@ def test_verdicts_of_which_some_are_bad_are_labels(name, values, labels, tmp_pat
     assert tuple(json.loads(line)["label"] for line in written) == labels
 
 
+@pytest.mark.parametrize(
+    ("row", "flags"),
+    [
+        ({"question": "Sky?", "tool_calls": [{"name": "look", "arguments": {"at": "sky"}}],
+          "tools": [{"name": "look"}]}, "--map tool_calls=tool_calls reads it"),
+        ({"prompt": "Sky?", "choices": [{"text": "It is blue."}]},
+         "--map completion='choices[0].text' reads the first"),
+        ({"prompt": "Sky?", "completion": "Blue.", "documents": ["Light scatters."]},
+         """--map context='{{ documents | join("\\n\\n") }}' reads its texts, joined"""),
+        ({"instruction": "Sky?", "output": "Blue.", "rejected": "Green."},
+         "--map chosen=output --map rejected=rejected reads it as the worse answer"),
+    ],
+    ids=["calls", "choices", "documents", "rejected"],
+)  # fmt: skip
+def test_other_columns_of_an_answer_can_be_read(row, flags, tmp_path):
+    source = write(tmp_path, row)
+    assert refusal(source).hint.startswith(f"{flags}; --keep ")
+    given = shlex.split(flags.partition(" reads")[0])
+    run = run_cli("convert", source, *given, "-q")
+    assert (run.returncode, run.stderr) == (0, b"")
+    last = [value for value in row.values() if isinstance(value, str)][-1]
+    assert all(text in run.stdout.decode() for text in (row[next(iter(row))], last))
+
+
 def test_bad_answers_can_be_left_out(tmp_path):
     source = write(tmp_path, *({"prompt": "Sky?", "completion": "Blue.", "is_correct": good} for good in (True, False)))
     assert refusal(source).hint.startswith(
