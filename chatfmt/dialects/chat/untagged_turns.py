@@ -195,9 +195,9 @@ def stepwise(record: SourceRow, columns: Columns) -> dict[str, Any]:
     found = _step_labels(steps, labels)
     if found is None:
         numbers = isinstance(labels, list) and all(isinstance(label, (int, float)) for label in labels)
-        name = columns.path("labels") or "labels"
+        path, name = columns.path("completions") or "completions", columns.path("labels") or "labels"
         raise DialectError(
-            "each text in `completions` needs a label of right or wrong in `labels`, such as true, 1, + or good",
+            f"each text in `{path}` needs a label of right or wrong in `{name}`, such as true, 1, + or good",
             hint=f"--label '{name} >= 0.5' calls steps of at least 0.5 right"
             if numbers and name.isidentifier()
             else "",

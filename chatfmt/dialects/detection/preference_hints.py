@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from ..kit.columns import SourceRow, columns_named
+from ..kit.literals import read_literal
 from ..kit.names import COMPLETIONS
 from ..preference.chosen_rejected import CHOSEN, REJECTED
 
@@ -74,9 +75,11 @@ def two_answers_hint(texts: Sequence[str], names: Sequence[str], records: Sequen
     choice = flags[0] if flags else next((name for name in names if has_word(name, _CHOICE)), None)
     if choice is None or (pair := _one_of_two(texts, ANSWER_WORDS)) is None:
         return None
+    if not all(isinstance(read_literal(record.get(name) or ""), str) for record in records[:50] for name in pair):
+        return None  # lists or turns as text
     if flags:
         texts_of = [record[name] for record in records for name in flags if isinstance(record.get(name), str)]
-        cast = "|float" if texts_of and all(map(_NUMBER.fullmatch, texts_of)) else ""  # as text, 10 is less than 9
+        cast = "|float" if any(map(_NUMBER.fullmatch, texts_of)) else ""  # as text, 10 is less than 9
         where, is_first = (f"{_value(flags[0])}{cast} {sign} {_value(flags[1])}{cast}" for sign in ("!=", ">"))
     else:
         values = [record.get(choice) for record in records]

@@ -34,7 +34,7 @@ PARTS: dict[str, frozenset[str]] = {
         "answer", "answers", "response", "responses", "completion", "completions", "output", "outputs", "reply",
         "replies", "solution", "solutions", "chosen", "rejected", "choices",
     }),
-    "prompt": frozenset({"question", "query", "prompt", "instruction", "instructions", "problem"}),
+    "prompt": frozenset({"question", "query", "prompt", "instruction", "instructions", "problem", "input", "inputs"}),
     "context": frozenset({"context", "contexts", "passage", "passages", "document", "documents"}),
     "label": frozenset({"label", "labels", "kto", "desirable"}),
     "tools": frozenset({"tool", "tools", "function", "functions", "api", "apis"}),
@@ -298,6 +298,7 @@ def _are_verdicts(name: str, values: Sequence[Any]) -> bool:
     """
     words = words_of(name)
     praises = bool(words) and words[-1] in _PRAISE and _OF_ANSWERS.issuperset(words[:-1])
+    praises = praises and not any(map(str.isdecimal, name))  # one of several answers
     found = [label_of(value) for value in values] if praises or not _VERDICTS.isdisjoint(words) else []
     unclear = [value for value, label in zip(values, found, strict=False) if label is None]
     if 2 * len(unclear) >= len(values) or any(_NUMBER.fullmatch(str(value)[:_NUMERALS]) for value in unclear):

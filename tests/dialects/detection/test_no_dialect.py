@@ -364,6 +364,7 @@ def test_what_a_field_leaves_behind_in_outer_lists_is_noted(tmp_path: Path) -> N
         ([{"the best": 2}, {"the best": 0}, {"the best": None}, {"the best": 1}], ["yx", "xy"]),
         ([{"winner": "Model A"}, {"winner": "tie"}, {"winner": "both are bad"}], ["xy"]),
         ([{"preference": "a"}, {"preference": None}, {"preference": "b"}], ["xy", "yx"]),
+        ([{"score_a": "10", "score_b": "9"}, {"score_a": "", "score_b": "1"}], None),
         (
             [{"score_a": "10", "score_b": "9"}, {"score_a": "9", "score_b": "10"}, {"score_a": "9", "score_b": "9.0"}],
             ["xy", "yx"],
@@ -374,12 +375,17 @@ def test_what_a_field_leaves_behind_in_outer_lists_is_noted(tmp_path: Path) -> N
         ),
     ],
 )
-def test_the_hint_for_a_winner_leaves_out_ties(choices: list[dict[str, Any]], pairs: list[str], tmp_path: Path) -> None:
+def test_the_hint_for_a_winner_leaves_out_ties(
+    choices: list[dict[str, Any]], pairs: list[str] | None, tmp_path: Path
+) -> None:
     ending = ("_1", "_2") if "the best" in choices[0] else (" a", " b")
     answers = {f"response{ending[0]}": "x", f"response{ending[1]}": "y"}
     write_rows(tmp_path / "in.jsonl", [{"prompt": "p", **answers, **choice} for choice in choices])
     refused = run_here("convert", tmp_path / "in.jsonl").stderr.decode()
     done = run_here("convert", tmp_path / "in.jsonl", *shlex.split(refused.rstrip().partition("best: ")[2]), "-q")
+    if pairs is None:  # a cell is empty
+        assert (done.returncode, done.stdout) == (4, b"") and b"row 1" in done.stderr
+        return
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert [row["chosen"][0]["content"] + row["rejected"][0]["content"] for row in rows] == pairs
 

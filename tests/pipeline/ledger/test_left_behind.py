@@ -220,6 +220,7 @@ def test_a_verdict_that_is_neither_good_nor_bad_is_an_error_of_its_row(tmp_path)
         ("gemini_grade", ("Yes", "No")),
         ("correct_answer", ("yes", "no")),
         ("incorrect", (True, False)),
+        ("is_response_0_safe", (True, False)),
     ],
 )
 def test_other_ratings_are_metadata(name, values, tmp_path):
