@@ -21,6 +21,7 @@ import typer
 
 from .. import __version__
 from ..errors import ChatfmtError, OutputError, ReaderGone, UsageError, exhausted, explain_disk_error, is_panic, nearest
+from ..whole_files import CHECK_ACCESS
 from . import terminal
 from .command_class import Command, Group
 from .completion import typed_words
@@ -159,7 +160,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _system_error(error: OSError) -> OutputError:
     named = f" (`{error.filename}`)" if error.filename else ""
-    return OutputError(f"system error: {error.strerror or error}{named}", hint=explain_disk_error(error)[1])
+    hint = explain_disk_error(error)[1]
+    if isinstance(error, PermissionError):  # of reading or of writing
+        hint = f"{CHECK_ACCESS}, or {hint}"
+    return OutputError(f"system error: {error.strerror or error}{named}", hint=hint)
 
 
 def _unexpected(error: BaseException) -> int:
