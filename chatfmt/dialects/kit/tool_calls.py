@@ -45,6 +45,8 @@ def join_calls(column: pa.ListArray, is_call: pa.Array) -> pa.ListArray:
 
     A turn stays apart if it has text, or another key than the turn before it.
     """
+    if not pc.any(is_call).as_py():
+        return column
     calls, rows = to_bools(is_call), rows_of_turns(column)
     again = np.zeros(len(calls), np.bool_)
     again[1:] = calls[1:] & calls[:-1] & (rows[1:] == rows[:-1])
