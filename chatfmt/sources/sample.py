@@ -43,7 +43,7 @@ def sample(
         share = -(-left // (len(some) - number))
         batches += _first(source, file, name, share, bad)
     if not batches and bad:
-        bad[0].hint = bad[0].hint or "mend this row: of the first rows none can be read"
+        bad[0].hint = bad[0].hint or "mend this row: none of the first rows can be read"
         raise bad[0]
     if not batches and not source.options.allow_empty:
         raise no_records_error(source.shown)

@@ -310,7 +310,7 @@ def test_a_row_that_is_broken_over_lines_inside_of_text_is_a_bad_one(tmp_path):
     run = run_cli("convert", tmp_path / "bad.jsonl", "--from-rejects")
     assert (run.returncode, run.stderr.decode()) == (
         4, f"error: {tmp_path}/bad.jsonl row 0: a control character inside a string\n"
-        "hint: mend this row: of the first rows none can be read\n",
+        "hint: mend this row: none of the first rows can be read\n",
     )  # fmt: skip
 
 
@@ -354,11 +354,11 @@ def test_rows_that_a_template_refuses_are_left_out_as_if_they_had_never_been_the
     ("line", "keys", "said", "hint"),
     [
         ('{"a": 1\n', {}, "row 0: not JSON: unexpected end (line 1, byte 6)",
-         "mend this row: of the first rows none can be read"),
+         "mend this row: none of the first rows can be read"),
         ('{"a": "xxxx"}\n', {"max_row_bytes": 5}, "row 0: the record is longer than 5 bytes (line 1, byte 0)",
          "--max-row-bytes 1MiB reads longer ones"),
         ('{"id": null}\n', {"group_by": "id"}, "row 0: the row has no value in `id` (line 1)",
-         "mend this row: of the first rows none can be read"),
+         "mend this row: none of the first rows can be read"),
     ],
 )  # fmt: skip
 def test_no_hint_names_a_flag_that_is_set(tmp_path, line, keys, said, hint):
