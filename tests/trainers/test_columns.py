@@ -42,6 +42,8 @@ def test_a_column_that_a_trainer_would_train_on_is_not_kept_under_its_name(
     ]  # fmt: skip
     (made,) = run(tmp_path, row, *kept, "--rename", f"{name}=source_{name}")
     assert made[f"source_{name}"] == "x" and name not in made
+    renamed = run(tmp_path, {**CHAT, "id": "x"}, "--for", trainer, "--keep", "id", "--rename", f"id={name}")
+    assert renamed == [f"error: {trainer} would train on the column `{name}` too", "hint: choose another name"]
     run(tmp_path, row, "--dialect", "messages", "--keep", name, "-o", "out")
     found = run_here("loader", "out", "--for", trainer, cwd=tmp_path).stderr.decode()
     assert found.startswith(f"error: `out` does not fit {trainer}" if trainer != "trl-grpo" else "error: `out` ")

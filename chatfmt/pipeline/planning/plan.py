@@ -158,7 +158,8 @@ def check_fits_trainer(recipe: Recipe, sources: Sequence[SourcePlan], target: Ta
         )  # fmt: skip
         trainer = trainers.find(str(recipe.trainer))
         if taken := trainers.taken_column(trainer, output, VIEWS[output.view].columns):
-            hint = f"--rename {taken}=source_{taken} keeps it, --drop {taken} leaves it behind"
+            keep = f"--rename {taken}=source_{taken} keeps it, --drop {taken} leaves it behind"
+            hint = "choose another name" if taken in recipe.rename.values() else keep
             raise UsageError(f"{recipe.trainer} would train on the column `{taken}` too", hint=hint)
         if problem := trainer.problem(output):
             column = next((name for name in INPUTS if f"`{name}`" in problem), "")
