@@ -29,7 +29,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct, field
 
-from .errors import DataProblem, InputError, Location
+from .errors import DataProblem, InputError, Location, UsageError
 from .stores import url_of
 from .whole_files import read_whole
 
@@ -214,9 +214,16 @@ class FolderProblem(Struct, frozen=True):
 
 
 def fingerprint(data: Mapping[str, Any]) -> str:
-    """Return the sha256 (hex) of the canonical JSON of plain data: keys sorted, compact, UTF-8."""
+    """Return the sha256 (hex) of the canonical JSON of plain data: keys sorted, compact, UTF-8.
+
+    Raises UsageError for text that UTF-8 does not have, such as the bytes of an argument in another encoding.
+    """
     text = json.dumps(data, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    try:
+        return hashlib.sha256(text.encode()).hexdigest()
+    except UnicodeEncodeError as error:
+        near = text[max(error.start - 30, 0) : error.end]
+        raise UsageError(f"an option is not UTF-8: `…{near}`", hint="write it in UTF-8") from None
 
 
 def balanced(shard: Shard) -> bool:

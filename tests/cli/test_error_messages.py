@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -134,3 +135,14 @@ def test_lists_show_names_in_full(kind):
     names = {row["name"] for row in json.loads(run_cli(kind, "list", "--json").stdout)}
     lines = run_cli(kind, "list").stdout.decode().splitlines()
     assert len(names) > 50 and names <= {word for line in lines for word in line.split()[:1]}
+
+
+@pytest.mark.parametrize(
+    "given", [("--where", b'x == "\xff"'), ("-t", "chatml", "--var", 'x="\\ud800"'), ("--system", b"\xed\xa0\x80")]
+)
+def test_options_that_are_not_utf8(given: tuple[str | bytes, ...], folder: Path) -> None:
+    run = run_cli("convert", EVERYDAY, *map(os.fsdecode, given), "-o", "out.jsonl", cwd=folder)
+    error, hint = run.stderr.decode().splitlines()[-2:]
+    assert (run.returncode, hint) == (2, "hint: write it in UTF-8")
+    assert "an option is not UTF-8: `…" in error and "\\ud" in error
+    assert not (folder / "out.jsonl").exists()

@@ -52,7 +52,9 @@ def trace(template: str, inputs: Inputs, *, deep: bool = False) -> Program | Unt
             alias_reasoning(_with_symbols(plain_data(drop_nulls(message)), ("messages", place), tape, paths, deep))
             for place, message in enumerate(inputs.messages)
         ]
-        return _run(traced, {"messages": messages, **_constants(inputs)}, tape, paths)
+        program = _run(traced, {"messages": messages, **_constants(inputs)}, tape, paths)
+        "".join(piece for piece in program.pieces if isinstance(piece, str)).encode()  # raises for a lone surrogate
+        return program
     except TraceRefused as refusal:
         return Untraceable(refusal.reason, refusal.every_row)
     except RecursionError:

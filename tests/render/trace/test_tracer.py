@@ -363,3 +363,7 @@ def test_a_refusal_is_a_program_of_its_message(text: str, pieces: tuple[Any, ...
     program = traced(text)
     assert isinstance(program, Program) and (program.pieces, program.refusal) == (pieces, refusal)
     assert Program.from_json(program.to_json()) == program
+
+
+def test_half_of_a_surrogate_pair_is_left_to_the_error_of_jinja() -> None:
+    assert traced("{{ messages[0].content }}{{ '\\ud800' }}") == Untraceable("it raises UnicodeEncodeError")
