@@ -138,7 +138,7 @@ def test_lists_show_names_in_full(kind):
 
 
 @pytest.mark.parametrize(
-    "given", [("--where", b'x == "\xff"'), ("-t", "chatml", "--var", 'x="\\ud800"'), ("--system", b"\xed\xa0\x80")]
+    "given", [("--where", b'topic == "\xff"'), ("-t", "chatml", "--var", 'x="\\ud800"'), ("--system", b"\xed\xa0\x80")]
 )
 def test_options_that_are_not_utf8(given: tuple[str | bytes, ...], folder: Path) -> None:
     run = run_cli("convert", EVERYDAY, *map(os.fsdecode, given), "-o", "out.jsonl", cwd=folder)
