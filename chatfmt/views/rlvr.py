@@ -62,7 +62,8 @@ def ground_truths(batch: RenderableBatch) -> list[Any]:
         hint = "--map ground_truth=COLUMN --keep ground_truth names a column that has it"
         raise UsageError("the rows have no ground truth: `label` says whether an answer is good", hint=hint)
     if column is None and batch.column("messages") is None and batch.column("completion") is None:
-        raise UsageError("the rows have no ground truth", hint=f"--keep COLUMN, for a column named {listed(columns)}")
+        hint = f"--keep COLUMN, for a column named {listed(columns)}; --map ground_truth=PATH --keep ground_truth"
+        raise UsageError("the rows have no ground truth", hint=f"{hint} reads one inside another column")
     found = list(map(answer_text, answers(batch))) if column is None else decode_values(column)
     missing = [row for row, truth in enumerate(found) if truth is ABSENT or truth in (None, "", [])]
     text, hint = "the row has no ground truth", "--on-error skip drops such rows"

@@ -71,7 +71,8 @@ def test_what_is_missing_is_said_with_what_to_type(tmp_path: Path) -> None:
     )
     assert written(tmp_path, {"prompt": ASKED}, "--for", "nemo-rl") == (
         "error: in.jsonl: the rows have no ground truth\n"
-        "hint: --keep COLUMN, for a column named ground_truth, final_answer, answer, solution, label or target\n"
+        "hint: --keep COLUMN, for a column named ground_truth, final_answer, answer, solution, label or target; "
+        "--map ground_truth=PATH --keep ground_truth reads one inside another column\n"
     )
     system = [{"role": "system", "content": "Be brief."}, *ASKED]
     assert written(tmp_path, {**PROMPT, "prompt": system}, *NEMO) == (
