@@ -105,6 +105,8 @@ class Converter:
         if job.whole_file:
             text = f"the dialect `{detection.dialect}` reads all rows of a file together"
             raise UsageError(text, hint="use `chatfmt.convert`")
+        if job.media and self.recipe.embed_media:
+            raise refused("embed_media")
         bad = list[RowError]()
         found = converted(sample, job, bad)
         if not found and not bad and job.mapping is not None:  # `where` keeps none of these rows
@@ -158,10 +160,16 @@ def check_batchwise(recipe: Recipe) -> None:
         raise UsageError(
             "a converter sees one batch at a time, and this recipe compares all rows", hint="use `chatfmt.convert`"
         )
-    for key, does in REFUSED.items():
-        if getattr(recipe, key) != getattr(Recipe, key):
-            text = f"a converter sees one batch at a time, and `{key}` {does}"
-            raise UsageError(text, hint=f"leave out `{key}`, or use `chatfmt.convert`")
+    for key in REFUSED:
+        by_trainer = key == "embed_media" and recipe.trainer is not None  # about rows that have media
+        if getattr(recipe, key) != getattr(Recipe, key) and not by_trainer:
+            raise refused(key)
+
+
+def refused(key: str) -> UsageError:
+    """Return the error for a setting that a converter cannot carry out."""
+    text = f"a converter sees one batch at a time, and `{key}` {REFUSED[key]}"
+    return UsageError(text, hint=f"leave out `{key}`, or use `chatfmt.convert`")
 
 
 def check_arrow(rows: Any) -> None:

@@ -40,14 +40,14 @@ def test_fractions_are_not_whole_numbers(text):
         to_values({"limit": text})
 
 
-@pytest.mark.parametrize(("text", "rows"), [("2", 2), ("+2", 2), (" 1_0 ", 10), ("1.0", 1), ("0", 3), ("-0", 3)])
+@pytest.mark.parametrize(("text", "rows"), [("2", 2), ("+2", 2), (" 1_0 ", 10), ("1.0", 1)])
 def test_preview_rows(text, rows):
     shown = run_cli("preview", EVERYDAY, "--json", f"--rows={text}")
     assert shown.returncode == 0, shown.stderr
     assert [json.loads(line)["row"] for line in shown.stdout.splitlines()] == list(range(rows))
 
 
-@pytest.mark.parametrize("text", ["", "-1", "two", "1e3", "٥", "9" * 30])
+@pytest.mark.parametrize("text", ["", "0", "-0", "-1", "two", "1e3", "٥", "9" * 30])
 def test_preview_needs_a_number_of_rows(text):
     shown = run_cli("preview", EVERYDAY, f"--rows={text}")
     assert (shown.returncode, shown.stdout) == (2, b"")

@@ -187,6 +187,14 @@ def test_what_no_batch_can_show_is_refused_before_the_first(values, message):
     assert str(caught.value) == message
 
 
+def test_media_that_a_trainer_wants_embedded_are_refused_where_rows_have_some():
+    rows = pa.table({"messages": [[{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]]})
+    recipe = Recipe(source="-", trainer="verl")
+    assert chatfmt.Converter(recipe, rows)(rows).to_pylist() == rows.to_pylist()
+    with pytest.raises(UsageError, match="`embed_media` reads files beside a source"):
+        chatfmt.Converter(recipe, rows.append_column("images", pa.array([["a.png"]])))
+
+
 def test_a_dialect_that_reads_a_whole_file_is_refused():
     tree = {"message_id": "a", "parent_id": None, "role": "prompter", "text": "Hi!", "message_tree_id": "a"}
     answer = {"message_id": "b", "parent_id": "a", "role": "assistant", "text": "Hello.", "message_tree_id": "a"}

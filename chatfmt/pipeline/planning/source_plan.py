@@ -67,6 +67,9 @@ def plan_source(
         source, sample = reader.source, reader.sample
         with lines_named(source), located(source.shown), header_checked(source, sample):
             job, detection = to_checked_job(recipe, sample, template, target, nulls=has_nulls(source))
+        if recipe.embed_media and job.media and target.format != "parquet":
+            text = "`--embed-media` writes bytes, which JSON Lines cannot hold"
+            raise UsageError(text, hint="-o out/ or -o x.parquet")
         first_rows = sample[0].slice(0, FIRST_ROWS) if sample else None
         if template is None and job.nulls:
             first_rows = next(merge_batches(iter(sample)), None)

@@ -121,9 +121,7 @@ def check_run(run: Run, target: Target) -> None:
 
 
 def check_selection(recipe: Recipe, target: Target) -> None:
-    """Raise UsageError for a selection of rows, or for bytes of media, that need another kind of target."""
-    if recipe.embed_media and target.format != "parquet":
-        raise UsageError("`--embed-media` writes bytes, which JSON Lines cannot hold", hint="-o out/ or -o x.parquet")
+    """Raise UsageError for a selection of rows that needs another kind of target."""
     if recipe.split_by is not None and not recipe.test_fraction:
         raise UsageError("`--split-by` needs a second split", hint="--test-fraction 0.1")
     if recipe.test_fraction and not target.holds_shards:

@@ -34,7 +34,7 @@ from .destinations import open_stream
 from .max_bad import check_max_bad
 from .progress import OnProgress, Reached
 from .rejects import is_of_template, offer_remedy, open_rejects
-from .summary import Summary, late_notes, summarise, with_unfound
+from .summary import Summary, late_notes, summarise, with_last_notes
 
 
 class StreamTask(Struct, frozen=True):
@@ -169,5 +169,5 @@ def summarise_stream(recipe: Recipe, run: Run, counts: RowCounts, stream: Stream
     counts.check_balance()
     shard = Shard(name="-", bytes=stream.bytes, **counts.to_shard())
     check_max_bad(recipe, [shard], rejects=run.rejects, resumable=False)
-    summary = with_unfound(summarise([shard], "-", notes), recipe)
+    summary = with_last_notes(summarise([shard], "-", notes), recipe)
     return replace(summary, rejects=shown(run.rejects)) if run.rejects and summary.rejected else summary

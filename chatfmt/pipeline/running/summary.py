@@ -68,13 +68,13 @@ def summarise_plan(
     """Return the summary of shards of a plan; `size` is the size of the output where it is not that of the shards."""
     late = late_notes(merged_types(shards), has_card=not plan.target.is_file)
     summary = summarise(shards, str(plan.target), (*plan.notes, *late))
-    summary = with_unfound(summary, plan.recipe)
+    summary = with_last_notes(summary, plan.recipe)
     size = summary.bytes if size is None else size
     kept = str(rejects) if rejects and summary.rejected else ""
     return replace(summary, bytes=size, already_complete=already_complete, rejects=kept)
 
 
-def with_unfound(summary: Summary, recipe: Recipe) -> Summary:
+def with_last_notes(summary: Summary, recipe: Recipe) -> Summary:
     """Return the summary with notes on what is known at the end.
 
     That is a condition that no row met, each transform whose text was in no row, and an empty split.
