@@ -81,9 +81,7 @@ class Scratch:
     @property
     def folder(self) -> Path:
         """Its path; raises OutputError if it cannot be made."""
-        if self._made is None:
-            self._made = self._make()
-        return self._made
+        return self._made or self._make()
 
     @property
     def files(self) -> list[Path]:
@@ -98,13 +96,36 @@ class Scratch:
         self._parents = [] if beside is None else [each for each in (beside, *beside.parents) if not each.exists()]
         try:
             while self._lock is None:  # a process that removes the folders of the dead may be faster than the lock
-                made = _make_folder(beside, system)
+                made = self._make_folder(beside, system)
                 self._lock = _make_lock(made)
-        except OutputError:
+        except BaseException:  # a signal too: `remove` removes what is locked
             self._spare.release()
+            if self._made is not None:
+                shutil.rmtree(self._made, ignore_errors=True)
+            self._made = None
             self._remove_parents()
             raise
         return made
+
+    def _make_folder(self, beside: Path | None, system: Path) -> Path:
+        """Make a folder in `beside` if possible, else in `system`; where it is going to be is noted first."""
+        prefix = f"chatfmt-{HOST}-"
+        token = os.urandom(4).hex()
+        if beside is not None:
+            with suppress(OSError):
+                beside.mkdir(parents=True, exist_ok=True)
+                return self._make_at(beside / f".{prefix}{token}")
+        with explained(system / prefix):
+            return self._make_at(system / f"{prefix}{token}")
+
+    def _make_at(self, path: Path) -> Path:
+        self._made = path
+        try:
+            path.mkdir(0o700)
+        except OSError:  # it may be there, of another process
+            self._made = None
+            raise
+        return path
 
     def remove(self) -> None:
         """Remove it with all that it holds; never raises."""
@@ -140,16 +161,6 @@ def temporary_folder() -> Path:
         SpareDescriptors(1).release()  # or else this is why nothing can be written
         text = "no folder for temporary files can be written to"
         raise OutputError(text, hint="set TMPDIR to a folder with free space", code="scratch.enoent") from None
-
-
-def _make_folder(beside: Path | None, system: Path) -> Path:
-    prefix = f"chatfmt-{HOST}-"
-    if beside is not None:
-        with suppress(OSError):
-            beside.mkdir(parents=True, exist_ok=True)
-            return Path(tempfile.mkdtemp(dir=beside, prefix=f".{prefix}"))
-    with explained(system / prefix):
-        return Path(tempfile.mkdtemp(dir=system, prefix=prefix))
 
 
 def _make_lock(folder: Path) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import errno
 import os
@@ -9,7 +10,7 @@ import re
 import shlex
 import signal
 import sys
-import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -195,7 +196,12 @@ def _terminate_again(lost: sys.UnraisableHookArgs) -> None:
         sys.__unraisablehook__(lost)
         return
     signal.signal(signal.SIGTERM, _terminate)
-    threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    _thread.start_new_thread(_send_sigterm, ())  # a Thread waits until it runs: SIGTERM could come in this function
+
+
+def _send_sigterm() -> None:
+    time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _usage(error: Exception) -> str:
