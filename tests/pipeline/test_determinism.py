@@ -175,6 +175,7 @@ KNOWN = {
     "render/template/chat_template.py datetime.datetime.now": "one conversation, as in transformers",
     "render/trace/symbols.py os.urandom": "marks that no data can hold, which no text keeps",
     "render/trace/symbolic_sandbox.py os.urandom": "marks that no data can hold, which no text keeps",
+    "scratch_folder.py os.urandom": "the name of a folder that is removed at the end",
     "sources/discovery/hub.py os.getpid": "the name of a file that is renamed, in the cache",
     "tokens/process.py os.getpid": "which process ends the one that encodes",
     "writers/shard.py secrets.token_hex": "the name of a file that is renamed",
