@@ -29,7 +29,7 @@ from ..sources import InputSplit, Source, SourceFile
 from ..stores import read_url, without_credentials
 from .conversion.job import Task
 from .planning.fingerprint import run_fingerprint
-from .planning.inputs import open_source
+from .planning.inputs import open_source, without_unreadable
 from .planning.jobs import has_nulls, to_job
 from .planning.plan import Plan, with_schema
 from .planning.scratch import Scratch
@@ -179,6 +179,7 @@ def plan_again(
     with Scratch() as scratch, open_source(recipe, spec, scratch, planned.source) as reader:
         sample = reader.sample
     job, detection = to_job(recipe, sample, template, target, nulls=has_nulls(planned.source))
+    job = without_unreadable(job, planned.source, sample)
     return SourcePlan(planned.source, job, detection, planned.shards, planned.files)
 
 

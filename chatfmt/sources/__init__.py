@@ -11,7 +11,7 @@ from .formats.columnar import to_source_batch
 from .formats.rejects import rejected_row
 from .model import DEFAULTS, InputSplit, ParseOptions, Source, SourceFile
 from .read import read
-from .sample import fingerprint, late_rows, no_records_error, sample
+from .sample import column_problems, fingerprint, late_rows, no_records_error, sample
 from .splitting.lines import LineFinder, line_finders, lines_named
 from .splitting.planner import plan_splits
 from .splitting.unpack import needs_unpacking, unpack_source

@@ -98,6 +98,8 @@ class Source(Struct, frozen=True):
     """ISO 639 codes, as the card of the dataset has them."""
     notes: tuple[str, ...] = ()
     """Notes for the user, such as that the Hub did not answer and the cache was used."""
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    """What is wrong with columns of which the first rows cannot be read."""
     options: ParseOptions = DEFAULTS
     originals: tuple[SourceFile, ...] = ()
     """The files that those of `splits` were made of, if they were made for this run."""

@@ -16,6 +16,7 @@ from .bytes.compression import content_hash
 from .bytes.text import content
 from .bytes.unchanged import changed_error, file_identity
 from .discovery.split_slices import select_slices
+from .formats.schemas import column_types
 from .json.record_batch import explain_encoding
 from .model import ParseOptions, Source, SourceFile, whole_file
 from .read import read
@@ -26,12 +27,16 @@ _BYTES = 16 << 20  # per file
 
 
 def sample(
-    source: Source, split: str | None = None, rows: int = 1000, bad: list[RowError] | None = None
+    source: Source,
+    split: str | None = None,
+    rows: int = 1000,
+    bad: list[RowError] | None = None,
+    columns: Sequence[str] | None = None,
 ) -> list[pa.RecordBatch]:
     """Source batches with the first records of the first file and of up to three others: at most `rows`, or 64 MiB.
 
-    Bad records are skipped and their errors added to `bad`; the conversion reports them. Raises RowError if all records
-    are bad, InputError if there are none.
+    Bad records are skipped and their errors added to `bad`; the conversion reports them. `columns` are those to read of
+    Parquet and Arrow files. Raises RowError if all records are bad, InputError if there are none.
     """
     names = dict.fromkeys(part.split for part in select_slices(split, list(source.splits)))
     files = [(file, name) for name in names for file in source.splits[name]]
@@ -41,13 +46,30 @@ def sample(
     for number, (file, name) in enumerate(some):
         left = rows - sum(batch.num_rows for batch in batches)
         share = -(-left // (len(some) - number))
-        batches += _first(source, file, name, share, bad)
+        batches += _first(source, file, name, share, bad, columns)
     if not batches and bad:
         bad[0].hint = bad[0].hint or "mend this row: none of the first rows can be read"
         raise bad[0]
     if not batches and not source.options.allow_empty:
         raise no_records_error(source.shown)
     return batches
+
+
+def column_problems(source: Source, split: str | None, rows: int) -> dict[str, str]:
+    """Return what keeps each column of Parquet and Arrow files from being sampled by itself; empty if nothing does.
+
+    Raises InputError for a column of lists or objects, which may hold the conversations.
+    """
+    found = dict[str, str]()
+    for name, type in column_types(source.files[0]).items() if source.files else ():
+        try:
+            sample(source, split, rows, columns=[name])
+            found[name] = ""
+        except InputError as error:
+            if pa.types.is_nested(type):
+                raise
+            found[name] = error.message
+    return found
 
 
 def late_rows(source: Source, split: str | None, names: Collection[str]) -> list[pa.RecordBatch]:
@@ -107,7 +129,9 @@ def no_records_error(shown: str, split: str | None = None) -> InputError:
     return InputError(f"no rows in `{split}`", code="file.empty", at=Location(shown), hint=hint)
 
 
-def _first(source: Source, file: SourceFile, name: str, rows: int, bad: list[RowError]) -> Iterator[pa.RecordBatch]:
+def _first(
+    source: Source, file: SourceFile, name: str, rows: int, bad: list[RowError], columns: Sequence[str] | None
+) -> Iterator[pa.RecordBatch]:
     size = min(rows, _BATCH)
     left = _BYTES
 
@@ -116,7 +140,7 @@ def _first(source: Source, file: SourceFile, name: str, rows: int, bad: list[Row
             explain_encoding(error, raw)
         bad.append(error)
 
-    for batch in read(whole_file(file, name, source.options), on_bad=add, batch_rows=size):
+    for batch in read(whole_file(file, name, source.options), columns=columns, on_bad=add, batch_rows=size):
         yield batch.slice(0, rows).replace_schema_metadata({**(batch.schema.metadata or {}), FILE: file.shown})
         rows, left = rows - batch.num_rows, left - batch.nbytes
         if rows <= 0 or left <= 0:

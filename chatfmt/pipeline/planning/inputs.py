@@ -25,7 +25,9 @@ from ...json_columns import is_turns
 from ...recipe import Recipe, SourceSpec
 from ...sources import InputSplit, ParseOptions, Source
 from ...sources.discovery.split_slices import default_split, select_slices
+from ..conversion.job import Job
 from ..conversion.source_rows import column_names
+from ..ledger.suspects import part_named
 from .jobs import has_nulls
 from .matching import matching_rows
 from .scratch import Scratch, from_stdin, read_more_than_once, write_stdin
@@ -42,15 +44,10 @@ class SourceRequest(Struct, frozen=True):
     source: Source | None
 
 
-class FoundSource(Struct, frozen=True):
-    """The source and its files."""
+class SampledRows(Struct, frozen=True):
+    """The source, its first rows, and the codes of those that cannot be read."""
 
     source: Source
-
-
-class SampledRows(Struct, frozen=True):
-    """The first rows of the source, and the codes of those that cannot be read."""
-
     batches: list[pa.RecordBatch]
     bad: list[str]
 
@@ -67,8 +64,8 @@ class HashedFiles(Struct, frozen=True):
     files: tuple[Mapping[str, Any], ...]
 
 
-SourceResult = FoundSource | SampledRows | PlannedShards | HashedFiles
-R = TypeVar("R", FoundSource, SampledRows, PlannedShards, HashedFiles)
+SourceResult = SampledRows | PlannedShards | HashedFiles
+R = TypeVar("R", SampledRows, PlannedShards, HashedFiles)
 
 
 class SourceReader:
@@ -80,7 +77,7 @@ class SourceReader:
 
     @property
     def source(self) -> Source:
-        return self._wait_for(FoundSource).source
+        return self._wait_for(SampledRows).source
 
     @property
     def sample(self) -> list[pa.RecordBatch]:
@@ -132,14 +129,29 @@ def open_source(
 
 @contextmanager
 def header_checked(source: Source, sample: Sequence[pa.RecordBatch]) -> Iterator[None]:
-    """Add `--no-header` to the hint for CSV rows that no dialect fits, if a name in their header looks like a text."""
+    """Add to the hint for rows that no dialect fits: columns that cannot be read, and `--no-header` for CSV rows.
+
+    The latter if a name in their header looks like a text.
+    """
     try:
         yield
     except NoDialect as error:
         text = next((name for name in sample[0].schema.names if _TEXT.search(name)), None) if sample else None
+        if source.unreadable:
+            error.hint = f"{'; '.join(unreadable_notes(source))}; {error.hint}"
         if text is not None and source.options.header and {file.format for file in source.files} == {"csv"}:
             error.hint = f"--no-header if `{text}` is not the name of a column but begins a row; or {error.hint}"
         raise
+
+
+def without_unreadable(job: Job, source: Source, sample: Sequence[pa.RecordBatch]) -> Job:
+    """Return the job that reads all columns but those that cannot be read, if it would read all."""
+    return replace(job, read=tuple(column_names(sample))) if source.unreadable and job.read is None else job
+
+
+def unreadable_notes(source: Source) -> list[str]:
+    """Return a note on each column that cannot be read."""
+    return [f"`{name}` cannot be read and is left behind: {why}" for name, why in source.unreadable.items()]
 
 
 _TEXT = re.compile(r"[.?!]$|^[\d.,:/ -]+$|(\S+\s+){5}")
@@ -155,18 +167,33 @@ def _read_source(request: SourceRequest) -> Iterator[SourceResult]:
         executors.report_position(f"the rows of `{source.shown}`")
         source = with_others(recipe, source, scratch)
         source = group_source(recipe, source, splits_to_read(recipe, spec, source), scratch.folder)
-    yield FoundSource(source)
     executors.report_position(f"the first rows of `{source.shown}`")
     split = split_to_read(recipe, spec, source)
     bad: list[RowError] = []
     with located(source.shown):
-        sample = sources.sample(source, split, SAMPLE_ROWS, bad)
-        late = sources.late_rows(source, split, unsampled_columns(recipe, sample))
-        yield SampledRows([*sample, *late], [error.code for error in bad])
+        source, sample = sampled(recipe, source, split, bad)
+        dropped = source.unreadable.keys() & {*recipe.drop}
+        late = sources.late_rows(source, split, unsampled_columns(recipe, sample) - dropped)
+        yield SampledRows(source, [*sample, *late], [error.code for error in bad])
     executors.report_position(f"the structure of `{source.shown}`")
     yield PlannedShards(cut_into_shards(recipe, source, split, scratch))
     hashed = sources.fingerprint(source.files_as_found)
     yield HashedFiles(tuple({"file": shown, "bytes": size, "xxh3_128": digest} for shown, size, digest in hashed))
+
+
+def sampled(
+    recipe: Recipe, source: Source, split: str | None, bad: list[RowError]
+) -> tuple[Source, list[pa.RecordBatch]]:
+    """Return the sample of a source, without columns that cannot be read and that nobody asked for; these are noted."""
+    try:
+        return source, sources.sample(source, split, SAMPLE_ROWS, bad)
+    except InputError:
+        found = {} if "all" in recipe.keep else sources.column_problems(source, split, SAMPLE_ROWS)
+        wrong = {name: problem for name, problem in found.items() if problem}
+        if not wrong or len(wrong) == len(found) or any(map(part_named, wrong)):
+            raise
+        columns = [name for name in found if name not in wrong]
+        return replace(source, unreadable=wrong), sources.sample(source, split, SAMPLE_ROWS, bad, columns)
 
 
 def unsampled_columns(recipe: Recipe, sample: Sequence[pa.RecordBatch]) -> set[str]:

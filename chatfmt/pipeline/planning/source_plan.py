@@ -18,7 +18,7 @@ from ...views import VIEWS
 from ..conversion.job import Job
 from ..conversion.media_files import with_folder
 from ..conversion.source_rows import merge_batches
-from .inputs import header_checked, open_source
+from .inputs import header_checked, open_source, without_unreadable
 from .jobs import has_nulls, to_checked_job
 from .scratch import Scratch
 from .target import LINES, Target
@@ -67,6 +67,7 @@ def plan_source(
         source, sample = reader.source, reader.sample
         with lines_named(source), located(source.shown), header_checked(source, sample):
             job, detection = to_checked_job(recipe, sample, template, target, nulls=has_nulls(source))
+        job = without_unreadable(job, source, sample)
         if recipe.embed_media and job.media and target.format != "parquet":
             text = "`--embed-media` writes bytes, which JSON Lines cannot hold"
             raise UsageError(text, hint="-o out/ or -o x.parquet")

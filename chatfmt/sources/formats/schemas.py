@@ -27,6 +27,12 @@ def _schema(file: SourceFile) -> pa.Schema:
     )
 
 
+def column_types(file: SourceFile) -> dict[str, pa.DataType]:
+    """Return the columns of a Parquet or Arrow file with their types; none for other formats."""
+    schema = _schema(file) if file.format in ("parquet", "arrow") else ()
+    return {field.name: field.type for field in schema}
+
+
 def check_schemas(files: Sequence[SourceFile]) -> None:
     """Raise InputError if Parquet or Arrow files differ in columns or types; the order of columns may differ."""
     columnar = [file for file in files if file.format in ("parquet", "arrow")]
