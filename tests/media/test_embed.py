@@ -101,9 +101,11 @@ def test_stdin_has_no_folder(folder: Path) -> None:
     assert run_cli("convert", "-", *flags, "--media-root", ".", stdin=line, cwd=folder).returncode == 0
 
 
-def test_json_lines_cannot_hold_bytes(folder: Path) -> None:
-    (folder / "in.jsonl").write_text(json.dumps(row("a/1.png")) + "\n")
-    result = run_here("convert", "in.jsonl", "--embed-media", "-o", "-", cwd=folder)
+@pytest.mark.parametrize("source", ["in.jsonl", "-"])
+def test_json_lines_cannot_hold_bytes(folder: Path, source: str) -> None:
+    line = json.dumps(row("a/1.png")) + "\n"
+    (folder / "in.jsonl").write_text(line)
+    result = run_here("convert", source, "--embed-media", "-o", "-", cwd=folder, stdin=line.encode())
     assert (result.returncode, result.stderr.decode()) == (
         2,
         "error: `--embed-media` writes bytes, which JSON Lines cannot hold\nhint: -o out/ or -o x.parquet\n",

@@ -238,6 +238,12 @@ def with_rendering(job: Job, recipe: Recipe, template: ChatTemplate | None) -> J
     return with_generation_tags(job)
 
 
+def check_embedding(recipe: Recipe, job: Job, target: Target) -> None:
+    """Raise UsageError for media whose bytes the target cannot hold."""
+    if recipe.embed_media and job.media and target.format != "parquet":
+        raise UsageError("`--embed-media` writes bytes, which JSON Lines cannot hold", hint="-o out/ or -o x.parquet")
+
+
 def with_target(job: Job, recipe: Recipe, target: Target) -> Job:
     """Return the job with the options for the files that it writes."""
     return replace(

@@ -19,7 +19,7 @@ from ..conversion.job import Job
 from ..conversion.media_files import with_folder
 from ..conversion.source_rows import merge_batches
 from .inputs import header_checked, open_source, without_unreadable
-from .jobs import has_nulls, to_checked_job
+from .jobs import check_embedding, has_nulls, to_checked_job
 from .scratch import Scratch
 from .target import LINES, Target
 
@@ -68,9 +68,7 @@ def plan_source(
         with lines_named(source), located(source.shown), header_checked(source, sample):
             job, detection = to_checked_job(recipe, sample, template, target, nulls=has_nulls(source))
         job = without_unreadable(job, source, sample)
-        if recipe.embed_media and job.media and target.format != "parquet":
-            text = "`--embed-media` writes bytes, which JSON Lines cannot hold"
-            raise UsageError(text, hint="-o out/ or -o x.parquet")
+        check_embedding(recipe, job, target)
         first_rows = sample[0].slice(0, FIRST_ROWS) if sample else None
         if template is None and job.nulls:
             first_rows = next(merge_batches(iter(sample)), None)

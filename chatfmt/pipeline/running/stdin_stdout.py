@@ -22,7 +22,7 @@ from ..conversion.stages import Conversion
 from ..conversion.task import arranged, convert_batches
 from ..planning import notes
 from ..planning.inputs import parse_options, row_slice
-from ..planning.jobs import to_checked_job
+from ..planning.jobs import check_embedding, to_checked_job
 from ..planning.matching import Window
 from ..planning.plan import check_options
 from ..planning.scratch import stdin_bytes
@@ -117,6 +117,7 @@ def _plan(recipe: Recipe, first: pa.RecordBatch, target: Target, on_note: OnNote
     """Return the job that fits the first rows, and note what there is to say about it."""
     template = load_template(recipe)
     job, detection = to_checked_job(recipe, [first], template, target, nulls=False)
+    check_embedding(recipe, job, target)
     for note in chain(
         notes.job_notes(job, detection, recipe),
         notes.parts_notes(first, job),
