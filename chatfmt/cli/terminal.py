@@ -61,6 +61,11 @@ def wrapped(text: str, *, stderr: bool = False) -> str:
     return "\n".join(map(wrapper.fill, text.splitlines()))
 
 
+def print_wrapped(text: str) -> None:
+    """Print text of the data on stdout, control characters made visible, its lines as `wrapped` breaks them."""
+    print_out(wrapped(visible(text)))
+
+
 def _with_names_cut(text: str) -> str:
     """Replace the middle of what is longer than `LONGEST_NAME`, quoted or without a blank, such as names of files."""
     return re.sub(r"`[^`\n]*`|\S+", lambda name: _cut(name[0]) if len(name[0]) > LONGEST_NAME else name[0], text)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, BinaryIO
 
+from ..child_process import die_with_parent
 from .messages import ITEM, POSITION, WorkerMessage, outcome, receive, send
 from .position import position_listener
 
@@ -83,13 +84,9 @@ def die_with(parent: int) -> None:
     Ctrl-C is left to the parent, which ends its workers.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":
-        import ctypes
-
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(0)
+    die_with_parent()
+    if sys.platform == "linux" and os.getppid() != parent:
+        os._exit(0)
 
 
 def without_pandas() -> None:

@@ -66,7 +66,7 @@ def print_inspection(found: Inspection) -> None:
     for note in found.notes:
         screen.print(terminal.visible(f"note: {note}"), soft_wrap=True)
     if line := left_behind(found.left_columns, found.left_keys):
-        terminal.print_out(terminal.wrapped(terminal.visible(line)))
+        terminal.print_wrapped(line)
     if found.command:
         screen.print(terminal.visible(f"convert it with:\n  {found.command}", lines=True), soft_wrap=True)
 
@@ -139,9 +139,9 @@ def check(source: Sources, **given: Any) -> None:
             key = ",".join(recipe.group_by)
             terminal.console().print(f"each row is the first of its conversation (--group-by {terminal.visible(key)})")
         if line := left_behind(list(counts.left_column), list(counts.left_key)):
-            terminal.print_out(terminal.wrapped(terminal.visible(line)))
+            terminal.print_wrapped(line)
         if counts.left_out:
-            terminal.print_out(terminal.wrapped(terminal.visible(left_out(counts.left_out))))
+            terminal.print_wrapped(left_out(counts.left_out))
     wrong = [problem for problem in problems if problem.kind == "error" or problem.code in recipe.fail_on]
     if recipe.strict:
         wrong = problems

@@ -118,7 +118,7 @@ def print_figures(found: Gathered, limit: int | None) -> None:
     if figures.groups is not None:
         screen.print(groups_table(figures.groups))
     for line in facts(figures, limit):
-        terminal.print_out(terminal.wrapped(terminal.visible(line)))
+        terminal.print_wrapped(line)
     if codes := figures.findings:
         rows = [(code, kind(figures, code), f"{count:,}", where(figures, code)) for code, count in codes.items()]
         screen.print(terminal.table(("problem", "kind", "rows", "such as"), rows, right=(2,)))

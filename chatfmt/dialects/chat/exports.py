@@ -36,8 +36,7 @@ def gemini(record: SourceRow, columns: Columns) -> dict[str, Any]:
     """
     system = _get(record, "systemInstruction", "system_instruction")
     first = [{"role": "system", "content": _system_content(system)}] if system else []
-    contents = value_at(record, columns.path("messages") or "contents")
-    contents = read_literal(contents)
+    contents = read_literal(value_at(record, columns.path("messages") or "contents"))
     if not isinstance(contents, list):
         raise DialectError(f"`contents` is {json_type(contents)}, not a list", code="col.type")
     turns: list[Turn] = []
@@ -102,8 +101,7 @@ def _declarations(record: SourceRow) -> list[Any] | None:
 def find_gemini_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """Return the parts of a row with Gemini contents."""
     path = columns.path("messages") or "contents"
-    contents = value_at(record, path)
-    contents = read_literal(contents)
+    contents = read_literal(value_at(record, path))
     if not isinstance(contents, list) or not contents:
         return None
     fits = all(isinstance(content, Mapping) and isinstance(content.get("parts"), list) for content in contents)

@@ -23,7 +23,7 @@ from ..conversion.rejects import Rejected
 from ..conversion.row_counts import RowCounts
 from ..conversion.source_rows import column_names, to_json, to_records
 from ..conversion.stages import Conversion
-from ..planning.inputs import header_checked, open_source, unreadable_notes, unrendered
+from ..planning.inputs import header_checked, open_source, unrendered
 from ..planning.jobs import has_nulls, to_job
 from ..planning.left_behind import refuse_suspects
 from ..planning.matching import Window
@@ -143,7 +143,7 @@ def inspect_source(
         turns=to_spread(count for batch in outputs for count in count_turns(batch)),
         characters=to_spread(count for batch in outputs for count in count_characters(batch)),
         findings={**counts.findings, **(reasons := counts.reasons + Counter(unreadable))},
-        notes=[*source.notes, *unreadable_notes(source), *name_notes([source], recipe), *kept_notes(job, detection)],
+        notes=[*source.notes, *name_notes([source], recipe), *kept_notes(job, detection)],
         **_left_behind(job),
     )
     try:

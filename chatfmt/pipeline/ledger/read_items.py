@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -112,10 +112,6 @@ def _lengths(column: pa.Array, nested: bool) -> Iterator[tuple[int, int]]:
         yield from enumerate(lengths_of(column).tolist())
         return
     for row, text in enumerate(decode_or_none(column)):
-        value = _parsed(text)
+        value = read_literal(text)
         lists = value if nested and isinstance(value, list) else [value]
-        yield from ((row, len(inner)) for each in lists if isinstance(inner := _parsed(each), list))
-
-
-def _parsed(value: Any) -> Any:
-    return read_literal(value)
+        yield from ((row, len(inner)) for each in lists if isinstance(inner := read_literal(each), list))

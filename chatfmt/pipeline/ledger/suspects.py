@@ -232,10 +232,8 @@ def _leaves(
             continue  # metadata, or an annotation of a turn
         if inside and part == "tools" and all(map(_is_tools_text, entry.values)):
             yield path, "tools"
-        if part == "train" or (
-            part == "tools" and path.lower() not in TOOLS
-        ):  # a statistic, a name or a count of tools
-            continue
+        if part == "train" or (part == "tools" and path.lower() not in TOOLS):
+            continue  # a statistic, a name or a count of tools
         if part in _TESTS:
             yield from [(path.removesuffix("[]"), part)] if _TESTS[part](entry.values) else []
         elif part and are_like(entry.values, texts):

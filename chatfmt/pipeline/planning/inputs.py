@@ -22,6 +22,7 @@ from ... import executors, mapping, sources
 from ...errors import ChatfmtError, InputError, NoDialect, RowError, UsageError, located
 from ...field_path import top_level
 from ...json_columns import is_turns
+from ...manifest import fingerprint
 from ...recipe import Recipe, SourceSpec
 from ...sources import InputSplit, ParseOptions, Source
 from ...sources.discovery.split_slices import default_split, select_slices
@@ -146,7 +147,10 @@ def header_checked(source: Source, sample: Sequence[pa.RecordBatch]) -> Iterator
 
 def without_unreadable(job: Job, source: Source, sample: Sequence[pa.RecordBatch]) -> Job:
     """Return the job that reads all columns but those that cannot be read, if it would read all."""
-    return replace(job, read=tuple(column_names(sample))) if source.unreadable and job.read is None else job
+    if not source.unreadable or job.read is not None:
+        return job
+    read = tuple(column_names(sample))
+    return replace(job, read=read, key=f"{job.key}-{fingerprint({'read': read})}")
 
 
 def unreadable_notes(source: Source) -> list[str]:
@@ -193,7 +197,9 @@ def sampled(
         if not wrong or len(wrong) == len(found) or any(map(part_named, wrong)):
             raise
         columns = [name for name in found if name not in wrong]
-        return replace(source, unreadable=wrong), sources.sample(source, split, SAMPLE_ROWS, bad, columns)
+        source = replace(source, unreadable=wrong)
+        source = replace(source, notes=(*source.notes, *unreadable_notes(source)))
+        return source, sources.sample(source, split, SAMPLE_ROWS, bad, columns)
 
 
 def unsampled_columns(recipe: Recipe, sample: Sequence[pa.RecordBatch]) -> set[str]:

@@ -24,7 +24,6 @@ from ..conversion.job import Job, Task
 from ..plugins import load_plugins
 from . import notes
 from .fingerprint import run_fingerprint
-from .inputs import unreadable_notes
 from .jobs import check_rendered, check_tokens
 from .parquet_schema import find_schema, first_output, set_schema
 from .scratch import Scratch
@@ -189,7 +188,6 @@ def plan_notes(
     """Yield notes for the user, to print before the first row is written."""
     for source in sources:
         yield from source.source.notes
-        yield from unreadable_notes(source.source)
         yield from notes.split_notes(source, recipe, target)
         yield from notes.job_notes(source.job, source.detection, recipe)
         yield from notes.parts_notes(source.first_rows, source.job)

@@ -245,12 +245,12 @@ def next_steps(recipe: Recipe, found: Gathered) -> list[tuple[str, str]]:
     """Return what to do next: why, and the command or flag."""
     figures, steps = found.figures, []
     if found.manifest is not None:
-        return [("Check that all checksums match", f"chatfmt verify {found.source.shown}")]
+        return [("Check that all checksums match:", f"chatfmt verify {found.source.shown}")]
     if found.plan is not None:
         skipping = error_arguments(recipe, figures.counts.reasons, figures.counts.findings, figures.counts.read)
         rendered = tried_arguments(recipe, found.plan)
         command = convert_command(recipe, found.source, found.plan.job.dialect, rendered, skipping)
-        steps.append(("Convert it as it was read here", command))
+        steps.append(("Convert it as it was read here:", command))
     if figures.repeats.repeated:
         steps.append((f"Drop {figures.repeats.repeated:,} duplicates: add", "--dedup"))
     if recipe.max_tokens is not None and (over := figures.lengths["tokens"].above(recipe.max_tokens)):
