@@ -271,7 +271,7 @@ def read_manifest(folder: Path) -> Manifest:
             hint=f"{NAME_A_FOLDER}; {RESUME}",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", error)
+        reason = getattr(error, "strerror", None) or error
         raise InputError(f"`{path}` cannot be read: {reason}", hint="convert again with `--overwrite`") from None
 
 
