@@ -28,7 +28,7 @@ from . import (
     unsloth,
     verl,
 )
-from .trainer import UNRENDERED, Output, Trainer, listed
+from .trainer import TEXT_INSTEAD, UNRENDERED, Output, Trainer, listed, unread_column
 
 TRAINERS: dict[str, Trainer] = {
     **trl.TRAINERS, **unsloth.TRAINERS, **axolotl.TRAINERS, **llama_factory.TRAINERS, **ms_swift.TRAINERS,
@@ -101,6 +101,12 @@ def check_rendering(name: str, view: str, *, rendered: bool) -> None:
     trainer = find(name)
     if rendered and view not in UNRENDERED and (not trainer.reads_text or view in trainer.renders):
         raise UsageError(f"`--for {name}` renders `{view}` itself, with the template of its model", hint="leave out -t")
+
+
+def problem(trainer: Trainer, output: Output) -> str:
+    """Return why files of a view that a trainer reads do not fit all the same; empty if they fit."""
+    remedy = TEXT_INSTEAD if trainer.rendered else ""
+    return unread_column(output, "documents", remedy=remedy) or trainer.problem(output)  # which none reads
 
 
 def taken_column(trainer: Trainer, output: Output, own: Collection[str]) -> str:

@@ -44,6 +44,11 @@ ROLLOUT = 64
 """Answers of a step: 16 prompts with 4 each, where `--num_unique_prompts_rollout` and the like are not set."""
 
 
+def problem(output: Output) -> str:
+    """Return which column open-instruct would ignore, as it does the tools of pairs and prompts; empty if none."""
+    return unread_column(output, *(() if output.view == "messages" else ("tools",)), "chat_template_kwargs")
+
+
 TRAINERS = {
     "open-instruct": Trainer(
         summary="Ai2's open-instruct",
@@ -54,7 +59,7 @@ TRAINERS = {
         },
         also=("rlvr",),
         messages={"transforms": {"arguments": "object"}},
-        problem=lambda output: unread_column(output, "chat_template_kwargs"),
+        problem=problem,
         loader=loader,
     ),
 }  # fmt: skip

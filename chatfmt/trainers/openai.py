@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .trainer import Output, Trainer, quoted
+from .trainer import Output, Trainer, quoted, unread_column
 
 
 def loader(output: Output) -> str:
@@ -56,6 +56,7 @@ TRAINERS = {
             },
         },
         formats=("jsonl",),
+        problem=lambda output: unread_column(output, "chat_template_kwargs"),
         loader=loader,
     ),
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from .trainer import Output, Trainer, quoted, tokenized_text_problem
+from .trainer import TEXT_INSTEAD, Output, Trainer, quoted, tokenized_text_problem, unread_column
 
 SOURCE = "trl 1.16.0: trl/trainer/{}_trainer.py, trl/data_utils.py"
 TEXT = {"bos": "strip", "end": "strip"}
@@ -133,10 +133,16 @@ def first_token_check(output: Output, ids: str | None) -> list[str]:
     ]
 
 
+def problem(output: Output) -> str:
+    """Return which column GRPO would ignore, or which token TRL would double; empty if none."""
+    unread = ("tools", "chat_template_kwargs") if output.view == "prompt" else ()
+    return unread_column(output, *unread, remedy=TEXT_INSTEAD) or tokenized_text_problem(output)
+
+
 def _entry(summary: str, file: str, views: dict[str, str], *takes: str, **more: Any) -> Trainer:
     return Trainer(
         summary=summary, source=SOURCE.format(file), views=views, messages=MESSAGES, text=TEXT, takes=("image", *takes),
-        problem=tokenized_text_problem, **more,
+        problem=problem, **more,
     )  # fmt: skip
 
 

@@ -82,3 +82,23 @@ def test_verl_gets_the_bytes_of_images_whose_paths_it_does_not_read(tmp_path: Pa
     assert run(tmp_path, row, "--for", "verl", "-o", "out.parquet") == []
     (made,) = pq.read_table(tmp_path / "out.parquet").to_pylist()
     assert made["images"] == [{"bytes": b"\x89PNG", "path": "a.png"}]
+
+
+@pytest.mark.parametrize(
+    ("trainer", "row", "column", "remedy"),
+    [
+        ("trl-grpo", cases.PROBLEMS[0], "tools", ": give the template with -t, to write text"),
+        ("trl-grpo", cases.PROBLEMS[0], "chat_template_kwargs", ": give the template with -t, to write text"),
+        ("open-instruct", PAIR, "tools", ""), ("openai", CHAT, "chat_template_kwargs", ""),
+        ("trl-sft", CHAT, "documents", ": give the template with -t, to write text"),
+        ("trl-dpo", PAIR, "documents", ""), ("openai", CHAT, "documents", ""),
+    ],
+)  # fmt: skip
+def test_what_a_trainer_does_not_give_the_template_is_refused(
+    trainer: str, row: dict[str, Any], column: str, remedy: str, tmp_path: Path
+) -> None:
+    value: Any = {"tools": [cases.WEATHER], "documents": [{"title": "A", "text": "B"}]}.get(column, {"date": "1 Jan"})
+    unread = f"it has the column `{column}`, which the trainer does not read{remedy}"
+    assert run(tmp_path, {**row, column: value}, "--for", trainer) == [
+        f"error: the output would not fit {trainer}: {unread}", f"hint: --drop {column} leaves it behind",
+    ]  # fmt: skip

@@ -118,7 +118,7 @@ def problem_of(trainer: Trainer, output: Output) -> str:
     ignored = trainers.ignored_weights(trainer.summary, output.view, output.recipe.get("transforms") or {})
     if ignored in output.weighted:
         return "answers have weights that the trainer does not read, and it trains them in full"
-    return trainer.problem(output)
+    return trainers.problem(trainer, output)
 
 
 CHOSEN = ("about", "source", "trainer", "to", "format", "rename", "compression", "bos", "end", "mask")

@@ -161,7 +161,7 @@ def check_fits_trainer(recipe: Recipe, sources: Sequence[SourcePlan], target: Ta
             keep = f"--rename {taken}=source_{taken} keeps it, --drop {taken} leaves it behind"
             hint = "choose another name" if taken in recipe.rename.values() else keep
             raise UsageError(f"{recipe.trainer} would train on the column `{taken}` too", hint=hint)
-        if problem := trainer.problem(output):
+        if problem := trainers.problem(trainer, output):
             column = next((name for name in INPUTS if f"`{name}`" in problem), "")
             path = source.job.columns.path(ALIASES.get(column, column))
             leave = "leave out --for" if recipe.to == "auto" else "leave out --to"

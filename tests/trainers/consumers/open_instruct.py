@@ -28,7 +28,8 @@ def rows(task: Task) -> list[Any]:
                 continue
             names = ("chosen", "rejected") if "chosen" in row else ("messages",)
             last_only = names[0] == "chosen"
-            found.append([tokens(row[name], row.get("tools"), tokenizer, last_only) for name in names])
+            tools = None if last_only else row.get("tools")  # `preference_tulu_tokenize_and_truncate_v1_2` has none
+            found.append([tokens(row[name], tools, tokenizer, last_only) for name in names])
     return found
 
 
