@@ -44,6 +44,8 @@ except Exception as error:
 """The program that tries to connect to an address."""
 PREFLIGHT_SECONDS = 60
 """Timeout for the answers of all nodes, of which a busy one may have none."""
+STOP_SECONDS = 20
+"""Timeout for tasks to stop."""
 
 
 def ray(
@@ -68,11 +70,24 @@ def ray(
             for number in range(index + len(refs), min(index + ahead, len(tasks))):
                 refs[number] = remote.remote(partial(on_node, fn), tasks[number])
             again = partial(run_here, engine, remote, partial(on_node, fn), task)
-            yield _result(engine, refs.pop(index), again, task_name(index, task))
+            result = _result(engine, refs[index], again, task_name(index, task))
+            del refs[index]  # only now: an interrupt may come while it runs
+            yield result
     finally:
-        for ref in refs.values():  # tasks whose results will not be read must not write any more
-            with contextlib.suppress(Exception):
-                engine.cancel(ref, force=True)
+        if refs:
+            with contextlib.suppress(Exception), stdout_to_stderr():
+                stop(engine, list(refs.values()))
+
+
+def stop(engine: Any, refs: list[Any]) -> None:
+    """Stop tasks whose results will not be read, and wait until none of them can write any more.
+
+    A task asks for it: the process that has submitted a task then cancels it in the thread that also completes it.
+    When it calls `cancel` itself, Ray 2.60 may abort it: a task that has just ended counts as one not yet submitted.
+    """
+    cancel = engine.remote(num_cpus=0)(lambda refs: [engine.cancel(ref, force=True) for ref in refs])
+    stopping = cancel.remote(refs[::-1])  # those that have not begun first
+    engine.wait([stopping, *refs], num_returns=1 + len(refs), timeout=STOP_SECONDS)
 
 
 def connected(workers: int) -> Any:

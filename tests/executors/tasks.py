@@ -128,6 +128,13 @@ def append_dot(task: Named) -> None:
     time.sleep(0.02)
 
 
+def append_dots(path: Path) -> None:
+    for _ in range(600):
+        with path.open("ab") as file:
+            file.write(b".")
+        time.sleep(0.01)
+
+
 def die(task: Named) -> None:
     kill_self(task.flag.name)
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
+import signal
 import socket
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,6 +59,20 @@ def test_each_task_runs_once(tmp_path: Path) -> None:
     tasks = [work.Named(f"task {n}", tmp_path / str(n)) for n in range(12)]
     list(executors.executor("ray").run(work.append_dot, tasks, 2))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {str(n): b"." for n in range(12)}
+
+
+def test_an_interrupted_run_has_no_task_that_still_writes(tmp_path: Path) -> None:
+    def interrupt() -> None:
+        while len(files(tmp_path)) < 2:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        list(executors.executor("ray").run(work.append_dots, [tmp_path / str(n) for n in range(8)], 2))
+    written = files(tmp_path)
+    time.sleep(1)
+    assert files(tmp_path) == written and sorted(written) == ["0", "1"]
 
 
 @pytest.mark.parametrize("losses", [1, 2])
