@@ -70,6 +70,8 @@ CHECKS: dict[str, Check] = {
     "tool.unknown": Check("warning", calls.unknown_tools, "call to an unknown tool"),
     "tool.misfit": Check("warning", calls.unfit_arguments, "arguments that the tool does not take"),
     "tool.unread": Check("error", calls.unread_calls, "call or result that the trainer does not read"),
+    "tool.results": Check("warning", calls.results_in_a_row, "two results in a row, if `--fail-on` names that",
+                          "--transform parallel_calls=split"),
     "tool.unanswered": Check("warning", calls.unanswered_calls, "calls without results"),
     "tool.arguments": Check("warning", calls.unparsable_arguments, "arguments that are missing or not JSON"),
     "tool.encoded": Check("warning", calls.encoded_twice, "arguments that the template encodes twice",

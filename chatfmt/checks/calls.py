@@ -45,6 +45,15 @@ def unread_calls(view: ColumnView, limits: Limits) -> Iterator[Finding]:
         yield from view.at_turns("tool.unread", found, "the trainer does not read calls and results", lambda _: hint)
 
 
+def results_in_a_row(view: ColumnView, limits: Limits) -> Iterator[Finding]:
+    """A result after another, if that is named: a trainer that renders turn by turn may end each of them."""
+    if "tool.results" in limits.named:
+        is_result = view.roles == TOOL
+        after = np.append(False, is_result[:-1])
+        after[view.starts[view.lengths > 0]] = False
+        yield from view.at_turns("tool.results", is_result & after, "`tool` follows `tool`")
+
+
 def unanswered_calls(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     """Calls with fewer results than calls before the next turn that is not a result."""
     ends = view.starts + view.lengths

@@ -43,6 +43,8 @@ class Limits(Struct, frozen=True):
     """Which weights the trainer of the rows does not read, for `msg.ignored_weight`."""
     unread_calls: str = ""
     """What to type if the trainer of the rows reads no calls, for `tool.unread`; empty if it does."""
+    named: tuple[str, ...] = ()
+    """The codes that `--fail-on` or the trainer names, for `tool.results`."""
     written: bool = False
     """Whether conversations are written as they are, not as text, for `json.integer`."""
     is_file: Callable[[str], bool] | None = None

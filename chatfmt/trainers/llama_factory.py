@@ -62,6 +62,10 @@ def dataset(output: Output, split: str) -> dict[str, Any]:
     }
 
 
+PAIRS = {"preference-messages": "--for trl-dpo", "unpaired-messages": "--for trl-kto"}
+"""The views of answers to compare, with what else reads calls there."""
+
+
 TRAINERS = {
     "llama-factory": Trainer(
         summary="LLaMA-Factory",
@@ -76,6 +80,8 @@ TRAINERS = {
             "transforms": {"arguments": "object", "reasoning": "inline", "developer": "system"},
             "media_tags": True,
         },
+        unread_calls={"messages": "--to sharegpt", **PAIRS},  # of a call it drops the text beside it
+        refuses=dict.fromkeys(("messages", *PAIRS), ("msg.order", "msg.ends_user")),
         problem=lambda output: unread_column(output, "chat_template_kwargs") or media_part_problem(output),
         loader=loader,
     ),

@@ -30,9 +30,10 @@ def conversations(batch: RenderableBatch) -> Fields:
 def single_messages(batch: RenderableBatch) -> Fields:
     """`messages`, the prompt, with `chosen` and `rejected`, one message each.
 
-    Raises RowError `view.answer` for an answer that is not one message of text.
+    Raises RowError `view.answer` for an answer that is not one message of text after a user turn.
     """
     before, chosen, rejected = split_pairs(batch)
+    map_rows(_check_question, decode_conversations(before))
     answers = {}
     for name, turns in {"chosen": single_turns(chosen), "rejected": single_turns(rejected)}.items():
         map_rows(_only_text, turns)
@@ -43,10 +44,11 @@ def single_messages(batch: RenderableBatch) -> Fields:
 def rejected_response(batch: RenderableBatch) -> Fields:
     """`messages`, the conversation with the better answer, and the text of the worse one as `rejected_response`.
 
-    Raises RowError `view.answer` for a better answer of several messages, and for a worse one that is not one message
-    of text.
+    Raises RowError `view.answer` for a better answer of several messages, for a worse one that is not one message of
+    text, and for answers that do not follow a user turn: ms-swift replaces all turns after the last one.
     """
     before, chosen, rejected = split_pairs(batch)
+    map_rows(_check_question, decode_conversations(before))
     single_turns(chosen)
     texts = map_rows(_only_text, single_turns(rejected))
     return {"messages": join(before, chosen), "rejected_response": pa.array(texts, TEXT), **template_inputs(batch)}
@@ -99,6 +101,11 @@ def _only_turn(turns: Conversation | None) -> Turn:
     if turns is None or len(turns) != 1:
         raise _answer_error("is not one message")
     return turns[0]
+
+
+def _check_question(turns: Conversation | None) -> None:
+    if not turns or turns[-1].get("role") != "user":
+        raise _answer_error("does not follow a user turn")
 
 
 def _only_text(turn: Turn) -> str:

@@ -52,7 +52,8 @@ NOTES = {
     "JSON": "It reads Parquet files without the tools in them, which are JSON.",
     "results": "A row with text beside a call, or with two results in a row, which LLaMA-Factory would lose: "
     "`--transform parallel_calls=split` makes them pairs.",
-    "joined": "It renders turn by turn, and ends each of two results that the template joins.",
+    "joined": "It renders turn by turn, and would end each of two results in a row, which the template joins: "
+    "`--transform parallel_calls=split` makes them pairs.",
     "think": "It trains on the empty `<think></think>` too that Qwen3's template prints before an answer.",
     "opening": "It does not train on the `<think>` before reasoning; with `-t MODEL` it does.",
     "last": "It renders turn by turn, and stops where the template renders the last answer otherwise, as Qwen3's does.",

@@ -65,9 +65,33 @@ def test_axolotl_gets_arguments_as_text_since_it_leaves_out_nulls_of_objects(tmp
     assert json.loads(text) == {"city": "Rome", "days": None}
 
 
-def test_llama_factory_gets_no_call_as_one_answer_of_a_pair(tmp_path: Path) -> None:
-    found = run(tmp_path, {**PAIR, "chosen": CALL}, "--for", "llama-factory")
-    assert found[0] == "error: in.jsonl row 0: an answer of the pair is more than text (line 1)"
+TURNS = [*CHAT["messages"], cases.user("And you?")]
+RESULT = [cases.user("Rome?"), *CALL, {"role": "tool", "tool_call_id": "call00001", "content": "sun"}]
+ENDS = "the last role is `user` (message 2, line 1)", "--transform trailing_user=drop"
+
+
+@pytest.mark.parametrize(
+    ("trainer", "row", "problem", "hint"),
+    [
+        ("nemo-rl", cases.CALLS[0], "`tool` follows `tool` (message 3, line 1)", "--transform parallel_calls=split"),
+        ("nemo-rl", {"messages": TURNS}, *ENDS),
+        ("nemo-rl", {"messages": TURNS[::2]}, "`user` follows `user` (message 1, line 1)",
+         """--transform merge='"\\n\\n"'"""),
+        ("openrlhf", {"messages": TURNS}, *ENDS),
+        ("llama-factory", {**PAIR, "chosen": CALL}, "`chosen`: the trainer does not read calls and results "
+         "(message 0, line 1)", "--for trl-dpo writes them"),
+        ("llama-factory", {**PAIR, "prompt": RESULT}, "`prompt`: the trainer does not read calls and results "
+         "(message 1, line 1)", "--for trl-dpo writes them"),
+        ("llama-factory", {**PAIR, "prompt": TURNS[1:]}, "`prompt`: the first role is `assistant` (message 0, line 1)",
+         "--transform leading_assistant=drop"),
+        ("ms-swift", {**PAIR, "prompt": RESULT}, "an answer of the pair does not follow a user turn (line 1)",
+         "--to preference-conversations writes whole conversations, --on-error skip drops such rows"),
+    ],
+)  # fmt: skip
+def test_a_row_that_a_trainer_would_change_is_refused(
+    trainer: str, row: dict[str, Any], problem: str, hint: str, tmp_path: Path
+) -> None:
+    assert run(tmp_path, row, "--for", trainer) == [f"error: in.jsonl row 0: {problem}", f"hint: {hint}"]
 
 
 @pytest.mark.parametrize("trainer", ["ms-swift", "llama-factory", "torchtune"])

@@ -27,6 +27,7 @@ swift rlhf --rlhf_type dpo \\
   --model org/m \\
   --use_hf true \\
   --dataset out \\
+  --strict true \\
   --max_length 4096 \\
   --max_steps 1
 """,

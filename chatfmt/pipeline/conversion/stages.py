@@ -279,7 +279,8 @@ class Conversion:
         """Run the checks that refuse rows, or the others."""
         refused = checks.refusing(strict=self.job.strict, named=self.job.fail_on)
         codes = [code for code in checks.CHECKS if (code in refused) == refusing]
-        return checks.run(batch, codes, replace(self._limits, is_file=self._is_file), views)
+        limits = replace(self._limits, is_file=self._is_file, named=self.job.fail_on)
+        return checks.run(batch, codes, limits, views)
 
     def read(self, batch: pa.RecordBatch, file: str) -> pa.RecordBatch:
         """Return the CONVERSATIONS batch of a source batch as its dialect reads it, without accounting for leaves."""

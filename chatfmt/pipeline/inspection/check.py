@@ -77,11 +77,11 @@ def check_rows(
     """Return every problem that converting all rows would meet, in order, and the row counts; writes nothing."""
     problems: list[RowProblem] = []
     counts = RowCounts()
-    fail_on = codes_that_fail(recipe)
-    recipe = dataclasses.replace(recipe, on_error="skip", strict=False)
+    asked, recipe = recipe, dataclasses.replace(recipe, on_error="skip", strict=False)
     template = load_template(recipe)
     sources = [plan_source(recipe, spec, template, scratch) for spec in recipe.read_apart]
-    sources = [replace(source, job=replace(source.job, fail_on=fail_on)) for source in sources]
+    fail_on = [codes_that_fail(asked, source.job.view) for source in sources]
+    sources = [replace(one, job=replace(one.job, fail_on=codes)) for one, codes in zip(sources, fail_on, strict=True)]
     check_views(sources)
     for source in sources:
         shards = run_reading_tasks(run_check_task, source.by_shard(), Run(workers=workers), on_progress)

@@ -194,10 +194,12 @@ def with_read_columns(
     return replace(detection, columns=replace(columns, keep=(*columns.keep, *read))) if read else detection
 
 
-def codes_that_fail(recipe: Recipe) -> tuple[str, ...]:
+def codes_that_fail(recipe: Recipe, view: str | None) -> tuple[str, ...]:
     """Return the codes of the findings that make a row a bad one; for a template or `--on-error skip` it has turns."""
-    loaded = ("json.integer",) if recipe.trainer else ()
-    filled = recipe.on_error == "skip" or recipe.template not in (None, "none")
+    rendered = recipe.template not in (None, "none")
+    refused = trainers.refused_codes(recipe.trainer, str(view), rendered=rendered)
+    loaded = ("json.integer", *refused) if recipe.trainer else ()
+    filled = recipe.on_error == "skip" or rendered
     return (*recipe.fail_on, *loaded, *(("row.empty",) if filled else ()))
 
 
@@ -207,7 +209,7 @@ def with_row_options(job: Job, recipe: Recipe) -> Job:
         job,
         transforms=recipe.transforms,
         fitted=recipe.fit,
-        fail_on=codes_that_fail(recipe),
+        fail_on=codes_that_fail(recipe, job.view),
         strict=recipe.strict,
         skip_bad=recipe.on_error == "skip",
         fraction=recipe.fraction,
