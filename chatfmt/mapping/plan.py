@@ -79,7 +79,8 @@ class FieldMapping(Struct, frozen=True):
             return {self.explode.root} if self.explode.root is not None else set()
         texts = [part.text for _, part in self.fields if isinstance(part, TextTemplate)]
         needed = [names_needed(text, expression=False) for text in texts]
-        return set(self.roots).union(*needed, names_needed(self.where or "''", expression=True))
+        asked = names_needed(self.where, expression=True) if self.where else set[str]()
+        return set(self.roots).union(asked, *needed)
 
     @property
     def steps(self) -> list[tuple[Step, ...]]:

@@ -114,8 +114,9 @@ def _binary_format(head: bytes) -> Format | None:
 
 
 def _check_is_data(head: bytes, shown: str) -> None:
-    inside = re.search(rb"xl/\w+|opendocument\.spreadsheet", head) or shown.lower().endswith((".xlsx", ".xlsm", ".ods"))
-    if head.startswith(b"PK\x03\x04") and inside:
+    if head.startswith(b"PK\x03\x04") and (
+        shown.lower().endswith((".xlsx", ".xlsm", ".ods")) or re.search(rb"xl/\w+|opendocument\.spreadsheet", head)
+    ):
         hint = "name the file itself, or save it as CSV"
         raise InputError("this is a spreadsheet", code="file.not_data", at=Location(shown), hint=hint)
     for magic, what, hint in _NOT_DATA:
