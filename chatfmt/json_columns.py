@@ -232,6 +232,13 @@ def _has_structs(type: pa.DataType) -> bool:
     return bool(pa.types.is_struct(type)) or any(_has_structs(type.field(at).type) for at in range(type.num_fields))
 
 
+def names_inside(type: pa.DataType) -> Iterator[str]:
+    """Yield the names of the fields inside a type, at any depth."""
+    for field in map(type.field, range(type.num_fields)):
+        yield field.name
+        yield from names_inside(field.type)
+
+
 def is_binary(type: pa.DataType) -> bool:
     """Return whether a column holds bytes."""
     return bool(pa.types.is_binary(type) or pa.types.is_large_binary(type))

@@ -9,6 +9,7 @@ from .bytes.unchanged import file_identity, has_content
 from .discovery.resolve import named_files, resolve
 from .formats.columnar import to_source_batch
 from .formats.rejects import rejected_row
+from .formats.schemas import column_types
 from .model import DEFAULTS, InputSplit, ParseOptions, Source, SourceFile
 from .read import read
 from .sample import column_problems, fingerprint, late_rows, no_records_error, sample

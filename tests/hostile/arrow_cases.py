@@ -59,6 +59,11 @@ def packed(data: pa.Table) -> bytes:
     return arrow(data, options=pa.ipc.IpcWriteOptions(compression="zstd"))
 
 
+def beside(value: Any) -> pa.Table:
+    """A table with a null, which has no buffer, and a value before the messages."""
+    return pa.table({"n": pa.nulls(1), "v": pa.array([value]), "messages": messages(1)})
+
+
 def claiming(claimed: int) -> bytes:
     """A compressed column that says of its text that it has so many bytes."""
     return packed(table(1, v=pa.array(["x" * 12345]))).replace(
@@ -87,6 +92,8 @@ SHARED = [
 CASES: list[Case] = [
     *SHARED, *(file(f"text that says it has {size} bytes", claiming(size), BOMB) for size in (1 << 33, 1 << 62)),
     file("100 MB of one letter", lambda path: path.write_bytes(packed(table(1, v=pa.array(["x" * 100_000_000])))), BOMB),
+    Case("100 MB of one letter, not read", {"in.arrow": lambda path: path.write_bytes(packed(beside("x" * 100_000_000)))}, Rows([ROW]), CONVERT[:-2]),
+    Case("100 MB of one letter in a list, not read", {"in.arrow": lambda path: path.write_bytes(packed(beside(["x" * 100_000_000])))}, Rows([ROW]), CONVERT[:-2]),
     file("a run of 10^9 rows", of_run(10**9), Error(3, "file.compressed", "unpacks to more than 1000 times its size")),
     file("whole", FILE, Rows([ROW] * 3)), file("a stream", STREAM, Rows([ROW] * 3)), file("packed inside", arrow(table(), options=pa.ipc.IpcWriteOptions(compression="zstd")), Rows([ROW] * 3)),
     file("a stream, half of it", STREAM[: len(STREAM) // 2], BROKEN), file("a file, half of it", FILE[: len(FILE) // 2], BROKEN), file("a byte short", FILE[:-1], BROKEN), file("only the magic", b"ARROW1", BROKEN),

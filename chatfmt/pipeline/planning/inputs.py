@@ -19,9 +19,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ... import executors, mapping, sources
+from ...dialects.chat.turns import ROLE_KEYS
+from ...dialects.kit.tool_calls import ARGUMENTS
 from ...errors import ChatfmtError, InputError, NoDialect, RowError, UsageError, located
 from ...field_path import top_level
-from ...json_columns import is_turns
+from ...json_columns import is_turns, names_inside
 from ...manifest import fingerprint
 from ...recipe import Recipe, SourceSpec
 from ...sources import InputSplit, ParseOptions, Source
@@ -194,12 +196,19 @@ def sampled(
     except InputError:
         found = {} if "all" in recipe.keep else sources.column_problems(source, split, SAMPLE_ROWS)
         wrong = {name: problem for name, problem in found.items() if problem}
-        if not wrong or len(wrong) == len(found) or any(map(part_named, wrong)):
+        if not wrong or len(wrong) == len(found):
+            raise
+        types = sources.column_types(source.files[0])
+        if any(part_named(key) or key in _KEYS for name in wrong for key in (name, *names_inside(types[name]))):
             raise
         columns = [name for name in found if name not in wrong]
         source = replace(source, unreadable=wrong)
         source = replace(source, notes=(*source.notes, *unreadable_notes(source)))
         return source, sources.sample(source, split, SAMPLE_ROWS, bad, columns)
+
+
+_KEYS = frozenset((*ROLE_KEYS, *ARGUMENTS))
+"""Keys of turns and of calls, whatever the column is called."""
 
 
 def unsampled_columns(recipe: Recipe, sample: Sequence[pa.RecordBatch]) -> set[str]:

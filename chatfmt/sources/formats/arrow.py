@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from io import BufferedIOBase
 from typing import Any
 
 import pyarrow as pa
@@ -16,7 +15,7 @@ import pyarrow as pa
 from ...stores import is_remote
 from ..bytes.compression import check_ratio, open_binary
 from ..model import ReadOptions
-from .arrow_messages import Message, file_messages, stream_messages
+from .arrow_messages import Message, buffers_of, file_messages, stream_messages
 from .columnar import PLAINLY, between, check_decoded, columns_to_read, next_batch, to_source_batch
 from .columnar import translate_arrow_errors as translated
 from .shared_values import joined
@@ -72,13 +71,16 @@ def _opened(
     with _source(uri) as (source, open_reader), open_binary(uri) as file:
         reader = open_reader(source)
         names = columns_to_read(reader.schema, columns, shown) or reader.schema.names
+        chosen = {*names}
+        wanted = [field.name in chosen for field in reader.schema for _ in range(buffers_of(field.type))]
         if len(names) < len(reader.schema):
             source.seek(0)
             fields = [reader.schema.get_field_index(name) for name in names]
             reader = open_reader(source, options=pa.ipc.IpcReadOptions(included_fields=fields))
         is_file = open_reader is pa.ipc.open_file
         batches = map(reader.get_batch, range(reader.num_record_batches)) if is_file else iter(reader)
-        yield names, _checked(batches, file, uri, shown, is_file=is_file)
+        messages = file_messages(file) if is_file else stream_messages(file)
+        yield names, _checked(batches, _bounded(messages, uri, shown, wanted))
 
 
 @contextmanager
@@ -89,20 +91,21 @@ def _source(uri: str) -> Iterator[tuple[Any, Callable[..., Any]]]:
         yield source, pa.ipc.open_file if is_file else pa.ipc.open_stream
 
 
-def _checked(
-    batches: Iterator[pa.RecordBatch], file: BufferedIOBase, uri: str, shown: str, *, is_file: bool
-) -> Iterator[pa.RecordBatch]:
-    """Yield the batches; raises InputError before one is decoded that holds more than the file can mean to."""
-    for message in _bounded(file_messages(file) if is_file else stream_messages(file), uri, shown):
+def _checked(batches: Iterator[pa.RecordBatch], messages: Iterator[Message]) -> Iterator[pa.RecordBatch]:
+    """Yield the batches, each after its message."""
+    for message in messages:
         if message.is_batch and (batch := next(batches, None)) is not None:
             yield batch
     yield from batches
 
 
-def _bounded(messages: Iterator[Message], uri: str, shown: str) -> Iterator[Message]:
+def _bounded(
+    messages: Iterator[Message], uri: str, shown: str, wanted: Sequence[bool] | None = None
+) -> Iterator[Message]:
+    """Yield messages; raises InputError before more rows, or bytes of `wanted` buffers, than the file can mean."""
     rows, came, size = 0, 0, _size(uri)
     for message in messages:
-        rows, came = rows + message.rows, came + message.unpacked
+        rows, came = rows + message.rows, came + (0 if wanted is None else message.unpacked(wanted))
         check_ratio(max(rows, came), size, shown, PLAINLY)
         yield message
 

@@ -8,10 +8,12 @@ https://github.com/apache/arrow/blob/main/format/Message.fbs and File.fbs.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import BufferedIOBase
+from itertools import compress
 from typing import Any
 
+import pyarrow as pa
 from msgspec import Struct
 
 _CONTINUES = b"\xff\xff\xff\xff"
@@ -19,11 +21,27 @@ _DICTIONARY, _BATCH = 2, 3
 
 
 class Message(Struct, frozen=True):
-    """A batch of rows, or of the values of a dictionary; `unpacked` are the bytes of its buffers."""
+    """A batch of rows, or of the values of a dictionary, with the bytes that each of its buffers unpacks to."""
 
     is_batch: bool
     rows: int
-    unpacked: int
+    sizes: list[int]
+
+    def unpacked(self, wanted: Sequence[bool]) -> int:
+        """Return the bytes of the wanted buffers of a batch; of all if there are others, as views of text have."""
+        some = self.is_batch and len(self.sizes) == len(wanted)
+        return sum(compress(self.sizes, wanted) if some else self.sizes)
+
+
+def buffers_of(type: pa.DataType) -> int:
+    """Return the number of buffers that a column of a type has in a batch, but for views of text.
+
+    https://arrow.apache.org/docs/format/Columnar.html#buffer-listing-for-each-layout
+    """
+    stored = type.storage_type if isinstance(type, pa.BaseExtensionType) else type
+    unmasked = any(test(stored) for test in (pa.types.is_null, pa.types.is_union, pa.types.is_run_end_encoded))
+    inner = sum(buffers_of(stored.field(place).type) for place in range(stored.num_fields))
+    return int(stored.num_buffers) - unmasked + inner
 
 
 def stream_messages(file: BufferedIOBase) -> Iterator[Message]:
@@ -63,7 +81,7 @@ def _message(file: BufferedIOBase, at: int) -> tuple[Message | None, int | None]
         return None, end
     batch = table.table(2) if kind == _BATCH else table.table(2).table(1)
     sizes = batch.items(2, "<qq")
-    unpacked = sum(_unpacked(file, body + offset, size) if batch.has(3) else size for offset, size in sizes)
+    unpacked = [_unpacked(file, body + offset, size) if batch.has(3) else size for offset, size in sizes]
     return Message(kind == _BATCH, batch.number(0) if kind == _BATCH else 0, unpacked), end
 
 

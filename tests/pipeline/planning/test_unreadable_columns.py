@@ -42,6 +42,32 @@ def test_it_is_left_behind_with_a_note(file: Path, flags: list[str]) -> None:
     assert run.stderr.decode().startswith(NOTE)
 
 
+def nested(keys: list[str]) -> pa.Array:
+    """A list a row of an object, whose values are damaged."""
+    return pa.ListArray.from_arrays(pa.array(range(4), pa.int32()), pa.StructArray.from_arrays([BAD] * len(keys), keys))
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "arrow"])
+def test_a_list_or_an_object_is_left_behind_too(suffix: str, tmp_path: Path) -> None:
+    texts = pa.ListArray.from_arrays(pa.array(range(4), pa.int32()), BAD)
+    columns = {"texts": texts, "object": pa.StructArray.from_arrays([BAD], ["a"]), "objects": nested(["a", "b"])}
+    path = written(tmp_path / f"in.{suffix}", {"messages": MESSAGES, **columns})
+    run = run_here("convert", path.name, "-o", "-", cwd=tmp_path)
+    assert [row["messages"] for row in from_lines(run.stdout)] == MESSAGES
+    notes = run.stderr.decode().splitlines()
+    assert [note.partition(": damaged")[0] for note in notes] == [
+        *(f"note: `{name}` cannot be read and is left behind" for name in columns), "wrote 3 rows to stdout, 246 B",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("keys", [["from", "text"], ["name", "arguments"], ["tools"]])
+def test_a_list_that_may_hold_turns_tools_or_calls_stops_the_run(keys: list[str], tmp_path: Path) -> None:
+    written(tmp_path / "in.parquet", {"messages": MESSAGES, "extra": nested(keys)})
+    run = run_here("convert", "in.parquet", "-o", "-", cwd=tmp_path)
+    assert (run.returncode, run.stdout) == (3, b"")
+    assert run.stderr.startswith(b"error: in.parquet: damaged: List child array invalid")
+
+
 def test_inspect_names_it(file: Path) -> None:
     run = run_here("inspect", file.name, "--json", cwd=file.parent)
     assert json.loads(run.stdout)["notes"] == [NOTE.removeprefix("note: ").rstrip()]
