@@ -176,7 +176,8 @@ class Ledger(Struct, frozen=True):
         """Return the conversations of source rows by their numbers, all under -1 if they span rows."""
         if self.together:
             return {-1: OutputValues(chain.from_iterable(records_by_row(batch).values()))}
-        records = records_by_row(batch.filter(pc.is_in(batch.column("row"), rows)))
+        traced = pc.is_in(batch.column("row"), rows)
+        records = records_by_row(batch if traced.true_count == len(batch) else batch.filter(traced))
         return {row: OutputValues(found) for row, found in records.items()}
 
     def _trace(self, batch: pa.RecordBatch, by_row: Mapping[int, OutputValues]) -> Entries:
@@ -247,7 +248,7 @@ def flag_to_read(ledger: Ledger, path: str, part: str) -> str:
 def _first_rows(batch: pa.RecordBatch, new: Mapping[str, IntArray]) -> pa.RecordBatch:
     """Return the first rows of a batch that have each new leaf, in order."""
     rows = sorted(set(chain.from_iterable(found[:ROWS].tolist() for found in new.values())))
-    return batch.take(pa.array(rows, pa.int64()))
+    return batch if len(rows) == len(batch) else batch.take(pa.array(rows, pa.int64()))
 
 
 def turn_keys(conversations: pa.RecordBatch) -> frozenset[str]:

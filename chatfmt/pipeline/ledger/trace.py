@@ -58,7 +58,7 @@ class OutputValues:
 
     @cached_property
     def _words(self) -> frozenset[str]:
-        return frozenset(word for text in self.texts | self._names for word in _WORD.findall(text))
+        return frozenset(word.group() for text in self.texts | self._names for word in _WORD.finditer(text))
 
     def holds(self, value: Any, key: str, *, piece: bool = False) -> bool:
         """Return whether the conversation has a text or a piece of one, or a number or a boolean under that key."""
@@ -69,8 +69,8 @@ class OutputValues:
             return True
         if piece and any(value in text for text in self.texts):
             return True
-        words = _WORD.findall(value)
-        return bool(words) and sum(word in self._words for word in words) >= _ALIKE * len(words)
+        found = bytes(word.group() in self._words for word in _WORD.finditer(value))
+        return bool(found) and sum(found) >= _ALIKE * len(found)
 
 
 def records_by_row(batch: pa.RecordBatch) -> dict[int, list[dict[str, Any]]]:
@@ -114,7 +114,7 @@ def _leaves(
     value: Any, path: str, key: str, depth: int, conversation: OutputValues, items: ReadItems, level: int = 0
 ) -> Iterator[tuple[str, Any, bool]]:
     """Yield the leaves of a value with their paths, and whether the conversation holds them; skip blank text."""
-    if value is None or (isinstance(value, str) and not value.strip()):
+    if value is None or (isinstance(value, str) and (not value or value.isspace())):
         return
     piece = key in CONTENT_KEYS and "[]" in path.partition("[]")[2]
     found = not isinstance(value, (list, Mapping)) and conversation.holds(value, key, piece=piece)

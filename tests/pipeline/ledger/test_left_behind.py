@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -589,3 +590,16 @@ def test_texts_in_a_list_are_joined_by_the_flag_of_the_hint(name: str, read: str
     assert asked == ["Sky?\nIt is day.\n\nIt is dry."] * 2
     named = flag.replace(f"{read} |", "COLUMN |")
     assert refusal(source, map={"context": name}).hint == f"join its texts with {named}"
+
+
+def test_a_large_text_is_compared_without_a_list_of_its_words(tmp_path: Path) -> None:
+    text = "ab " * 1_000_000
+    source = write(tmp_path, {**TALK, "extra": text})
+    tracemalloc.start()
+    try:
+        summary = convert(source)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert summary.left_columns == ("extra (text)",)
+    assert peak < 24 * len(text)
