@@ -159,8 +159,12 @@ def sandbox_sessions(
 def template_renderer(
     template: ChatTemplate, options: RenderOptions, isolation: Isolation, renderer: Renderer | None = None
 ) -> TemplateRenderer:
-    """Return what renders conversations one by one, in `sandbox_sessions` if the template needs a sandbox."""
-    return TemplateRenderer(template, options, sandbox_sessions(template, isolation, renderer))
+    """Return what renders conversations one by one, in `sandbox_sessions` if the template needs a sandbox.
+
+    They are rows of the data with the `renderer` of these, else samples.
+    """
+    limits = FOR_SAMPLES if renderer is None else FOR_ROWS
+    return TemplateRenderer(template, options, sandbox_sessions(template, isolation, renderer, limits))
 
 
 def tracer_of(template: ChatTemplate, options: RenderOptions) -> Tracer:

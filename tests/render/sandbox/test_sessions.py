@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from chatfmt.render.sandbox import renderer as renderer_module
 from chatfmt.render.single import Chat, TemplateRenderer
 from chatfmt.render.trace.renderer import TracedRenderer
 from chatfmt.rendering import ConversationBatch
+from tests.conftest import run_here, write_rows
 from tests.render.sandbox.samples import template
 
 
@@ -46,3 +48,19 @@ def test_a_template_that_does_not_compile_is_tried_once(monkeypatch: pytest.Monk
         with pytest.raises(TemplateError, match="does not compile"):
             renderer.text(Chat([{"role": "user", "content": "hi"}]))
     assert len(setups) == 1
+
+
+def test_samples_may_take_fewer_steps_than_rows(tmp_path: Path) -> None:
+    """A template that takes as long as it may is rendered for each row, but not for each look at what it does."""
+    nested = "{% call twice() %}" * 14 + "x" + "{% endcall %}" * 14
+    body = "{% for message in messages %}{{ message.content }}{% endfor %}"
+    source = "{% macro twice() %}{{ caller() }}{{ caller() }}{% endmacro %}" + nested + body
+    (tmp_path / "t.jinja").write_text(source)
+    write_rows(tmp_path / "in.jsonl", [{"prompt": "hi", "completion": "yo"}])
+    run = run_here("convert", "in.jsonl", "-t", "t.jinja", "-o", "-", "-q", cwd=tmp_path)
+    assert (run.returncode, run.stdout.count(b"x")) == (0, 2**14), run.stderr
+    run = run_here("convert", "in.jsonl", "-t", "t.jinja", "--mask", "--to", "text", "-o", "-", "-q", cwd=tmp_path)
+    assert run.stderr.decode() == (
+        "error: in.jsonl: the template `t.jinja` is refused: the template takes more than 50,000 steps, and does so in "
+        "too many rows\nhint: inspect it with `chatfmt templates show`; if you trust it: --template-isolation off\n"
+    )
