@@ -9,6 +9,7 @@ a signal). It dies with its parent, and its workers die with it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import importlib
 import os
@@ -36,8 +37,11 @@ class ForkServer:
         self._watchdog = Watchdog(pid, self._kill)
 
     def fork(self, connection: int) -> int:
-        """Return the pid of a new worker at the end of a connection; raises OSError if the fork server is gone."""
-        return self._request(FORK, [connection])
+        """Return the pid of a new worker at the end of a connection; raises OSError if there is none."""
+        pid = self._request(FORK, [connection])
+        if pid < 0:
+            raise OSError(-pid, os.strerror(-pid))
+        return pid
 
     def wait(self, pid: int) -> int:
         """Return the exit code of a dying worker, -N for a signal; raises OSError if the fork server is gone."""
@@ -103,8 +107,12 @@ def _serve(connection: socket.socket, parent: int, modules: Sequence[str]) -> No
 
 
 def _fork(connection: socket.socket, worker: int) -> int:
+    """Return the pid of a new worker, or the negative number of the error where the system starts none."""
     parent = os.getpid()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError as error:
+        pid = -(error.errno or errno.EAGAIN)
     if pid == 0:
         connection.close()
         die_with(parent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import platform
 import re
@@ -46,6 +47,24 @@ class TestForkServer:
             os.kill(server, signal.SIGSTOP)
             assert set(run("processes", work.parent_id, [1, 2])) == {(os.getpid(), False)}
         assert children() == before
+
+    def test_it_goes_on_where_the_system_refuses_a_fork(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        fork, left = os.fork, 2
+
+        def limited() -> int:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+            return fork()
+
+        before = children()
+        monkeypatch.setattr(os, "fork", limited)
+        with opened():
+            (server,) = children() - before
+            found = run("processes", work.parent_id, list(range(8)), 3)
+            assert {(server, True), (os.getpid(), False)} >= set(found)
+            assert os.waitid(os.P_PID, server, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
     def test_generators_run_in_a_worker(self) -> None:
         with opened():
