@@ -181,8 +181,9 @@ def check_keys(recipe: Recipe, detection: Detection, sample: Sequence[pa.RecordB
     keys = {part: path for part, path in recipe.map.items() if part in TURN_KEYS}
     if not keys and recipe.me is None:
         return
-    first, turns = sample[:1], list[Mapping[str, Any]]()
-    for batch in (*(batch.slice(0, _LOOKED_AT) for batch in first), *sample):
+    turns = list[Mapping[str, Any]]()
+    parts = (batch.slice(*rows) for batch in sample[:1] for rows in ((0, _LOOKED_AT), (_LOOKED_AT,)))
+    for batch in (*parts, *sample[1:]):
         turns += _turns(detection, records_of(batch))
         if all(mapped_path(turns, path) for path in keys.values()):
             break
@@ -191,7 +192,6 @@ def check_keys(recipe: Recipe, detection: Detection, sample: Sequence[pa.RecordB
         if mapped_path(turns, path) is None:
             there = f"their keys are {names}" if turns else "the rows have no turns"
             raise UsageError(f"`--map {part}={path}`: no sampled turn has that key", hint=there)
-
     if recipe.me is not None:
         path = recipe.map.get("messages.role", "")
         found = [role_name(value_at(turn, key)) for turn in turns for key in (path, *ROLE_KEYS) if key]

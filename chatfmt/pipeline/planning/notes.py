@@ -80,22 +80,32 @@ _FEW = 4
 """Files that a note names one by one, instead of their folder."""
 
 
-def repeated_notes(rows: pa.RecordBatch | None, job: Job, recipe: Recipe) -> Iterator[str]:
+def job_notes(rows: pa.RecordBatch | None, job: Job, detection: Detection, recipe: Recipe) -> Iterator[str]:
+    """Yield notes on how the rows of a source are read, by the first of them, and on what is written."""
+    yield from _output_notes(job, detection, recipe)
+    if rows is not None:
+        yield from _parts_notes(rows, job)
+        yield from _repeated_notes(rows, job, recipe)
+        yield from _truth_notes(rows, job, detection, recipe)
+        yield from _rating_notes(rows, job, detection)
+
+
+def _repeated_notes(rows: pa.RecordBatch, job: Job, recipe: Recipe) -> Iterator[str]:
     """Yield a note on prompts that several rows have, which `--test-fraction` puts into both splits."""
     path = job.columns.path("prompt") or ""
     path = recipe.map.get("user", recipe.map.get(path, path))
     split_freely = recipe.test_fraction and recipe.split_by is None and "context" not in job.columns.fields
-    if rows is None or not split_freely or path not in rows.schema.names:
+    if not split_freely or path not in rows.schema.names:
         return
     column = rows.column(path)
     if column.type in (TEXT, JSON) and len(column.drop_null()) > len(column.drop_null().unique()):
         yield f"several rows have the same `{path}`: --split-by {shlex.quote(path)} keeps them in one split"
 
 
-def truth_notes(rows: pa.RecordBatch | None, job: Job, detection: Detection, recipe: Recipe) -> Iterator[str]:
+def _truth_notes(rows: pa.RecordBatch, job: Job, detection: Detection, recipe: Recipe) -> Iterator[str]:
     """Yield a note on ground truths that are answers with their working, which no completion equals or holds."""
     rewarded = (job.view and VIEWS[job.view].reads_truth) or recipe.trainer == "trl-grpo"
-    if rows is None or not rewarded or recipe.transforms.get("final_answer", "keep") != "keep":
+    if not rewarded or recipe.transforms.get("final_answer", "keep") != "keep":
         return
     for name in sorted({*detection.used}.intersection(rows.schema.names)):
         column = rows.column(name)
@@ -103,9 +113,9 @@ def truth_notes(rows: pa.RecordBatch | None, job: Job, detection: Detection, rec
             yield f"`{name}` has the working of each answer: --final-answer column writes the result alone, for rewards"
 
 
-def rating_notes(rows: pa.RecordBatch | None, job: Job, detection: Detection) -> Iterator[str]:
+def _rating_notes(rows: pa.RecordBatch, job: Job, detection: Detection) -> Iterator[str]:
     """Yield a note on columns left behind whose numbers may rate the answers, which are all trained on."""
-    if rows is None or detection.type not in ("language-modeling", "prompt-completion"):
+    if detection.type not in ("language-modeling", "prompt-completion"):
         return
     for name in sorted({leaf.path for leaf in job.ledger.left_columns}.intersection(rows.schema.names)):
         found = json_columns.decode_or_none(rows.column(name)) if name.lower() in _RATINGS else []
@@ -121,9 +131,9 @@ _RATINGS = ("rating", "ratings", "stars", "star", "label", "score", "user_rating
 """Names of columns that may rate answers, in lower case."""
 
 
-def parts_notes(rows: pa.RecordBatch | None, job: Job) -> Iterator[str]:
+def _parts_notes(rows: pa.RecordBatch, job: Job) -> Iterator[str]:
     """Yield a note on lists of text parts that the template takes for text, so that it prints their brackets."""
-    if rows is None or job.template is None or job.fitted or "parts" in job.transforms:
+    if job.template is None or job.fitted or "parts" in job.transforms:
         return
     read = list(read_sample(job, [rows.slice(0, _READ)]))
     if any(map(any_other_parts, read)) or not any(join_text_parts(batch)[1] for batch in read):
@@ -137,8 +147,8 @@ _READ = 50
 """Rows of the sample that are read to see whether their texts are in parts."""
 
 
-def job_notes(job: Job, detection: Detection, recipe: Recipe) -> Iterator[str]:
-    """Yield notes on how rows are read and what is written."""
+def _output_notes(job: Job, detection: Detection, recipe: Recipe) -> Iterator[str]:
+    """Yield notes on columns and turns that are not read or written, whatever the rows hold."""
     yield from kept_notes(job, detection)
     splits = job.transforms.get("reasoning") == "split"
     yield from (note for note in detection.left if not (splits and "--dialect reasoning-tags" in note))
@@ -165,7 +175,17 @@ def job_notes(job: Job, detection: Detection, recipe: Recipe) -> Iterator[str]:
         yield f"the rows are of type {detection.type}, and `--to {job.view}` leaves out their `{own.beside}`"
 
 
-def option_notes(recipe: Recipe, target: Target) -> Iterator[str]:
+def recipe_notes(
+    recipe: Recipe, target: Target, jobs: Sequence[tuple[Job, Detection]], template: ChatTemplate | None
+) -> Iterator[str]:
+    """Yield notes on options, and on the template that renders the rows of all sources."""
+    yield from _option_notes(recipe, target)
+    yield from _system_notes(jobs)
+    if template is not None:
+        yield from _template_notes(template, recipe, jobs[0][0])
+
+
+def _option_notes(recipe: Recipe, target: Target) -> Iterator[str]:
     """Yield notes on JSON Lines named `.json`, on options without effect whatever the rows, and on `\\n` in a text."""
     if target.is_file and ".json" in target.path.suffixes:
         yield f"`{target.path.name}` holds JSON Lines, one row per line, not one JSON array: `load_dataset` reads both"
@@ -195,17 +215,15 @@ def _is_nowhere(job: Job, name: str) -> bool:
     return "." not in name or column not in columns_of_turns(job)
 
 
-def system_notes(jobs: Iterable[tuple[Job, Detection]]) -> Iterator[str]:
+def _system_notes(jobs: Iterable[tuple[Job, Detection]]) -> Iterator[str]:
     """Yield a note on the system message that the template adds to rows that have none."""
     rendered = [job for job, detection in jobs if not is_rendered(detection.type) and "system" not in job.transforms]
     if rendered and (system := default_system(rendered[0])):
         yield f"rows without a system message get the one of the template, `{system}`: --system TEXT sets another"
 
 
-def template_notes(template: ChatTemplate | None, recipe: Recipe, job: Job) -> Iterator[str]:
+def _template_notes(template: ChatTemplate, recipe: Recipe, job: Job) -> Iterator[str]:
     """Yield notes on the date and the variables that the template reads, a BOS token that is kept, unread spans."""
-    if template is None:
-        return
     if template.instead_of is not None:
         yield f"`{template.instead_of}` has no chat template: `{template.name}` is used instead"
     if level := weak_isolation(template, recipe):

@@ -189,16 +189,10 @@ def plan_notes(
     for source in sources:
         yield from source.source.notes
         yield from notes.split_notes(source, recipe, target)
-        yield from notes.job_notes(source.job, source.detection, recipe)
-        yield from notes.parts_notes(source.first_rows, source.job)
-        yield from notes.repeated_notes(source.first_rows, source.job, recipe)
-        yield from notes.truth_notes(source.first_rows, source.job, source.detection, recipe)
-        yield from notes.rating_notes(source.first_rows, source.job, source.detection)
+        yield from notes.job_notes(source.first_rows, source.job, source.detection, recipe)
     yield from notes.name_notes([source.source for source in sources], recipe)
-    yield from notes.option_notes(recipe, target)
-    yield from notes.system_notes((source.job, source.detection) for source in sources)
     try:
-        yield from notes.template_notes(template, recipe, sources[0].job)
+        yield from notes.recipe_notes(recipe, target, [(each.job, each.detection) for each in sources], template)
     except TemplateError as error:
         if template is not None and error.code == "mask.stop":
             raise_template_error(template, sources[0], every=recipe.on_error == "skip")

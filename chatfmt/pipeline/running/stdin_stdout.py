@@ -119,13 +119,8 @@ def _plan(recipe: Recipe, first: pa.RecordBatch, target: Target, on_note: OnNote
     job, detection = to_checked_job(recipe, [first], template, target, nulls=False)
     check_embedding(recipe, job, target)
     for note in chain(
-        notes.job_notes(job, detection, recipe),
-        notes.parts_notes(first, job),
-        notes.truth_notes(first, job, detection, recipe),
-        notes.rating_notes(first, job, detection),
-        notes.option_notes(recipe, target),
-        notes.system_notes([(job, detection)]),
-        notes.template_notes(template, recipe, job),
+        notes.job_notes(first, job, detection, recipe),
+        notes.recipe_notes(recipe, target, [(job, detection)], template),
     ):
         on_note(note)
     return job
