@@ -17,8 +17,8 @@ from ..sources import to_source_batch
 from ..sources.model import DEFAULT_READ
 from ..turn_columns import IntArray, fields_of, rows_of_turns, struct_of, with_turns
 from .conversion.job import Job
-from .conversion.output_columns import renamed
-from .conversion.output_schema import Types
+from .conversion.output.columns import renamed
+from .conversion.output.schema import Types
 from .conversion.rejects import OnRejects, Rejected
 from .conversion.row_counts import RowCounts
 from .conversion.stages import Conversion

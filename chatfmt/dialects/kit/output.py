@@ -325,13 +325,21 @@ def kept_columns(batch: pa.RecordBatch, columns: Columns) -> dict[str, pa.Array]
         kept = [name for name in columns.keep if name in names]
         for name in kept:
             if name in columns.taken:
-                raise UsageError(
-                    f"the column `{name}` cannot be kept: the output needs the name",
-                    hint=f"keep it under another name: --map source_{name}={name} --keep source_{name}",
-                )
+                raise name_is_taken(name)
     prefixes = dict.fromkeys(schema.CONVERSATIONS, schema.KEPT)
     fields = {prefixes.get(name, "") + name: batch.column(name) for name in kept}
     return {**fields, **_kept_keys(batch, kept)}
+
+
+def name_is_taken(name: str) -> UsageError:
+    """Return the error for a kept column whose name the output needs."""
+    hint = f"keep it under another name: {rename_flag(name)} --keep source_{name}"
+    return UsageError(f"the column `{name}` cannot be kept: the output needs the name", hint=hint)
+
+
+def rename_flag(name: str) -> str:
+    """Return the flag that gives a column another name."""
+    return f"--map source_{name}={name}"
 
 
 def _kept_keys(batch: pa.RecordBatch, kept: Sequence[str]) -> dict[str, pa.Array]:

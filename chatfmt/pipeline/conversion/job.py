@@ -21,7 +21,7 @@ from ...schema import IgnoredWeights
 from ...sources import InputSplit
 from ...stores import is_remote
 from ..ledger.ledger import Ledger
-from .packing import Packing
+from .output.packing import Packing
 
 
 class Job(Struct, frozen=True, eq=False):

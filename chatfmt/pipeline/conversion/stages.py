@@ -30,8 +30,8 @@ from .fitting import find_remedy
 from .job import Job
 from .max_tokens import apply_max_tokens, drop_long
 from .media_files import find_files, has_file
-from .output_columns import added_columns, output_batch, without_columns, without_turn_keys
-from .output_schema import cast_to_schema, fill_variables
+from .output.columns import added_columns, output_batch, without_columns, without_turn_keys
+from .output.schema import cast_to_schema, fill_variables
 from .rejects import OnRejects, Rejected
 from .renderers import GuardedRenderer, MarkedAnswerFinder, to_renderer
 from .row_counts import RowCounts

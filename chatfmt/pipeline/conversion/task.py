@@ -12,12 +12,12 @@ from ...errors import ChatfmtError
 from ...escaped_texts import remember
 from ...manifest import Shard
 from ...sources import InputSplit
-from .blocks import in_blocks
 from .job import Job, RowRange, Task
 from .media_files import with_bytes
-from .output_columns import renamed
-from .output_schema import Types, merge_types, types_of, types_to_text
-from .packing import pack
+from .output.blocks import in_blocks
+from .output.columns import renamed
+from .output.packing import pack
+from .output.schema import Types, merge_types, types_of, types_to_text
 from .rejects import OnRejects, RejectBuffer, ignore_rejects, to_reject
 from .row_counts import RowCounts
 from .source_rows import merge_batches, row_number, split_rows

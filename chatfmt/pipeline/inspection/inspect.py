@@ -18,7 +18,7 @@ from ...errors import ChatfmtError, NoDialect, RowError, UsageError
 from ...recipe import Recipe, required
 from ...sources import Source, SourceFile
 from ..conversion.job import Job
-from ..conversion.output_columns import kept_notes
+from ..conversion.output.columns import kept_notes
 from ..conversion.rejects import Rejected
 from ..conversion.row_counts import RowCounts
 from ..conversion.source_rows import column_names, to_json, to_records

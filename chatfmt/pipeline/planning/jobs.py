@@ -25,14 +25,14 @@ from ...sources import Source
 from ...validation import flag_of
 from ..conversion.fitting import fitting
 from ..conversion.job import Job
-from ..conversion.output_columns import (
+from ..conversion.output.columns import (
     check_renames,
     dropped_columns,
     is_kept,
     mark_overwritten_columns,
     without_columns,
 )
-from ..conversion.packing import Packing
+from ..conversion.output.packing import Packing
 from ..conversion.row_counts import RowCounts
 from ..conversion.source_rows import column_names
 from ..conversion.stages import Conversion

@@ -21,7 +21,7 @@ from ...render.sandbox.expressions import expression
 from ...schema import MEDIA, ROLES, TRAIN_KEYS
 from ...turn_columns import field
 from ..conversion.job import Job
-from ..conversion.output_columns import columns_of_turns, is_kept
+from ..conversion.output.columns import columns_of_turns, is_kept
 from ..conversion.source_rows import column_names
 from ..ledger.ledger import PRINTED, turn_keys
 from .left_behind import Conversations

@@ -25,7 +25,7 @@ from ...transforms.answers import FINAL
 from ...validation import flag_of
 from ...views import VIEWS, is_rendered, own_view
 from ..conversion.fitting import fitting, joins_parts
-from ..conversion.output_columns import columns_of_turns, kept_notes
+from ..conversion.output.columns import columns_of_turns, kept_notes
 from ..conversion.text_parts import any_other_parts, join_text_parts
 from .jobs import answer_columns
 from .left_behind import read_sample

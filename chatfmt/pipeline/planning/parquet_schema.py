@@ -17,7 +17,7 @@ from ...json_columns import JSON, TEXT, is_turns
 from ...manifest import fingerprint
 from ...schema import CONVERSATION_COLUMNS
 from ..conversion.job import Job, Task
-from ..conversion.output_schema import OBJECTS, Types, merge_types, schema_of, types_of
+from ..conversion.output.schema import OBJECTS, Types, merge_types, schema_of, types_of
 from ..conversion.row_counts import RowCounts
 from ..conversion.stages import Conversion
 from ..conversion.task import ignore_rejects, survey_task

@@ -26,9 +26,9 @@ from ...recipe import Run
 from ...tokens import SCHEMA
 from ...turn_columns import IntArray
 from ..conversion.job import Job, Task
-from ..conversion.output_columns import renamed
-from ..conversion.output_schema import merged_types, types_to_text
-from ..conversion.packing import Packing, pack
+from ..conversion.output.columns import renamed
+from ..conversion.output.packing import Packing, pack
+from ..conversion.output.schema import merged_types, types_to_text
 from ..conversion.row_counts import RowCounts
 from ..planning.plan import Plan
 from ..schedule import run_missing_tasks

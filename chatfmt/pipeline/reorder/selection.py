@@ -26,7 +26,7 @@ from ...errors import UsageError
 from ...recipe import Recipe
 from ...turn_columns import IntArray
 from ...writers import TAG_TYPE, tag_bytes
-from ..conversion.blocks import block_order
+from ..conversion.output.blocks import block_order
 from ..conversion.row_counts import RowCounts
 
 TEST = "test"
@@ -91,7 +91,7 @@ def select(recipe: Recipe, splits: Sequence[str], found: Conversations, *, in_bl
     """Select and order the rows of conversations, which come in the order of the output.
 
     `splits` are the names of the splits that `Conversations.split` indexes. With `in_blocks` the rows of a conversation
-    are put far apart, as `conversion.blocks` does.
+    are put far apart, as `output.blocks` does.
     """
     counts = RowCounts()
     kept = found.take(first_occurrences(found)) if recipe.dedup or recipe.dedup_by is not None else found

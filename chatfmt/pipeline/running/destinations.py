@@ -30,8 +30,8 @@ from ...sources.discovery.hub import cache_folder
 from ...stores import Store, sources_without_credentials
 from ...writers import OutputFolder, SingleFile, StoreFolder, Stream
 from ..conversion.job import Job
-from ..conversion.output_columns import renamed
-from ..conversion.output_schema import json_lines_schema, merged_types
+from ..conversion.output.columns import renamed
+from ..conversion.output.schema import json_lines_schema, merged_types
 from ..conversion.row_counts import sum_counters
 from ..hub_upload import Repository, open_repository, push
 from ..planning.parquet_schema import with_source_features

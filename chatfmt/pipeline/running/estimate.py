@@ -16,7 +16,7 @@ from ...errors import ChatfmtError
 from ...manifest import Shard
 from ...recipe import Run
 from ..conversion.job import Task
-from ..conversion.output_columns import renamed
+from ..conversion.output.columns import renamed
 from ..conversion.rejects import ignore_rejects
 from ..conversion.row_counts import RowCounts
 from ..conversion.source_rows import to_json

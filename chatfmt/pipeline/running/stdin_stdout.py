@@ -15,7 +15,7 @@ from ...recipe import Recipe, Run
 from ...sources.bytes.compression import reading
 from ...sources.discovery.sniff import format_of_content
 from ..conversion.job import Job
-from ..conversion.output_schema import Types
+from ..conversion.output.schema import Types
 from ..conversion.rejects import RejectBuffer, to_reject
 from ..conversion.row_counts import RowCounts
 from ..conversion.stages import Conversion

@@ -22,8 +22,8 @@ from ...sources import InputSplit
 from ...stores import is_remote, shown
 from ...writers import Stream
 from ..conversion.job import Job, RowRange
-from ..conversion.output_columns import renamed
-from ..conversion.output_schema import Types, merge_types, types_of
+from ..conversion.output.columns import renamed
+from ..conversion.output.schema import Types, merge_types, types_of
 from ..conversion.rejects import to_reject
 from ..conversion.row_counts import RowCounts
 from ..conversion.stages import Conversion

@@ -14,7 +14,7 @@ from ...manifest import Shard
 from ...recipe import Recipe
 from ...transforms import SOUGHT, is_off
 from ...validation import flag_of
-from ..conversion.output_schema import MIXED, TIMES, Types, merged_types, paths_to
+from ..conversion.output.schema import MIXED, TIMES, Types, merged_types, paths_to
 from ..conversion.row_counts import sum_counters
 from ..planning.plan import Plan
 from ..reorder.selection import TEST

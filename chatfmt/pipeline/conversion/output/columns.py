@@ -13,23 +13,24 @@ import numpy as np
 import pyarrow as pa
 from msgspec.structs import replace
 
-from ... import dialects, tokens, views
-from ...dialects import Detection
-from ...dialects.kit.names import LABELS, REASONING, SYSTEM
-from ...errors import UnknownName, UsageError
-from ...json_columns import message_columns, with_column
-from ...mapping import FieldMapping
-from ...render.safety.control_tokens import ESCAPES
-from ...schema import CONVERSATION_COLUMNS, CONVERSATIONS, KEYS, TRAIN_KEYS
-from ...turn_columns import without_field
-from ...views import VIEWS
-from ...views.batch import Fields
-from ..ledger.ledger import PRINTED
-from .job import Job
-from .train_keys import SPAN_WEIGHTS
+from .... import dialects, tokens, views
+from ....dialects import Detection
+from ....dialects.kit.names import LABELS, REASONING, SYSTEM
+from ....dialects.kit.output import name_is_taken, rename_flag
+from ....errors import UnknownName, UsageError
+from ....json_columns import message_columns, with_column
+from ....mapping import FieldMapping
+from ....render.safety.control_tokens import ESCAPES
+from ....schema import CONVERSATION_COLUMNS, CONVERSATIONS, KEYS, TRAIN_KEYS
+from ....turn_columns import without_field
+from ....views import VIEWS
+from ....views.batch import Fields
+from ...ledger.ledger import PRINTED
+from ..job import Job
+from ..train_keys import SPAN_WEIGHTS
 
 if TYPE_CHECKING:
-    from ...recipe import Recipe
+    from ....recipe import Recipe
 
 
 def is_kept(recipe: Recipe, name: str) -> bool:
@@ -105,20 +106,12 @@ def kept_notes(job: Job, detection: Detection) -> Iterator[str]:
     if job.columns.keep != "all":
         for name in job.columns.keep:
             if name in added:
-                raise UsageError(
-                    f"the column `{name}` cannot be kept: the output needs the name",
-                    hint=f"keep it under another name: {rename_flag(name)} --keep source_{name}",
-                )
+                raise name_is_taken(name)
         return
     if detection.unused:
         names = ", ".join(f"`{name}`" for name in detection.unused)
         flags = " ".join(map(rename_flag, detection.unused))
         yield f"`--keep all` leaves out {names}, since the output needs the names: keep them with {flags}"
-
-
-def rename_flag(name: str) -> str:
-    """Return the flag that gives a column another name."""
-    return f"--map source_{name}={name}"
 
 
 Columns = TypeVar("Columns", pa.RecordBatch, pa.Schema)

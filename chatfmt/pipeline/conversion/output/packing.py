@@ -21,12 +21,12 @@ import numpy as np
 import pyarrow as pa
 from msgspec import Struct
 
-from ...errors import UsageError, raise_first
-from ...tokens import SCHEMA, over_length
-from ...turn_columns import IntArray, lengths_of, offsets_of, ranges, to_lists
-from ...writers import TAG
-from .output_schema import Types
-from .row_counts import RowCounts
+from ....errors import UsageError, raise_first
+from ....tokens import SCHEMA, over_length
+from ....turn_columns import IntArray, lengths_of, offsets_of, ranges, to_lists
+from ....writers import TAG
+from ..row_counts import RowCounts
+from .schema import Types
 
 Strategy = Literal["bfd", "wrapped"]
 WINDOW = 1 << 21

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ...turn_columns import IntArray
+from ....turn_columns import IntArray
 
 PAIRS = 1024
 """Pairs per block; the last block holds up to twice as many, so that it is never a small one."""

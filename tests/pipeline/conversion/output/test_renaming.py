@@ -13,7 +13,7 @@ import pytest
 import chatfmt
 from chatfmt.cli import main
 
-from ...conftest import from_lines, write_rows
+from ....conftest import from_lines, write_rows
 
 TURNS = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
 TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]

@@ -19,12 +19,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ...features import is_only_json, list_of, loadable_decimal, media, with_feature
-from ...json_columns import JSON, MEDIUM, TEXT, columns_of, decode_objects, dumps, is_turns, json_array, json_values
-from ...manifest import Shard
-from ...media import by_value
-from ...schema import CONVERSATION_COLUMNS, KEYS, MEDIA
-from ...turn_columns import fields_of, lengths_of, struct_of, to_lists, with_turns
+from ....features import is_only_json, list_of, loadable_decimal, media, with_feature
+from ....json_columns import JSON, MEDIUM, TEXT, columns_of, decode_objects, dumps, is_turns, json_array, json_values
+from ....manifest import Shard
+from ....media import by_value
+from ....schema import CONVERSATION_COLUMNS, KEYS, MEDIA
+from ....turn_columns import fields_of, lengths_of, struct_of, to_lists, with_turns
 
 Types = dict[str, pa.DataType]
 

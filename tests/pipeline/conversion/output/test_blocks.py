@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from chatfmt.cli import main
-from chatfmt.pipeline.conversion import blocks
+from chatfmt.pipeline.conversion.output import blocks
 
-from ...conftest import from_lines, run_cli, to_lines
+from ....conftest import from_lines, run_cli, to_lines
 
 BLOCK, SIZE = blocks.PAIRS, 8
 

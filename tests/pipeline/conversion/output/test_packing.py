@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from chatfmt.pipeline.conversion.packing import Packing, best_fit_decreasing, pack
+from chatfmt.pipeline.conversion.output.packing import Packing, best_fit_decreasing, pack
 from chatfmt.pipeline.conversion.row_counts import RowCounts
 from tests.conftest import TRL_TEMPLATES, needs_trl, run_cli
 
-from ...conftest import read_rows
+from ....conftest import read_rows
 
 tokenizers = pytest.importorskip("tokenizers")
 TEMPLATE = "{% for m in messages %}{{ m.content }}{{ ' ' if m.role == 'user' }}{% endfor %}"
@@ -167,7 +167,7 @@ def batches(lengths: list[int], sizes: list[int]) -> list[pa.RecordBatch]:
 
 @pytest.mark.parametrize("strategy", ["bfd", "wrapped"])
 def test_rows_do_not_depend_on_batches(strategy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chatfmt.pipeline.conversion.packing.WINDOW", 40)
+    monkeypatch.setattr("chatfmt.pipeline.conversion.output.packing.WINDOW", 40)
     random.seed(2)
     lengths = [random.randint(0, 10) for _ in range(2000)]
     found = []
