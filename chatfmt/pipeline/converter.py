@@ -24,7 +24,8 @@ from .conversion.row_counts import RowCounts
 from .conversion.stages import Conversion
 from .conversion.task import arranged
 from .planning.inputs import SAMPLE_ROWS
-from .planning.jobs import check_rendered, check_tokens, to_checked_job
+from .planning.jobs import to_checked_job
+from .planning.options import check_rendered, check_tokens
 from .planning.templates import load_template
 
 Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)

@@ -35,8 +35,9 @@ from ..conversion.source_rows import find_row, merge_batches, row_number, split_
 from ..conversion.stages import Conversion
 from ..conversion.task import with_position
 from ..planning.inputs import split_to_read
-from ..planning.jobs import has_nulls, span_option
+from ..planning.jobs import has_nulls
 from ..planning.matching import rows_kept
+from ..planning.options import span_option
 from ..planning.scratch import Scratch
 from ..planning.source_plan import SourcePlan, plan_source
 from ..planning.templates import load_template

@@ -16,13 +16,11 @@ from ...errors import DialectError, NoDialect, RowError, UnknownName, UsageError
 from ...field_path import top_level
 from ...manifest import fingerprint
 from ...recipe import Recipe
-from ...render.masks.masker import MaskOptions
 from ...render.safety.control_tokens import ControlTokenPolicy
 from ...render.sandbox.expressions import expression, text_expression
 from ...render.template.chat_template import ChatTemplate
 from ...schema import KEPT_TRUTHS, MEDIA, ROW, TRUTHS
 from ...sources import Source
-from ...validation import flag_of
 from ..conversion.fitting import fitting
 from ..conversion.job import Job
 from ..conversion.output.columns import (
@@ -44,71 +42,9 @@ from ..plugins import load_plugins
 from .fingerprint import job_key
 from .left_behind import Conversations, account_for_sample, open_ledger, read_sample, refuse_suspects
 from .names import check_dropped_paths, check_keys, check_names, check_train_roles, empty_paths
+from .options import check_view, mask_options
 from .target import LINES, Target
 from .templates import with_generation_tags
-
-
-def check_tokens(recipe: Recipe) -> None:
-    """Raise UsageError for options about tokens without a tokenizer, and for a tokenizer without a template."""
-    view = views.VIEWS.get(recipe.to)
-    if recipe.pack is not None and not (view is not None and view.is_tokenized):
-        raise UsageError("`--pack` packs tokens", hint="--to tokens --tokenizer FILE")
-    if recipe.tokenizer is None and (recipe.max_tokens is not None or (view is not None and view.is_tokenized)):
-        flag = "--max-tokens" if recipe.max_tokens is not None else f"--to {recipe.to}"
-        raise UsageError(f"`{flag}` needs a tokenizer", hint="--tokenizer FILE, folder or Hub model id")
-    if recipe.tokenizer is not None and recipe.template in (None, "none"):
-        raise UsageError("`--tokenizer` needs a template: tokens are counted in rendered text", hint="-t chatml")
-
-
-def check_rendered(recipe: Recipe) -> None:
-    """Raise UsageError for options for rendered text without a template."""
-    if recipe.template in (None, "none") and (flag := text_option(recipe)):
-        renders = recipe.trainer is not None and not trainers.find(recipe.trainer).reads_text
-        hint = f"leave out {flag}: the trainer renders the rows and masks them itself" if renders else "-t chatml"
-        raise UsageError(f"`{flag}` applies to rendered text, and no template was given", hint=hint)
-    if recipe.template in (None, "none") and recipe.tokens_from is not None:
-        raise UsageError("`--tokens-from` needs a template", hint="-t FILE.jinja")
-    if recipe.template in (None, "none") and recipe.fallback_template is not None:
-        raise UsageError(
-            "`--fallback-template` is for a model without a chat template", hint="-t MODEL names the model"
-        )
-
-
-def text_option(recipe: Recipe) -> str:
-    """Return the first flag for rendered text that the user gave, not the trainer; empty if there is none."""
-    theirs = {} if recipe.trainer is None else trainers.settings(recipe.trainer, to=recipe.to, rendered=True)
-    given = {key: getattr(recipe, key) for key in ("mask", "generation_prompt", "continue_final")}
-    given |= {key: getattr(recipe, key) not in ("keep", theirs.get(key)) for key in ("bos", "end")}
-    return next((flag_of(key) for key, value in given.items() if value), "")
-
-
-def span_option(recipe: Recipe) -> str:
-    """Return the first flag for spans that the user gave besides `--mask`; empty if there is none."""
-    plain = {"mask_last": False, "train_reasoning": "generated", "train_roles": ("assistant",), "mask_stop_token": True}
-    given = next((key for key, default in plain.items() if getattr(recipe, key) != default), "")
-    return given and flag_of("no_" + given if given == "mask_stop_token" else given)
-
-
-def check_view(recipe: Recipe, view: str) -> None:
-    """Raise UsageError for options for rendered text with a view that has none, and for the reverse."""
-    flag = text_option(recipe)
-    if flag and view in trainers.UNRENDERED and not views.VIEWS[view].is_tokenized:
-        raise UsageError(f"`{flag}` applies to rendered text, and `--to {view}` writes none", hint="leave it out")
-    if recipe.media_tags and recipe.template not in (None, "none") and view not in trainers.UNRENDERED:
-        raise UsageError(
-            "`--media-tags` is about messages, and the template writes tags of its own", hint="leave it out"
-        )
-    if recipe.mask and not (views.VIEWS[view].takes_mask or views.VIEWS[view].needs_spans):
-        raise UsageError(f"`--mask` adds no spans to `--to {view}`", hint="leave it out, or --to text")
-    if (flag := span_option(recipe)) and mask_options(recipe, view) is None:
-        writes = (
-            "add --mask"
-            if views.VIEWS[view].takes_mask
-            else "spans need a template and --mask, --to segments or --to tokens"
-        )
-        raise UsageError(
-            f"`{flag}` chooses the spans that are trained, and `--to {view}` writes none here", hint=writes
-        )
 
 
 def to_checked_job(
@@ -238,12 +174,6 @@ def with_rendering(job: Job, recipe: Recipe, template: ChatTemplate | None) -> J
         packing=None if recipe.pack is None else Packing(recipe.pack, recipe.pack_strategy),
     )
     return with_generation_tags(job)
-
-
-def check_embedding(recipe: Recipe, job: Job, target: Target) -> None:
-    """Raise UsageError for media whose bytes the target cannot hold."""
-    if recipe.embed_media and job.media and target.format != "parquet":
-        raise UsageError("`--embed-media` writes bytes, which JSON Lines cannot hold", hint="-o out/ or -o x.parquet")
 
 
 def with_target(job: Job, recipe: Recipe, target: Target) -> Job:
@@ -476,15 +406,6 @@ def choose_view(recipe: Recipe, data_type: str, carried: Sequence[str]) -> str:
     if recipe.trainer is not None and to in ("auto", *views.VIEWS):
         to = trainers.choose_view(recipe.trainer, to, data_type, rendered=rendered and not carried, media=carried)
     return views.choose(to, data_type, rendered=rendered)
-
-
-def mask_options(recipe: Recipe, view: str) -> MaskOptions | None:
-    """Return the options that select the text to train on, None if no spans are needed."""
-    if not recipe.mask and not views.VIEWS[view].needs_spans:
-        return None
-    return MaskOptions(
-        recipe.mask_stop_token, recipe.train_reasoning, recipe.mask_last, roles=tuple(recipe.train_roles)
-    )
 
 
 def has_nulls(source: Source) -> bool:

@@ -24,10 +24,10 @@ from ..conversion.job import Job, Task
 from ..plugins import load_plugins
 from . import notes
 from .fingerprint import run_fingerprint
-from .jobs import check_rendered, check_tokens
+from .options import check_rendered, check_token_shards, check_tokens
 from .parquet_schema import find_schema, first_output, set_schema
 from .scratch import Scratch
-from .source_plan import SourcePlan, check_test_split, check_token_shards, check_views, plan_source
+from .source_plan import SourcePlan, check_test_split, check_views, plan_source
 from .target import Target, check_accepts, check_run, check_selection
 from .templates import load_template
 

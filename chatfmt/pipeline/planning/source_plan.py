@@ -14,12 +14,12 @@ from ...errors import UsageError, located
 from ...recipe import Recipe, SourceSpec
 from ...render.template.chat_template import ChatTemplate
 from ...sources import InputSplit, Source, lines_named
-from ...views import VIEWS
 from ..conversion.job import Job
 from ..conversion.media_files import with_folder
 from ..conversion.source_rows import merge_batches
 from .inputs import header_checked, open_source, without_unreadable
-from .jobs import check_embedding, has_nulls, to_checked_job
+from .jobs import has_nulls, to_checked_job
+from .options import check_embedding
 from .scratch import Scratch
 from .target import LINES, Target
 
@@ -78,13 +78,6 @@ def plan_source(
                 tuple(with_folder(split, spec.source, recipe.media_root) for split in shard) for shard in shards
             )
         return SourcePlan(source, job, detection, shards, reader.files if hashed else (), first_rows)
-
-
-def check_token_shards(recipe: Recipe, view: str | None) -> None:
-    """Raise UsageError for `--tokens-per-shard` with rows whose tokens are not counted."""
-    found = VIEWS.get(view or "")
-    if recipe.tokens_per_shard and not (found and recipe.tokenizer and (found.is_tokenized or "text" in found.columns)):
-        raise UsageError("`--tokens-per-shard` counts the tokens of texts", hint="-t chatml --tokenizer FILE --to text")
 
 
 def check_test_split(recipe: Recipe, sources: Sequence[SourcePlan]) -> None:

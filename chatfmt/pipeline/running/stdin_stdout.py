@@ -22,8 +22,9 @@ from ..conversion.stages import Conversion
 from ..conversion.task import arranged, convert_batches
 from ..planning import notes
 from ..planning.inputs import parse_options, row_slice
-from ..planning.jobs import check_embedding, to_checked_job
+from ..planning.jobs import to_checked_job
 from ..planning.matching import Window
+from ..planning.options import check_embedding
 from ..planning.plan import check_options
 from ..planning.scratch import stdin_bytes
 from ..planning.target import Target

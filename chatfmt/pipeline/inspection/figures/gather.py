@@ -27,7 +27,7 @@ from ...conversion.row_counts import RowCounts
 from ...conversion.source_rows import find_row, to_json
 from ...conversion.stages import Conversion
 from ...conversion.task import converted_batches, ignore_rejects
-from ...planning.jobs import check_rendered, check_tokens, span_option
+from ...planning.options import check_rendered, check_tokens, span_option
 from ...planning.scratch import Scratch
 from ...planning.source_plan import SourcePlan, plan_source
 from ...planning.templates import load_template, with_generation_tags
