@@ -12,7 +12,6 @@ from msgspec.structs import replace
 from ... import schema
 from ...errors import Location, NoDialect, UnknownName
 from ...field_path import top_level
-from ..chat.turns import find_turn_keys
 from ..dialect import Dialect
 from ..kit.columns import SIDE_PARTS, Columns, SourceRow, columns_named, records_of
 from ..kit.labels import label_of
@@ -22,15 +21,13 @@ from ..kit.names import (
     HISTORY,
     LABELS,
     MEDIA_COLUMNS,
-    MESSAGES,
     REASONING,
     SYSTEM,
     TEMPLATE_KWARGS,
     TOOLS,
 )
 from .alternatives import left_as_text, other_dialects
-from .no_dialect import empty_conversation, no_dialect, no_turns, rows_differ, types_differ
-from .preference_hints import opposites_hint
+from .no_dialect import ambiguous_hint, empty_conversation, no_dialect, no_turns, rows_differ, types_differ
 from .record_reader import Reading, RecordReader
 
 
@@ -121,15 +118,11 @@ _OWN = (schema.ROW, schema.KEYS)
 
 
 def _read(candidates: Mapping[str, Dialect], columns: Columns, records: Sequence[SourceRow]) -> list[Reading | None]:
-    """Return how each record is read; the error for the one record of a file may be that it has conversations by id."""
+    """Return how each record is read, None for one that no candidate fits; raises NoDialect for an ambiguous part."""
     try:
         return list(map(RecordReader(candidates, columns), records))
     except NoDialect as error:
-        by_id = len(records) == 1 and not any(name.lower() in MESSAGES for name in records[0])
-        if by_id and all(isinstance(turns, list) and find_turn_keys(turns, columns) for turns in records[0].values()):
-            flags = "--explode 'values(.)' --map messages='values(.)'"
-            error.hint = f"if each value is a conversation, {flags}; else {error.hint}"
-        error.hint = opposites_hint([name for name in records[0] if f"`{name}`" in error.message]) or error.hint
+        error.hint = ambiguous_hint(error, records, columns)
         raise
 
 

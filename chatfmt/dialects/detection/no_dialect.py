@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -14,21 +13,12 @@ import pyarrow as pa
 from ...errors import DialectError, Location, NoDialect
 from ...field_path import value_at
 from ...schema import ROW
-from ..chat.turns import CONTENT_KEYS, ROLE_KEYS, find_turn_keys, read_turn_list
-from ..kit.columns import Columns, SourceRow, ambiguous_part, columns_named, records_of
-from ..kit.literals import read_literal
-from ..kit.names import ANSWER_LISTS, COMPLETIONS, EVENTS, MESSAGES, PROMPTS, is_metadata
+from ..chat.turns import find_turn_keys
+from ..kit.columns import Columns, SourceRow, ambiguous_part, records_of
+from ..kit.names import COMPLETIONS, EVENTS, MESSAGES, PROMPTS, is_metadata
 from ..kit.roles import role_of
-from .preference_hints import (
-    ANSWER_WORDS,
-    answers_hint,
-    has_word,
-    opposites_hint,
-    pair_hint,
-    several_answers_hint,
-    two_answers_hint,
-)
-from .rows_as_turns import RowsAsTurns, rows_as_turns
+from .preference_hints import ANSWER_WORDS, has_word, opposites_hint, pair_hint, two_answers_hint
+from .turn_hints import are_objects, nested_turns, turns_hint
 
 _MARKER_ROWS = 50
 """The number of rows that are searched for speaker markers."""
@@ -85,7 +75,7 @@ def turns_in_turn(batches: Sequence[pa.RecordBatch], columns: Columns) -> str:
     """Return the path in the first turn where a list of turns is; empty if there is none."""
     turns = records_of(next(batch for batch in batches if len(batch)))[0].get("messages")
     turn = turns[0] if isinstance(turns, list) and turns else None
-    return next((path for path, _ in _nested_turns(turn, columns) if isinstance(value_at(turn, path), list)), "")
+    return next((path for path, _ in nested_turns(turn, columns) if isinstance(value_at(turn, path), list)), "")
 
 
 def no_turns(batches: Sequence[pa.RecordBatch], columns: Columns) -> DialectError:
@@ -109,7 +99,7 @@ def _hint(names: Sequence[str], records: Sequence[SourceRow], columns: Columns, 
         return "the rows are token ids, which only trainers read: name the source they were made of"
     texts = [name for name in names if isinstance(records[0].get(name), str)]
     of_pair = pair_hint(records[0]) or opposites_hint(texts) or two_answers_hint(texts, names, records)
-    by_shape = of_pair or _turns_hint(names, records, columns)
+    by_shape = of_pair or turns_hint(names, records, columns)
     return by_shape or transcript_hint(texts, records) or _texts_hint(names, records, columns, shown)
 
 
@@ -124,148 +114,6 @@ _FORMATS = (
     (frozenset({"ts", "user", "text"}), "slack FOLDER --me ID"),
 )
 """Columns of files that a recipe reads, with its command."""
-
-
-def _turns_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Columns) -> str | None:
-    """Hint for turns that are nested in the row, have keys of other names, or are the rows themselves."""
-    record = records[0]
-    if len(records) == 1 and len(record) > 1 and all(_are_records([value]) for value in record.values()):
-        return _VALUES
-    if path := _rows_path(record) if len(records) == 1 else None:
-        return f"the rows could be in `{path}`: --field {shlex.quote(path)}"
-    if gaps := next((name for name in names if _has_null_turns(record.get(name), columns)), None):
-        without = f'messages={{{{ row[{json.dumps(gaps, ensure_ascii=False)}] | reject("none") | list | tojson }}}}'
-        return f"`{gaps}` has null in place of a turn, which this leaves out: --map {shlex.quote(without)}"
-    nested = list(_nested_turns(record, columns))
-    lists = [
-        path for path, role in nested if not (isinstance(value_at(record, path), Mapping) and isinstance(role, str))
-    ]
-    named = next((name for name in names if _holds_turns(record.get(name), columns)), None)
-    if named:
-        return f"the turns could be the values of `{named}`: --map messages={shlex.quote(f'values({named})')}"
-    turns = rows_as_turns(names, records, columns)
-    if turns or (nested and not lists):
-        return _one_turn(turns)
-    if pair := next((name for name in names if _are_conversations(record.get(name), columns)), None):
-        return answers_hint(pair)
-    if answers := next((name for name in columns_named(record, ANSWER_LISTS) if _are_texts(record[name])), None):
-        return several_answers_hint(answers, names)
-    if nested:
-        return _nested_hint(nested, record)
-    if listed := [name for name in names if _are_records(record.get(name))]:
-        return _records_hint(listed, records)
-    own = [name for name in names if not is_metadata(name)]
-    spoken = [name for name in names if _SPOKEN.search(name.lower()) or own == [name]]
-    if alternating := next(filter(None, (_alternating_path(name, record.get(name)) for name in spoken)), None):
-        path, texts = alternating
-        return f"if the texts in `{texts}` alternate: --map messages={shlex.quote(path)} --roles user,assistant"
-    return (_values_hint(record) if len(records) == 1 and len(record) > 1 else None) or _objects_hint(names, record)
-
-
-_VALUES = "the values could be rows: --field 'values(.)'"
-
-
-def _rows_path(record: SourceRow) -> str | None:
-    """Return the path to rows in lists of lists of the one record of a file, as in SQuAD; None if it has none."""
-    path, lists = "", [(name, value) for name, value in record.items() if _objects(value)]
-    while len(lists) == 1 and not _are_records(lists[0][1]):
-        path, record = f"{path}{lists[0][0]}[].", lists[0][1][0]
-        lists = [(name, value) for name, value in record.items() if _objects(value)]
-    return path.removesuffix(".") if path and lists else None
-
-
-def _has_null_turns(value: Any, columns: Columns) -> bool:
-    """Return whether a value is a list of turns and nulls."""
-    turns = [turn for turn in value if turn is not None] if isinstance(value, list) and None in value else []
-    return _objects(turns) and find_turn_keys(turns, columns) is not None
-
-
-def _records_hint(listed: Sequence[str], records: Sequence[SourceRow]) -> str:
-    """Hint for columns of records: turns of pairs, or rows, beside which `--explode` keeps the other columns."""
-    first, flags = listed[0], [shlex.quote(name) for name in listed]
-    if records[0][first][0].keys() >= {"user", "assistant"}:
-        return f"the turns could be in `{first}`: --map messages={flags[0]}"
-    others = [value for name, value in records[0].items() if name not in listed]
-    if len(records) > 1 or any(isinstance(value, (list, Mapping)) and value for value in others):
-        return f"the rows could be in `{first}`: --explode {flags[0]}"
-    names = " or ".join(f"`{name}`" for name in listed)
-    return f"the rows could be in {names}: {' or '.join(f'--field {name}' for name in flags)}"
-
-
-def _one_turn(found: RowsAsTurns | None) -> str:
-    """Hint for rows that are turns: the flags that make conversations of them."""
-    flags = " ".join((found or RowsAsTurns(None, None)).flags())
-    roles = "; ROLE is user, assistant, system or tool" if found and found.speakers else ""
-    return f"each row is one turn: {flags} makes one conversation of them{roles}"
-
-
-def _are_conversations(value: Any, columns: Columns) -> bool:
-    """Return whether a value is a list of two conversations."""
-    lists = value if isinstance(value, list) and len(value) == 2 else []
-    lists = [turns for turns in lists if not isinstance(turns, Mapping)]  # which is a turn
-    return len(lists) == 2 and all(find_turn_keys(read_turn_list(turns), columns) for turns in lists)
-
-
-_SPOKEN = re.compile("dialog|conversation|utterances|turns|history|chat")
-
-
-def _alternating_path(name: str, value: Any) -> tuple[str, str] | None:
-    """Return the path to all texts in a list of texts or of lists of texts, and the column; None for other values."""
-    value = read_literal(value)
-    lists = isinstance(value, list) and bool(value) and all(map(_are_texts, value))
-    return (f"{name}[][]", name) if lists else (name, name) if _are_texts(value) else None
-
-
-def _are_texts(value: Any) -> bool:
-    """Return whether a value is a list of several texts."""
-    return isinstance(value, list) and len(value) > 1 and all(isinstance(item, str) for item in value)
-
-
-def _holds_turns(value: Any, columns: Columns) -> bool:
-    """Return whether a value is an object of several turns, each under a key of its own."""
-    turns = list(value.values()) if isinstance(value, Mapping) else []
-    if len(turns) < 2 or not all(isinstance(turn, Mapping) for turn in turns):
-        return False
-    keys = find_turn_keys([dict(turn) for turn in turns], columns)
-    return keys is not None and len(keys) == 2
-
-
-def _objects_hint(names: Sequence[str], record: SourceRow) -> str | None:
-    """Hint for a column of objects whose keys say little."""
-    texts = next((name for name in names if _are_several_texts(record.get(name))), None)
-    if texts and not any(isinstance(record.get(name), str) for name in names):
-        keys, path = ", ".join(f"`{key}`" for key in record[texts]), shlex.quote(f"{texts}.KEY")
-        return f"`{texts}` holds the texts {keys}: map one to each part, --map prompt={path} --map completion={path}"
-    objects = next((name for name in names if _objects(record.get(name))), None)
-    if objects and not any(name.lower() in PROMPTS for name in names):
-        keys, flags = ", ".join(f"`{key}`" for key in record[objects][0]), f"--map messages={shlex.quote(objects)}"
-        role, content = (columns_named(record[objects][0], known)[:1] for known in (ROLE_KEYS, CONTENT_KEYS))
-        if role and content:
-            named = f"--map messages.role={shlex.quote(role[0])} --map messages.content={shlex.quote(content[0])}"
-            return f"the turns could be in `{objects}`: {flags} {named}"
-        return (
-            f"`{objects}` holds objects with the keys {keys}: name them with {flags} "
-            "--map messages.role=KEY --map messages.content=KEY, or for pairs --map messages.user=KEY "
-            "--map messages.assistant=KEY"
-        )
-    return None
-
-
-def _are_several_texts(value: Any) -> bool:
-    """Return whether a value is an object of several texts."""
-    return isinstance(value, Mapping) and len(value) > 1 and all(isinstance(text, str) for text in value.values())
-
-
-def _values_hint(record: SourceRow) -> str | None:
-    """Hint for the one record of a file whose values are lists of rows, rows, or columns of one length."""
-    values = list(record.values())
-    if all(map(_objects, values)):
-        return _records_hint(list(record), [record])
-    objects = all(isinstance(value, Mapping) for value in values) and len({tuple(value) for value in values}) == 1
-    if objects and not "".join(values[0]).isdecimal():  # as pandas names its rows
-        return _VALUES
-    lists = all(isinstance(value, list) for value in values) and len({len(value) for value in values}) == 1
-    return "the values could be columns of rows: --field 'columns(.)'" if lists or objects else None
 
 
 def _texts_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Columns, shown: Mapping[str, str]) -> str:
@@ -305,7 +153,7 @@ def _not_text_hint(prompt: str, answer: str, value: Any) -> str:
     asked, path = f"--map user={shlex.quote(prompt)}", f"row[{answer!r}]" if not answer.isidentifier() else answer
     if isinstance(value, (int, float)):
         return f"`{answer}` is not text; convert it with {asked} --map assistant='{{{{ {path} }}}}'"
-    if _objects(value):
+    if are_objects(value):
         return f"`{answer}` is a list of objects: {asked} --map assistant='{answer}[INDEX].KEY' reads a text of one"
     if isinstance(value, list):
         every = f"--explode {shlex.quote(answer)} {asked} --map assistant={shlex.quote(answer)}"
@@ -320,34 +168,6 @@ def _named_like(texts: Sequence[str], used: str, words: frozenset[str]) -> str:
     """Return the only other column of text with one of the words in its name, or a placeholder."""
     found = [name for name in texts if name != used and has_word(name, words)]
     return found[0] if len(found) == 1 else "COLUMN"
-
-
-def _nested_hint(found: Sequence[tuple[str, str | None]], record: SourceRow) -> str:
-    """Hint for nested turns: a whole conversation, or a prompt with the assistant's answer elsewhere."""
-    path, last = found[0]
-    answer = next((other for other, role in found[1:] if role == "assistant"), None)
-    if last != "assistant" and answer is not None:
-        return (
-            f"the turns could be in `{path}` and `{answer}`: "
-            f"--map prompt={shlex.quote(path)} --map completion={shlex.quote(answer)}"
-        )
-    outer, several, inner = path.partition("[0].")
-    if several and len(value_at(record, outer)) > 1:
-        flags = f"--explode {shlex.quote(outer)} --map messages={shlex.quote(inner)}"
-        return f"`{outer}` holds several conversations: {flags} makes a row of each"
-    return f"the turns could be in `{path}`: --map messages={shlex.quote(path)}"
-
-
-def _are_records(value: Any) -> bool:
-    """Return whether a value is a list of objects whose keys are names of columns, not keys of turns."""
-    if not _objects(value):
-        return False
-    keys = {key.lower() for key in value[0]}
-    return bool(keys & {*MESSAGES, *PROMPTS} or keys >= {"input", "output"}) and not keys & set(ROLE_KEYS)
-
-
-def _objects(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(item, Mapping) for item in value)
 
 
 def _unnamed_hint(texts: Sequence[str], records: Sequence[SourceRow]) -> str:
@@ -383,25 +203,13 @@ def _first_of(names: Sequence[str], wanted: Sequence[str]) -> str | None:
     return next((name for name in names if name.lower() in wanted), None)
 
 
-def _nested_turns(value: Any, columns: Columns, path: str = "", depth: int = 0) -> Iterator[tuple[str, str | None]]:
-    """Yield the paths of a turn or a list of turns inside a row, each with the role of the last turn."""
-    value = read_literal(value)
-    turns = [value] if isinstance(value, dict) else value
-    listed = isinstance(turns, list) and all(isinstance(turn, dict) for turn in turns)
-    keys = find_turn_keys(turns, columns) if path and listed else None
-    if keys and (isinstance(value, list) or len(keys) == 2):
-        yield path, turns[-1].get(keys["messages.role"])
-    elif depth < 5:
-        for key, item in _inside(value):
-            yield from _nested_turns(item, columns, f"{path}{key}".removeprefix("."), depth + 1)
-
-
-def _inside(value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the values of an object, or the first item of a list, each with its step of the path."""
-    if isinstance(value, Mapping):
-        yield from ((f".{key}", item) for key, item in value.items())
-    elif isinstance(value, list) and value:
-        yield "[0]", value[0]
+def ambiguous_hint(error: NoDialect, records: Sequence[SourceRow], columns: Columns) -> str:
+    """Return the hint for a row with an ambiguous part, of conversations by id or a pair of answers if it may be one."""
+    hint, by_id = error.hint, len(records) == 1 and not any(name.lower() in MESSAGES for name in records[0])
+    if by_id and all(isinstance(turns, list) and find_turn_keys(turns, columns) for turns in records[0].values()):
+        flags = "--explode 'values(.)' --map messages='values(.)'"
+        hint = f"if each value is a conversation, {flags}; else {hint}"
+    return opposites_hint([name for name in records[0] if f"`{name}`" in error.message]) or hint
 
 
 def rows_differ(readings: Sequence[Mapping[str, str]]) -> NoDialect:

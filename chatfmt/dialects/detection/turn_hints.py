@@ -1,0 +1,208 @@
+"""Hints of what to type for turns and rows that are inside of rows, have keys of other names, or are the rows."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ...field_path import value_at
+from ..chat.turns import CONTENT_KEYS, ROLE_KEYS, find_turn_keys, read_turn_list
+from ..kit.columns import Columns, SourceRow, columns_named
+from ..kit.literals import read_literal
+from ..kit.names import ANSWER_LISTS, MESSAGES, PROMPTS, is_metadata
+from .preference_hints import answers_hint, several_answers_hint
+from .rows_as_turns import RowsAsTurns, rows_as_turns
+
+
+def turns_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Columns) -> str | None:
+    """Hint for turns that are nested in the row, have keys of other names, or are the rows themselves."""
+    record = records[0]
+    if len(records) == 1 and len(record) > 1 and all(_are_records([value]) for value in record.values()):
+        return _VALUES
+    if path := _rows_path(record) if len(records) == 1 else None:
+        return f"the rows could be in `{path}`: --field {shlex.quote(path)}"
+    if gaps := next((name for name in names if _has_null_turns(record.get(name), columns)), None):
+        without = f'messages={{{{ row[{json.dumps(gaps, ensure_ascii=False)}] | reject("none") | list | tojson }}}}'
+        return f"`{gaps}` has null in place of a turn, which this leaves out: --map {shlex.quote(without)}"
+    nested = list(nested_turns(record, columns))
+    lists = [
+        path for path, role in nested if not (isinstance(value_at(record, path), Mapping) and isinstance(role, str))
+    ]
+    named = next((name for name in names if _holds_turns(record.get(name), columns)), None)
+    if named:
+        return f"the turns could be the values of `{named}`: --map messages={shlex.quote(f'values({named})')}"
+    turns = rows_as_turns(names, records, columns)
+    if turns or (nested and not lists):
+        return _one_turn(turns)
+    if pair := next((name for name in names if _are_conversations(record.get(name), columns)), None):
+        return answers_hint(pair)
+    if answers := next((name for name in columns_named(record, ANSWER_LISTS) if _are_texts(record[name])), None):
+        return several_answers_hint(answers, names)
+    if nested:
+        return _nested_hint(nested, record)
+    if listed := [name for name in names if _are_records(record.get(name))]:
+        return _records_hint(listed, records)
+    own = [name for name in names if not is_metadata(name)]
+    spoken = [name for name in names if _SPOKEN.search(name.lower()) or own == [name]]
+    if alternating := next(filter(None, (_alternating_path(name, record.get(name)) for name in spoken)), None):
+        path, texts = alternating
+        return f"if the texts in `{texts}` alternate: --map messages={shlex.quote(path)} --roles user,assistant"
+    return (_values_hint(record) if len(records) == 1 and len(record) > 1 else None) or _objects_hint(names, record)
+
+
+_VALUES = "the values could be rows: --field 'values(.)'"
+
+
+def _rows_path(record: SourceRow) -> str | None:
+    """Return the path to rows in lists of lists of the one record of a file, as in SQuAD; None if it has none."""
+    path, lists = "", [(name, value) for name, value in record.items() if are_objects(value)]
+    while len(lists) == 1 and not _are_records(lists[0][1]):
+        path, record = f"{path}{lists[0][0]}[].", lists[0][1][0]
+        lists = [(name, value) for name, value in record.items() if are_objects(value)]
+    return path.removesuffix(".") if path and lists else None
+
+
+def _has_null_turns(value: Any, columns: Columns) -> bool:
+    """Return whether a value is a list of turns and nulls."""
+    turns = [turn for turn in value if turn is not None] if isinstance(value, list) and None in value else []
+    return are_objects(turns) and find_turn_keys(turns, columns) is not None
+
+
+def _records_hint(listed: Sequence[str], records: Sequence[SourceRow]) -> str:
+    """Hint for columns of records: turns of pairs, or rows, beside which `--explode` keeps the other columns."""
+    first, flags = listed[0], [shlex.quote(name) for name in listed]
+    if records[0][first][0].keys() >= {"user", "assistant"}:
+        return f"the turns could be in `{first}`: --map messages={flags[0]}"
+    others = [value for name, value in records[0].items() if name not in listed]
+    if len(records) > 1 or any(isinstance(value, (list, Mapping)) and value for value in others):
+        return f"the rows could be in `{first}`: --explode {flags[0]}"
+    names = " or ".join(f"`{name}`" for name in listed)
+    return f"the rows could be in {names}: {' or '.join(f'--field {name}' for name in flags)}"
+
+
+def _one_turn(found: RowsAsTurns | None) -> str:
+    """Hint for rows that are turns: the flags that make conversations of them."""
+    flags = " ".join((found or RowsAsTurns(None, None)).flags())
+    roles = "; ROLE is user, assistant, system or tool" if found and found.speakers else ""
+    return f"each row is one turn: {flags} makes one conversation of them{roles}"
+
+
+def _are_conversations(value: Any, columns: Columns) -> bool:
+    """Return whether a value is a list of two conversations."""
+    lists = value if isinstance(value, list) and len(value) == 2 else []
+    lists = [turns for turns in lists if not isinstance(turns, Mapping)]  # which is a turn
+    return len(lists) == 2 and all(find_turn_keys(read_turn_list(turns), columns) for turns in lists)
+
+
+_SPOKEN = re.compile("dialog|conversation|utterances|turns|history|chat")
+
+
+def _alternating_path(name: str, value: Any) -> tuple[str, str] | None:
+    """Return the path to all texts in a list of texts or of lists of texts, and the column; None for other values."""
+    value = read_literal(value)
+    lists = isinstance(value, list) and bool(value) and all(map(_are_texts, value))
+    return (f"{name}[][]", name) if lists else (name, name) if _are_texts(value) else None
+
+
+def _are_texts(value: Any) -> bool:
+    """Return whether a value is a list of several texts."""
+    return isinstance(value, list) and len(value) > 1 and all(isinstance(item, str) for item in value)
+
+
+def _holds_turns(value: Any, columns: Columns) -> bool:
+    """Return whether a value is an object of several turns, each under a key of its own."""
+    turns = list(value.values()) if isinstance(value, Mapping) else []
+    if len(turns) < 2 or not all(isinstance(turn, Mapping) for turn in turns):
+        return False
+    keys = find_turn_keys([dict(turn) for turn in turns], columns)
+    return keys is not None and len(keys) == 2
+
+
+def _objects_hint(names: Sequence[str], record: SourceRow) -> str | None:
+    """Hint for a column of objects whose keys say little."""
+    texts = next((name for name in names if _are_several_texts(record.get(name))), None)
+    if texts and not any(isinstance(record.get(name), str) for name in names):
+        keys, path = ", ".join(f"`{key}`" for key in record[texts]), shlex.quote(f"{texts}.KEY")
+        return f"`{texts}` holds the texts {keys}: map one to each part, --map prompt={path} --map completion={path}"
+    objects = next((name for name in names if are_objects(record.get(name))), None)
+    if objects and not any(name.lower() in PROMPTS for name in names):
+        keys, flags = ", ".join(f"`{key}`" for key in record[objects][0]), f"--map messages={shlex.quote(objects)}"
+        role, content = (columns_named(record[objects][0], known)[:1] for known in (ROLE_KEYS, CONTENT_KEYS))
+        if role and content:
+            named = f"--map messages.role={shlex.quote(role[0])} --map messages.content={shlex.quote(content[0])}"
+            return f"the turns could be in `{objects}`: {flags} {named}"
+        return (
+            f"`{objects}` holds objects with the keys {keys}: name them with {flags} "
+            "--map messages.role=KEY --map messages.content=KEY, or for pairs --map messages.user=KEY "
+            "--map messages.assistant=KEY"
+        )
+    return None
+
+
+def _are_several_texts(value: Any) -> bool:
+    """Return whether a value is an object of several texts."""
+    return isinstance(value, Mapping) and len(value) > 1 and all(isinstance(text, str) for text in value.values())
+
+
+def _values_hint(record: SourceRow) -> str | None:
+    """Hint for the one record of a file whose values are lists of rows, rows, or columns of one length."""
+    values = list(record.values())
+    if all(map(are_objects, values)):
+        return _records_hint(list(record), [record])
+    objects = all(isinstance(value, Mapping) for value in values) and len({tuple(value) for value in values}) == 1
+    if objects and not "".join(values[0]).isdecimal():  # as pandas names its rows
+        return _VALUES
+    lists = all(isinstance(value, list) for value in values) and len({len(value) for value in values}) == 1
+    return "the values could be columns of rows: --field 'columns(.)'" if lists or objects else None
+
+
+def _nested_hint(found: Sequence[tuple[str, str | None]], record: SourceRow) -> str:
+    """Hint for nested turns: a whole conversation, or a prompt with the assistant's answer elsewhere."""
+    path, last = found[0]
+    answer = next((other for other, role in found[1:] if role == "assistant"), None)
+    if last != "assistant" and answer is not None:
+        return (
+            f"the turns could be in `{path}` and `{answer}`: "
+            f"--map prompt={shlex.quote(path)} --map completion={shlex.quote(answer)}"
+        )
+    outer, several, inner = path.partition("[0].")
+    if several and len(value_at(record, outer)) > 1:
+        flags = f"--explode {shlex.quote(outer)} --map messages={shlex.quote(inner)}"
+        return f"`{outer}` holds several conversations: {flags} makes a row of each"
+    return f"the turns could be in `{path}`: --map messages={shlex.quote(path)}"
+
+
+def _are_records(value: Any) -> bool:
+    """Return whether a value is a list of objects whose keys are names of columns, not keys of turns."""
+    if not are_objects(value):
+        return False
+    keys = {key.lower() for key in value[0]}
+    return bool(keys & {*MESSAGES, *PROMPTS} or keys >= {"input", "output"}) and not keys & set(ROLE_KEYS)
+
+
+def are_objects(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, Mapping) for item in value)
+
+
+def nested_turns(value: Any, columns: Columns, path: str = "", depth: int = 0) -> Iterator[tuple[str, str | None]]:
+    """Yield the paths of a turn or a list of turns inside a row, each with the role of the last turn."""
+    value = read_literal(value)
+    turns = [value] if isinstance(value, dict) else value
+    listed = isinstance(turns, list) and all(isinstance(turn, dict) for turn in turns)
+    keys = find_turn_keys(turns, columns) if path and listed else None
+    if keys and (isinstance(value, list) or len(keys) == 2):
+        yield path, turns[-1].get(keys["messages.role"])
+    elif depth < 5:
+        for key, item in _inside(value):
+            yield from nested_turns(item, columns, f"{path}{key}".removeprefix("."), depth + 1)
+
+
+def _inside(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the values of an object, or the first item of a list, each with its step of the path."""
+    if isinstance(value, Mapping):
+        yield from ((f".{key}", item) for key, item in value.items())
+    elif isinstance(value, list) and value:
+        yield "[0]", value[0]
