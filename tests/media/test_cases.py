@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from chatfmt.render.safety.content_loss import LossFinder
+from chatfmt.render.safety.loss_finder import LossFinder
 from chatfmt.render.single import Chat, TemplateRenderer
 from chatfmt.render.template import builtin
 from chatfmt.render.template.chat_template import ChatTemplate

@@ -16,7 +16,8 @@ from ...render.ending import EndedRenderer
 from ...render.masks.masker import WHOLE_TURNS, Masker
 from ...render.masks.prompt_boundary import split_texts
 from ...render.masks.renderer import MaskedRenderer
-from ...render.safety.content_loss import Loss, LossGuard
+from ...render.safety.content_loss import LossGuard
+from ...render.safety.loss_finder import Loss
 from ...render.single import TemplateRenderer
 from ...rendering import TEXT_ONLY, ConversationBatch, Failures, Rendered, Renderer, RenderRequest
 from .job import Job

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache, partial
 from itertools import compress
@@ -11,12 +11,11 @@ from itertools import compress
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from msgspec import Struct
 from msgspec.structs import astuple, replace
 
 from ... import checks, dialects, mapping, media, render, tokens, transforms, writers
 from ...errors import SKIP, ChatfmtError, Location, RowError, TemplateError, located, raise_first
-from ...json_columns import booleans, integers
+from ...json_columns import integers
 from ...lazy import on_call
 from ...render.safety.control_tokens import Scanner, find_control_tokens, find_token_edges
 from ...render.sandbox.expressions import expression, text_expression
@@ -36,6 +35,7 @@ from .rejects import OnRejects, Rejected
 from .renderers import GuardedRenderer, MarkedAnswerFinder, to_renderer
 from .row_counts import RowCounts
 from .source_rows import FoundErrors, column_for, error_by_row, find_errors, numbered, to_json
+from .staged import Stage, StagedRows
 from .text_parts import join_text_parts
 from .train_keys import SPAN_WEIGHTS, misled_parts, span_weights, untrained_rows
 
@@ -46,45 +46,6 @@ Views = Sequence[checks.ColumnView]
 
 OFFERS = 16
 """How many kinds of errors a conversion tries to remedy with `--fit`."""
-
-
-class Stage(Struct, frozen=True):
-    """A step on a batch. Its errors index rows of its input, whose column `rows` has their numbers in the file."""
-
-    rows: str
-    run: Callable[[pa.RecordBatch, RowCounts], pa.RecordBatch]
-
-
-class StagedRows(Struct):
-    """Rows of a source batch on their way through the stages: what those that are done made of them and counted."""
-
-    source: pa.RecordBatch
-    batch: pa.RecordBatch
-    counts: RowCounts
-    done: int = 0
-
-    @classmethod
-    def start(cls, source: pa.RecordBatch) -> StagedRows:
-        """Return the rows before the first stage."""
-        return cls(source, source, RowCounts(read=len(source)))
-
-    def cut(self, stop: int, start: int) -> list[StagedRows]:
-        """Return the rows from `start` on and those before `stop`, each before the first stage; none without rows."""
-        parts = self.source.slice(start), self.source.slice(0, stop)
-        return [StagedRows.start(part) for part in parts if len(part)]
-
-    def without(self, bad: Collection[int]) -> StagedRows:
-        """Return the other rows, which go on from here.
-
-        They start again if a row became none or several, or if something was counted: how much of it the bad rows make
-        up is not known.
-        """
-        keep = np.ones(len(self.source), np.bool_)
-        keep[[*bad]] = False
-        kept, rows = booleans(keep), ROW if ROW in self.batch.schema.names else "row"
-        others = StagedRows.start(self.source.filter(kept))
-        is_same = self.counts == RowCounts(read=len(keep)) and self.batch.column(rows).equals(self.source.column(ROW))
-        return replace(others, batch=self.batch.filter(kept), done=self.done) if is_same else others
 
 
 class Conversion:

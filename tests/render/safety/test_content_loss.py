@@ -18,7 +18,8 @@ from chatfmt.errors import Location, RenderError, TemplateError
 from chatfmt.json_columns import encode_conversations, json_array
 from chatfmt.render.jinja_renderer import JinjaRenderer
 from chatfmt.render.options import RenderOptions
-from chatfmt.render.safety.content_loss import Loss, LossFinder, LossGuard
+from chatfmt.render.safety.content_loss import LossGuard
+from chatfmt.render.safety.loss_finder import Loss, LossFinder
 from chatfmt.render.safety.message_shapes import message_shapes
 from chatfmt.render.single import Chat
 from chatfmt.render.template.chat_template import ChatTemplate

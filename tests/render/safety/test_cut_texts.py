@@ -6,7 +6,8 @@ import pytest
 
 from chatfmt.json_columns import encode_conversations
 from chatfmt.render.safety import cut_texts
-from chatfmt.render.safety.content_loss import Loss, LossFinder, LossGuard
+from chatfmt.render.safety.content_loss import LossGuard
+from chatfmt.render.safety.loss_finder import Loss, LossFinder
 from chatfmt.render.single import Chat
 from chatfmt.rendering import ConversationBatch
 from tests.cli.test_summary_counts import write
