@@ -210,6 +210,11 @@ class Recipe:
         return {key: to_plain(value) for key, value in vars(self).items()}
 
 
+def renders(template: object) -> bool:
+    """Return whether a value of the key `template` names one, which renders the rows."""
+    return template not in (None, "none")
+
+
 def required(recipe: object, call: str) -> None:
     """Raise UsageError if a call was given anything but a Recipe, such as the path of the data."""
     if not isinstance(recipe, Recipe):
@@ -409,15 +414,10 @@ def with_trainer(layers: Iterable[Layer]) -> Iterator[Layer]:
             from .trainers import settings
 
             name, (given, _) = str(layer.values["trainer"]), _merged(every)
-            rendered = given.get("template") not in (None, "none")
+            rendered = renders(given.get("template"))
             made = settings(name, to=str(given.get("to", "auto")), rendered=rendered)
             yield Layer(f"set by --for {name}", made)
         yield layer
-
-
-def is_recipe(source: str) -> bool:
-    """Return whether SOURCE names a recipe: one of `configs/`, or an existing YAML file."""
-    return source in names() or (source.endswith((".yaml", ".yml")) and Path(source).is_file())
 
 
 def load(source: str) -> Layer:
@@ -487,10 +487,3 @@ def configs() -> Path:
 def names() -> tuple[str, ...]:
     """Return the names of the recipes in `configs/`, sorted."""
     return tuple(sorted(path.stem for path in configs().glob("*.yaml")))
-
-
-def describe(recipe: Recipe, run: Run, origins: Mapping[str, str]) -> list[tuple[str, Any, str]]:
-    """Return each key of both with its plain value and the origin of the value (`default` if nothing set it)."""
-    values = {**recipe.plain(), **run.plain()}
-    names = {key: FOR if key == "trainer" else key for key in values if key != "about"}
-    return [(name, values[key], origins.get(key, "default")) for key, name in names.items()]

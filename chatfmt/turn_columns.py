@@ -59,9 +59,14 @@ def matches(texts: pa.Array, pattern: str) -> pa.BooleanArray:
     return pc.match_substring_regex(texts, pattern)
 
 
+def text_offsets(texts: pa.StringArray) -> np.ndarray[Any, np.dtype[np.int32]]:
+    """Return where each text begins in the bytes of the column, then where the last one ends."""
+    return np.frombuffer(texts.buffers()[1] or b"", np.int32)[texts.offset :][: len(texts) + 1]
+
+
 def starting_with(texts: pa.StringArray, characters: bytes) -> pa.StringArray:
     """Return the texts that start with one of these ASCII characters."""
-    offsets = np.frombuffer(texts.buffers()[1] or b"", np.int32)[texts.offset :][: len(texts) + 1]
+    offsets = text_offsets(texts)
     filled = np.flatnonzero(np.diff(offsets))
     is_one = np.zeros(256, np.bool_)
     is_one[list(characters)] = True

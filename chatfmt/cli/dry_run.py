@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..pipeline import Plan
     from ..pipeline.planning.source_plan import SourcePlan
     from ..pipeline.running.estimate import Estimate
-    from ..recipe import Run
+    from ..recipe import Recipe, Run
     from ..render import EngineChoice
 
 DECISIVE = ("template", "to", "dialect", "date")
@@ -29,7 +29,6 @@ DECISIVE = ("template", "to", "dialect", "date")
 def print_plan(plan: Plan, run: Run, origins: Mapping[str, str]) -> None:
     """Print the recipe with the origin of each value, the files to be written and the render engine."""
     from ..pipeline.running.estimate import estimate
-    from ..recipe import describe
     from ..render import choose_engine
 
     rows = [_with_view(row, plan) for row in describe(plan.recipe, run, origins)]
@@ -39,6 +38,15 @@ def print_plan(plan: Plan, run: Run, origins: Mapping[str, str]) -> None:
         terminal.print_json(to_json(plan, rows, engine, estimated))
     else:
         print_table(plan, rows, engine, estimated)
+
+
+def describe(recipe: Recipe, run: Run, origins: Mapping[str, str]) -> list[tuple[str, Any, str]]:
+    """Return each key of both with its plain value and the origin of the value (`default` if nothing set it)."""
+    from ..recipe import FOR
+
+    values = {**recipe.plain(), **run.plain()}
+    names = {key: FOR if key == "trainer" else key for key in values if key != "about"}
+    return [(name, values[key], origins.get(key, "default")) for key, name in names.items()]
 
 
 def _with_view(row: tuple[str, Any, str], plan: Plan) -> tuple[str, Any, str]:

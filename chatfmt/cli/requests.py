@@ -34,7 +34,7 @@ def build(source: list[str], given: Mapping[str, Any]) -> tuple[Recipe, Run, dic
 
     if "out" in given and given["out"] is None:
         check_output_is_no_source(source)
-    known = [one for one in source if recipe.is_recipe(one)]
+    known = [one for one in source if is_recipe(one)]
     others = source[1:] if known and source[0] == known[0] and recipe.reads_files(known[0]) else []
     if known and len(source) > 1 and not others:
         raise UsageError(f"the recipe `{known[0]}` cannot be combined with other sources", hint="convert it by itself")
@@ -48,6 +48,13 @@ def build(source: list[str], given: Mapping[str, Any]) -> tuple[Recipe, Run, dic
     offered = [key for key in EVERY if key in given and key != "weight"]
     around = [*settings.from_config(), *typed, *settings.from_environment(offered)]
     return recipe.build([*around, recipe.Layer("flag", to_values(given))])
+
+
+def is_recipe(source: str) -> bool:
+    """Return whether SOURCE names a recipe: one of `configs/`, or an existing YAML file."""
+    from .. import recipe
+
+    return source in recipe.names() or (source.endswith((".yaml", ".yml")) and Path(source).is_file())
 
 
 def check_output_is_no_source(sources: Sequence[str]) -> None:

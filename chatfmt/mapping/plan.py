@@ -66,6 +66,11 @@ class FieldMapping(Struct, frozen=True):
         return tuple(dict.fromkeys(names))
 
     @property
+    def text_templates(self) -> list[str]:
+        """The templates that make a text of a row."""
+        return [part.text for _, part in self.fields if isinstance(part, TextTemplate)]
+
+    @property
     def roots(self) -> tuple[str, ...]:
         """The source columns that paths read; a column may itself be named `a.b`."""
         paths = [part for _, part in self.fields if isinstance(part, FieldPath)]
@@ -77,8 +82,7 @@ class FieldMapping(Struct, frozen=True):
         """The columns that a path, a template or an expression reads without testing whether they exist."""
         if self.explode is not None:  # whose rows have other columns
             return {self.explode.root} if self.explode.root is not None else set()
-        texts = [part.text for _, part in self.fields if isinstance(part, TextTemplate)]
-        needed = [names_needed(text, expression=False) for text in texts]
+        needed = [names_needed(text, expression=False) for text in self.text_templates]
         asked = names_needed(self.where, expression=True) if self.where else set[str]()
         return set(self.roots).union(asked, *needed)
 
@@ -86,9 +90,7 @@ class FieldMapping(Struct, frozen=True):
     def steps(self) -> list[tuple[Step, ...]]:
         """The steps to each value that a path or a template reads, which may be an item of a list."""
         paths = [part.steps for _, part in self.fields if isinstance(part, FieldPath)]
-        return paths + [
-            steps for _, part in self.fields if isinstance(part, TextTemplate) for steps in steps_read(part.text)
-        ]
+        return paths + [steps for text in self.text_templates for steps in steps_read(text)]
 
     @property
     def spoken(self) -> set[str]:
@@ -100,8 +102,9 @@ class FieldMapping(Struct, frozen=True):
 
     def reads(self, names: abc.Sequence[str]) -> tuple[str, ...]:
         """Return those of the source columns `names` that a path, a template or an expression reads."""
-        texts = [part.text for _, part in self.fields if isinstance(part, TextTemplate)]
-        tags = [tag for text in texts for tag in re.findall(r"\{\{.*?\}\}|\{%.*?%\}", text, flags=re.DOTALL)]
+        tags = [
+            tag for text in self.text_templates for tag in re.findall(r"\{\{.*?\}\}|\{%.*?%\}", text, flags=re.DOTALL)
+        ]
         words = set(re.findall(r"\w+", " ".join([*tags, self.where or ""])))
         exploded = {self.explode.root} if self.explode is not None else set()
         return tuple(name for name in names if name in words or name in self.roots or name in exploded)

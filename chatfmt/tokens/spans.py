@@ -96,7 +96,7 @@ class TokenPlaces(Struct, frozen=True):
         return self._marked(first, after)
 
     def mask_as_transformers(self, spans: Spans) -> MaskArray:
-        """Return the mask of `tokenizer_worker.mask_as_transformers` for the exact texts."""
+        """Return the mask of `worker.mask_as_transformers` for the exact texts."""
         begun = np.append(self._byte_starts(), len(self.text))
         first_char = np.searchsorted(begun, self.row_bytes)
         inside = spans.start < np.diff(first_char)[spans.row]  # those that are not are the last ones of their text

@@ -68,10 +68,7 @@ def choose_view(name: str, to: str, data_type: str, *, rendered: bool, media: Se
     """
     trainer = find(name)
     if unread := [column for column in media if column not in trainer.media]:
-        others = [
-            f"`--for {other}`" for other, one in TRAINERS.items() if {*media} <= {*one.media} and data_type in one.views
-        ]
-        hint = f"{listed(others[:3])} takes them" if others else "leave out --for"
+        hint = _who_takes(data_type, media)
         raise UsageError(f"`--for {name}` does not train on {unread[0]}", hint=hint)
     is_text = not trainer.views or data_type in trainer.rendered.keys() - trainer.views.keys()
     if is_text and not rendered and to in ("auto", trainer.rendered.get(data_type)):
@@ -85,8 +82,7 @@ def choose_view(name: str, to: str, data_type: str, *, rendered: bool, media: Se
         return to
     views = {**trainer.views, **(trainer.rendered if rendered else {})}
     if data_type not in views:
-        others = [f"`--for {other}`" for other, one in TRAINERS.items() if data_type in one.views]
-        hint = f"{listed(others[:3])} takes them" if others else "leave out --for"
+        hint = _who_takes(data_type)
         if "unpaired-preference" in views and data_type == "language-modeling":
             hint = f"--map label=COLUMN or --label \"rating == 'good'\" says which answers are good; {hint}"
         raise UsageError(
@@ -94,6 +90,13 @@ def choose_view(name: str, to: str, data_type: str, *, rendered: bool, media: Se
         )
     check_rendering(name, views[data_type], rendered=rendered)
     return views[data_type]
+
+
+def _who_takes(data_type: str, media: Sequence[str] = ()) -> str:
+    """Return a hint that names trainers for data of a type with these media."""
+    fitting = (name for name, one in TRAINERS.items() if data_type in one.views and {*media} <= {*one.media})
+    named = [f"`--for {name}`" for name in fitting]
+    return f"{listed(named[:3])} takes them" if named else "leave out --for"
 
 
 def check_rendering(name: str, view: str, *, rendered: bool) -> None:

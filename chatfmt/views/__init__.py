@@ -46,7 +46,7 @@ class View(Struct, frozen=True):
     reads: str = ""
     """The column of the source that it reads beside the conversation, if it is there: it needs no `--keep`."""
     reads_truth: bool = False
-    """Whether it also reads a ground truth: the first of `truths.TRUTHS` that is there."""
+    """Whether it also reads a ground truth: the first of `schema.TRUTHS` that is there."""
 
 
 VIEWS: dict[str, View] = {

@@ -19,6 +19,7 @@ from ..errors import OutputError, UnknownName
 from ..features import to_metadata
 from ..json_columns import JSON, to_json
 from ..schema import CONVERSATION_COLUMNS, KEYS
+from ..turn_columns import fields_of
 from .json_lines import json_lines
 
 ROW_GROUP = 16 << 20
@@ -211,7 +212,7 @@ def _to_stored_list(column: pa.ListArray, kind: pa.ListType) -> pa.ListArray:
 
 
 def _to_stored_struct(column: pa.StructArray, kind: pa.StructType) -> pa.StructArray:
-    fields = dict(zip([field.name for field in column.type], column.flatten(), strict=True))
+    fields = fields_of(column)
     wanted = [field for field in kind if field.name != KEYS]
     if extra := [name for name in fields if name != KEYS and kind.get_field_index(name) < 0]:
         raise OutputError(

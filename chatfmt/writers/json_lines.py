@@ -18,6 +18,7 @@ from ..errors import Location, RowError
 from ..escaped_texts import known_lines, offsets_of
 from ..json_columns import JSON, columns_of, integers, loads, to_json
 from ..schema import CONVERSATIONS, KEYS
+from ..turn_columns import fields_of
 
 BYTES = pa.large_binary()
 LINE = "#line"
@@ -168,8 +169,7 @@ def _lists(column: pa.ListArray) -> pa.Array:
 
 
 def _structs(column: pa.StructArray) -> pa.Array:
-    fields = dict(zip([field.name for field in column.type], column.flatten(), strict=True))
-    return _where_valid(column, _objects(fields, len(column), ()))
+    return _where_valid(column, _objects(fields_of(column), len(column), ()))
 
 
 def _where_valid(column: pa.Array, texts: pa.Array) -> pa.Array:

@@ -81,13 +81,14 @@ def stats(source: Sources, **given: Any) -> None:
 def without_value(recipe: Recipe) -> dict[str, str]:
     """Return the names without a value in this run, each with the flag that gives it one."""
     from ...pipeline.inspection.figures.aggregate import known_names
+    from ...recipe import renders
 
     absent: dict[str, str] = {}
     if recipe.tokenizer is None:
         absent |= {name: "--tokenizer DIR" for name in known_names() if name.endswith("_tokens")}
     if recipe.max_tokens is None:
         absent["over_max_tokens"] = "--max-tokens 4096"
-    if recipe.template in (None, "none"):
+    if not renders(recipe.template):
         absent["trained_share"] = "-t chatml"
     return absent
 
@@ -126,8 +127,10 @@ def print_figures(found: Gathered, limit: int | None) -> None:
 
 def heading(found: Gathered) -> str:
     """Return what was read, and as what."""
+    from ...recipe import renders
+
     counts, template = found.figures.counts, found.template
-    rendered = "" if template in (None, "none") else f", template {template}"
+    rendered = f", template {template}" if renders(template) else ""
     read, made = terminal.counted(counts.read, "row"), terminal.counted(found.figures.conversations, "conversation")
     if found.manifest is not None:
         return f"{made} written, of {read} read{rendered}"

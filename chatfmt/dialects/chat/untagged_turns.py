@@ -74,9 +74,14 @@ def _with_answer(pair: Mapping[str, Any], keys: tuple[str, str]) -> dict[str, An
 def _turn(role: str, text: Any, message: int) -> list[dict[str, Any]]:
     if text is None or (isinstance(text, str) and not text.strip()):
         return []
+    _check_content(text, message)
+    return [{"role": role, "content": text}]
+
+
+def _check_content(text: Any, message: int) -> None:
+    """Raise DialectError `msg.type` for content that is not text."""
     if not isinstance(text, str):
         raise DialectError(f"the content is {json_type(text)}, not text", at=Location(message=message), code="msg.type")
-    return [{"role": role, "content": text}]
 
 
 @by_row
@@ -148,10 +153,7 @@ def parallel_lists(record: SourceRow, columns: Columns) -> dict[str, Any]:
 def _turns_of(roles: Sequence[Any], texts: Sequence[Any]) -> list[dict[str, Any]]:
     """Return turns of roles and contents; raises DialectError `msg.type` for content that is not text."""
     for message, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise DialectError(
-                f"the content is {json_type(text)}, not text", at=Location(message=message), code="msg.type"
-            )
+        _check_content(text, message)
     return [{"role": role, "content": text} for role, text in zip(roles, texts, strict=False)]
 
 

@@ -13,7 +13,7 @@ from ... import trainers, views
 from ...dialects import DIALECTS
 from ...errors import UsageError
 from ...manifest import Manifest, read_manifest
-from ...recipe import KEYS, Recipe
+from ...recipe import KEYS, Recipe, renders
 from ...schema import MEDIA
 from ...trainers import Output, Trainer
 from ...validation import flag_of, to_plain
@@ -144,7 +144,7 @@ def own_values(recipe: Recipe) -> dict[str, Any]:
     """Return the values of a recipe without those that its trainer set."""
     if recipe.trainer is None:
         return vars(recipe)
-    theirs = trainers.settings(recipe.trainer, to=recipe.to, rendered=recipe.template not in (None, "none"))
+    theirs = trainers.settings(recipe.trainer, to=recipe.to, rendered=renders(recipe.template))
     transforms = {
         name: value
         for name, value in recipe.transforms.items()

@@ -15,7 +15,7 @@ from ...dialects import Columns, Detection
 from ...errors import DialectError, NoDialect, RowError, UnknownName, UsageError, located
 from ...field_path import top_level
 from ...manifest import fingerprint
-from ...recipe import Recipe
+from ...recipe import Recipe, renders
 from ...render.safety.control_tokens import ControlTokenPolicy
 from ...render.sandbox.expressions import expression, text_expression
 from ...render.template.chat_template import ChatTemplate
@@ -132,7 +132,7 @@ def with_read_columns(
 
 def codes_that_fail(recipe: Recipe, view: str | None) -> tuple[str, ...]:
     """Return the codes of the findings that make a row a bad one; for a template or `--on-error skip` it has turns."""
-    rendered = recipe.template not in (None, "none")
+    rendered = renders(recipe.template)
     refused = trainers.refused_codes(recipe.trainer, str(view), rendered=rendered)
     loaded = ("json.integer", *refused) if recipe.trainer else ()
     filled = recipe.on_error == "skip" or rendered
@@ -321,9 +321,7 @@ def needed_columns(
     An expression may use any column, a reject is a whole record, and a column that is empty in the sample may be filled
     later.
     """
-    has_expression = (
-        fields.explode or fields.where or any(isinstance(part, mapping.TextTemplate) for _, part in fields.fields)
-    )
+    has_expression = fields.explode or fields.where or fields.text_templates
     used = dialects.used_columns(detection)
     if has_expression or job.skip_bad or not used:
         return None, ()
@@ -401,11 +399,11 @@ def choose_view(recipe: Recipe, data_type: str, carried: Sequence[str]) -> str:
 
     A trainer gets images, videos and audio with messages, which it renders itself.
     """
-    rendered = recipe.template not in (None, "none")
     to = recipe.to
     if recipe.trainer is not None and to in ("auto", *views.VIEWS):
-        to = trainers.choose_view(recipe.trainer, to, data_type, rendered=rendered and not carried, media=carried)
-    return views.choose(to, data_type, rendered=rendered)
+        rendered = renders(recipe.template) and not carried
+        to = trainers.choose_view(recipe.trainer, to, data_type, rendered=rendered, media=carried)
+    return views.choose(to, data_type, rendered=renders(recipe.template))
 
 
 def has_nulls(source: Source) -> bool:

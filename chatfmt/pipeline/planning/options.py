@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ... import trainers, views
 from ...errors import UsageError
-from ...recipe import Recipe
+from ...recipe import Recipe, renders
 from ...render.masks.masker import MaskOptions
 from ...validation import flag_of
 from ..conversion.job import Job
@@ -19,7 +19,7 @@ def check_tokens(recipe: Recipe) -> None:
     if recipe.tokenizer is None and (recipe.max_tokens is not None or (view is not None and view.is_tokenized)):
         flag = "--max-tokens" if recipe.max_tokens is not None else f"--to {recipe.to}"
         raise UsageError(f"`{flag}` needs a tokenizer", hint="--tokenizer FILE, folder or Hub model id")
-    if recipe.tokenizer is not None and recipe.template in (None, "none"):
+    if recipe.tokenizer is not None and not renders(recipe.template):
         raise UsageError("`--tokenizer` needs a template: tokens are counted in rendered text", hint="-t chatml")
 
 
@@ -32,16 +32,17 @@ def check_token_shards(recipe: Recipe, view: str | None) -> None:
 
 def check_rendered(recipe: Recipe) -> None:
     """Raise UsageError for options for rendered text without a template."""
-    if recipe.template in (None, "none") and (flag := text_option(recipe)):
-        renders = recipe.trainer is not None and not trainers.find(recipe.trainer).reads_text
-        hint = f"leave out {flag}: the trainer renders the rows and masks them itself" if renders else "-t chatml"
+    if renders(recipe.template):
+        return
+    if flag := text_option(recipe):
+        by_trainer = recipe.trainer is not None and not trainers.find(recipe.trainer).reads_text
+        hint = f"leave out {flag}: the trainer renders the rows and masks them itself" if by_trainer else "-t chatml"
         raise UsageError(f"`{flag}` applies to rendered text, and no template was given", hint=hint)
-    if recipe.template in (None, "none") and recipe.tokens_from is not None:
+    if recipe.tokens_from is not None:
         raise UsageError("`--tokens-from` needs a template", hint="-t FILE.jinja")
-    if recipe.template in (None, "none") and recipe.fallback_template is not None:
-        raise UsageError(
-            "`--fallback-template` is for a model without a chat template", hint="-t MODEL names the model"
-        )
+    if recipe.fallback_template is not None:
+        text, hint = "`--fallback-template` is for a model without a chat template", "-t MODEL names the model"
+        raise UsageError(text, hint=hint)
 
 
 def text_option(recipe: Recipe) -> str:
@@ -64,7 +65,7 @@ def check_view(recipe: Recipe, view: str) -> None:
     flag = text_option(recipe)
     if flag and view in trainers.UNRENDERED and not views.VIEWS[view].is_tokenized:
         raise UsageError(f"`{flag}` applies to rendered text, and `--to {view}` writes none", hint="leave it out")
-    if recipe.media_tags and recipe.template not in (None, "none") and view not in trainers.UNRENDERED:
+    if recipe.media_tags and renders(recipe.template) and view not in trainers.UNRENDERED:
         raise UsageError(
             "`--media-tags` is about messages, and the template writes tags of its own", hint="leave it out"
         )

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from ... import render
 from ...errors import InputError, UsageError
-from ...recipe import Recipe
+from ...recipe import Recipe, renders
 from ...render.template.chat_template import GENERATION, ChatTemplate, special_tokens_of, with_tokens_of
 from ...render.template.model_files import NO_TEMPLATE
 from ...render.template.special_tokens import NAMED
@@ -20,7 +20,7 @@ def load_template(recipe: Recipe) -> ChatTemplate | None:
 
     Raises UsageError for a special token that is not text, and for a template file whose EOS token has no value.
     """
-    if recipe.template in (None, "none"):
+    if not renders(recipe.template):
         return None
     for name in NAMED:
         if not isinstance(value := recipe.var.get(name, ""), str):

@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from ...errors import ChatfmtError, CheckError, Location
 from ...json_columns import JSON, TEXT, booleans, dumps, integers, is_turns
 from ...schema import CONVERSATION_COLUMNS, KEYS
-from ...turn_columns import matches, to_bools
+from ...turn_columns import matches, text_offsets, to_bools
 from ..jinja.environment import literal_texts
 from ..masks.turn_boundaries import TOKEN
 from ..template.chat_template import ChatTemplate
@@ -68,7 +68,7 @@ class TokenEdges(Struct, frozen=True, dict=True):
         """Return the indices of texts with such an edge, ignoring whitespace around them, which is often trimmed."""
         if not self.ends and not self.starts:
             return np.zeros(0, np.int64)
-        offsets = np.frombuffer(column.buffers()[1], np.int32)[column.offset :][: len(column) + 1]
+        offsets = text_offsets(column)
         long = np.flatnonzero(np.diff(offsets) > 1)
         data = np.frombuffer(column.buffers()[2] or b"", np.uint8)
         begin, end = offsets[long], offsets[long + 1]

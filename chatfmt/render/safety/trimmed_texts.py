@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from ...json_columns import JSON, TEXT, integers
 from ...rendering import ConversationBatch
 from ...schema import REASONING_FIELDS
-from ...turn_columns import rows_of_turns
+from ...turn_columns import rows_of_turns, text_offsets
 from ..masks.masker import to_chats
 from ..single import Chat, TemplateRenderer
 from .control_tokens import BLANKS
@@ -97,7 +97,7 @@ def has_blank_edges(column: pa.Array) -> npt.NDArray[np.bool_]:
         return found
     if column.type != TEXT or not len(column):
         return np.zeros(len(column), np.bool_)
-    offsets = np.frombuffer(column.buffers()[1], np.int32)[column.offset :][: len(column) + 1].astype(np.int64)
+    offsets = text_offsets(column).astype(np.int64)
     data = np.frombuffer(column.buffers()[2] or b"", np.uint8)
     sizes, found = np.diff(offsets), np.zeros(len(column), np.bool_)
     filled = np.flatnonzero(sizes)

@@ -12,7 +12,7 @@ import numpy as np
 from .... import mapping, sources
 from ....errors import ChatfmtError
 from ....manifest import MANIFEST, REJECTS, Manifest, Reject, read_manifest
-from ....recipe import Recipe, SourceSpec
+from ....recipe import Recipe, SourceSpec, renders
 from ....render.safety.control_tokens import find_control_tokens
 from ....render.template.chat_template import ChatTemplate
 from ....sources import ParseOptions, Source
@@ -49,7 +49,7 @@ def control_tokens(manifest: Manifest) -> Sequence[str]:
     """Return the control tokens of the template of a conversion; none if the template is no longer available."""
     name = manifest.recipe.get("template")
     with suppress(ChatfmtError):
-        return find_control_tokens(ChatTemplate.load(name)) if name not in (None, "none") else ()
+        return find_control_tokens(ChatTemplate.load(str(name))) if renders(name) else ()
     return ()
 
 

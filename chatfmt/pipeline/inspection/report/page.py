@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .... import checks, writers
 from ....errors import ChatfmtError
 from ....executors import cores
-from ....recipe import Recipe, required
+from ....recipe import Recipe, renders, required
 from ....render import sandbox_sessions
 from ....render.inspection.probe import probe
 from ....render.template.chat_template import ChatTemplate
@@ -226,7 +226,7 @@ def meaning(figures: Figures, code: str) -> str:
 
 def card(found: Gathered) -> list[tuple[str, str]]:
     """Return the outcomes of probing the template; none without one, or if it is no longer available."""
-    if found.template in (None, "none"):
+    if not renders(found.template):
         return []
     try:
         template = ChatTemplate.load(str(found.template))
