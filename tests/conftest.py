@@ -116,6 +116,12 @@ def said(run: subprocess.CompletedProcess[bytes]) -> list[str]:
     return run.stderr.decode().splitlines()
 
 
+def succeed(run: subprocess.CompletedProcess[bytes]) -> subprocess.CompletedProcess[bytes]:
+    """What a command did, which has to have succeeded."""
+    assert run.returncode == 0, run.stderr.decode()
+    return run
+
+
 def run_cli(
     *arguments: str | Path, stdin: str | bytes | None = None, env: dict[str, str] | None = None, cwd: Path | None = None
 ) -> subprocess.CompletedProcess[bytes]:

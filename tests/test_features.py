@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from .conftest import from_lines, read_rows, run_cli, run_here, write_rows
+from .conftest import from_lines, read_rows, run_cli, run_here, succeed, write_rows
 from .dialects.batches import without_nulls
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "w", "arguments": {"c": "x", "deep": [1, {"n": 2}]}}}
@@ -95,12 +95,10 @@ def test_an_output_loads_and_converts_again_to_what_went_in(name: str, format: s
     rows = CASES[name]
     source = tmp_path / "in.jsonl"
     write_rows(source, rows)
-    run = run_here("convert", source, "--format", format, "-o", tmp_path / "out", "-q")
-    assert run.returncode == 0, run.stderr.decode()
+    succeed(run_here("convert", source, "--format", format, "-o", tmp_path / "out", "-q"))
     loaded = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
     assert without_nulls(loaded.to_list()) == rows
-    again = run_here("convert", tmp_path / "out", "-q")
-    assert again.returncode == 0, again.stderr.decode()
+    again = succeed(run_here("convert", tmp_path / "out", "-q"))
     assert from_lines(again.stdout) == rows
 
 
@@ -173,8 +171,7 @@ def test_features_survive_a_shuffle(tmp_path: Path) -> None:
     write_rows(tmp_path / "in.jsonl", CASES["variables"])
     for format in FORMATS:
         out = tmp_path / format
-        run = run_here("convert", tmp_path / "in.jsonl", "--shuffle", "--format", format, "-o", out)
-        assert run.returncode == 0, run.stderr.decode()
+        succeed(run_here("convert", tmp_path / "in.jsonl", "--shuffle", "--format", format, "-o", out))
         loaded = datasets.load_dataset(str(out), split="train", cache_dir=str(tmp_path / "cache"))
         assert loaded.features["chat_template_kwargs"] == datasets.Json()
 
@@ -219,8 +216,7 @@ def test_any_conversation_loads_and_converts_again(
 ) -> None:
     folder = tmp_path_factory.mktemp("rows")
     write_rows(folder / "in.jsonl", rows)
-    run = run_here("convert", folder / "in.jsonl", "--format", format, "-o", folder / "out", "-q")
-    assert run.returncode == 0, run.stderr.decode()
+    succeed(run_here("convert", folder / "in.jsonl", "--format", format, "-o", folder / "out", "-q"))
     wanted = from_lines(run_here("convert", folder / "in.jsonl", "-q").stdout)
     again = run_here("convert", folder / "out", "-q")
     assert from_lines(again.stdout) == wanted
@@ -250,8 +246,7 @@ def test_rows_of_parquet_after_the_sample(name: str, tmp_path: Path) -> None:
     rows = [{"messages": [turn("user", "q") if name == "calls" else early, early]}] * 1200
     rows += [{"messages": [*rows[0]["messages"], late]}]
     pq.write_table(pa.Table.from_pylist(rows, pa.schema([("messages", pa.list_(type))])), tmp_path / "in.parquet")
-    run = run_here("convert", tmp_path / "in.parquet", "-o", tmp_path / "out.parquet", "-q")
-    assert run.returncode == 0, run.stderr.decode()
+    succeed(run_here("convert", tmp_path / "in.parquet", "-o", tmp_path / "out.parquet", "-q"))
     lines = run_here("convert", tmp_path / "in.parquet", "-q").stdout.splitlines()
     loaded = datasets.Dataset.from_parquet(str(tmp_path / "out.parquet"), cache_dir=str(tmp_path / "cache"))
     assert without_nulls(loaded.to_list()) == [json.loads(line) for line in lines]
@@ -267,8 +262,7 @@ def test_kept_columns_have_the_features_of_their_source(format: str, tmp_path: P
     pq.write_table(pa.Table.from_pylist([row], features.arrow_schema), tmp_path / "in.parquet")
     names = ["kind"] if format == "jsonl" else [*kept]
     flags = [*(word for name in names for word in ("--keep", name)), *(["--drop", "picture"] if len(names) < 2 else [])]
-    run = run_here("convert", tmp_path / "in.parquet", *flags, "--format", format, "-o", tmp_path / "out", "-q")
-    assert run.returncode == 0, run.stderr.decode()
+    succeed(run_here("convert", tmp_path / "in.parquet", *flags, "--format", format, "-o", tmp_path / "out", "-q"))
     loaded = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
     assert {name: loaded.features[name] for name in names} == {name: kept[name] for name in names}
     assert {name: loaded[0][name] for name in names} == {name: row[name] for name in names}
@@ -297,8 +291,9 @@ def test_one_file_of_json_lines_with_text_and_parts_is_noted(tmp_path: Path) -> 
 def test_segments_have_one_type(tmp_path: Path) -> None:
     """What axolotl reads as `type: input_output`."""
     write_rows(tmp_path / "in.jsonl", [CASES["plain"][0]])
-    run = run_here("convert", tmp_path / "in.jsonl", "-t", "chatml", "--to", "segments", "-o", tmp_path / "out.parquet")
-    assert run.returncode == 0, run.stderr.decode()
+    succeed(
+        run_here("convert", tmp_path / "in.jsonl", "-t", "chatml", "--to", "segments", "-o", tmp_path / "out.parquet")
+    )
     table = pq.read_table(tmp_path / "out.parquet")
     assert table.schema.field("segments").type == pa.list_(pa.struct([("label", pa.bool_()), ("text", pa.string())]))
     assert table.to_pylist()[0]["segments"][1] == {"label": True, "text": "a<|im_end|>"}

@@ -17,7 +17,7 @@ import yaml
 
 from chatfmt import recipe as recipes
 
-from .conftest import ROOT, from_lines, run_cli
+from .conftest import ROOT, from_lines, run_cli, succeed
 
 FOLDER = Path(__file__).parent / "recipes" / "formats"
 GOLDEN = FOLDER / "expected.golden"
@@ -47,8 +47,7 @@ def test_a_command_reads_the_miniature(command: str, tmp_path: Path) -> None:
     sources = [] if not arguments[0].startswith("-") else sorted((FOLDER / name).iterdir())
     out = arguments.index("-o")
     del arguments[out : out + 2]
-    done = run_cli("convert", name, *sources, *arguments, "--executor", "serial", cwd=FOLDER / name)
-    assert done.returncode == 0, done.stderr.decode()
+    done = succeed(run_cli("convert", name, *sources, *arguments, "--executor", "serial", cwd=FOLDER / name))
     found = {"rows": from_lines(done.stdout), "said": done.stderr.decode().splitlines()}
     assert found["rows"]
     if os.environ.get("CHATFMT_UPDATE_GOLDENS"):

@@ -15,7 +15,7 @@ import chatfmt
 from chatfmt.errors import RecipeError, UnknownName, UsageError
 from chatfmt.recipe import DEFAULT_DATE, Layer, Recipe, build, load, names, parse_size
 
-from .conftest import EVERYDAY, run_cli, write_rows
+from .conftest import EVERYDAY, run_cli, succeed, write_rows
 
 
 def test_layers_add_up_and_the_last_wins():
@@ -159,8 +159,7 @@ def test_a_recipe_sets_what_happens_to_bad_rows(tmp_path):
     (tmp_path / "in.jsonl").write_text('{"messages": [{"role": "user", "content": "a"}]}\n[]\n')
     text = "source: in.jsonl\non_error: skip\nmax_bad: 1\nrejects: bad.jsonl\nout: made.jsonl\n"
     (tmp_path / "r.yaml").write_text(text)
-    run = run_cli("convert", "r.yaml", cwd=tmp_path)
-    assert run.returncode == 0
+    succeed(run_cli("convert", "r.yaml", cwd=tmp_path))
     assert [json.loads(line)["code"] for line in (tmp_path / "bad.jsonl").open()] == ["json.not_object"]
 
 

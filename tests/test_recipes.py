@@ -29,7 +29,7 @@ from chatfmt import recipe as recipes
 from chatfmt.cli import application
 from chatfmt.cli.values import to_values
 
-from .conftest import ROOT, from_lines, read_rows, run_cli
+from .conftest import ROOT, from_lines, read_rows, run_cli, succeed
 from .silent_losses import lost
 from .stand_in_hub import StandInHub
 
@@ -286,8 +286,7 @@ def hub(tmp_path_factory):
 
 def run(hub: StandInHub, folder: Path, *arguments: str) -> str:
     """Return what `chatfmt convert` writes to stdout, with the stand-in as its Hub."""
-    done = run_cli("convert", *arguments, "-q", cwd=folder, env=hub.env(folder / "home"))
-    assert done.returncode == 0, done.stderr.decode()
+    done = succeed(run_cli("convert", *arguments, "-q", cwd=folder, env=hub.env(folder / "home")))
     return done.stdout.decode()
 
 

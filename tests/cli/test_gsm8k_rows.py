@@ -7,7 +7,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from chatfmt import ChatTemplate
 
-from ..conftest import SHARED, TRL_TEMPLATES, needs_shared, needs_trl, read_rows, run_cli
+from ..conftest import SHARED, TRL_TEMPLATES, needs_shared, needs_trl, read_rows, run_cli, succeed
 
 OWN = {"chatml": None, "llama-3.1": "llama3_1.jinja", "qwen3": "qwen3.jinja"}
 TOKENS = {"llama-3.1": {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>"}}
@@ -19,8 +19,7 @@ TOKENS = {"llama-3.1": {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_every_row_equals_transformers(template, split, tmp_path):
     source = SHARED / "data" / f"gsm8k_{split}.jsonl"
-    run = run_cli("convert", source, "-t", template, "-o", tmp_path / "out.jsonl")
-    assert run.returncode == 0, run.stderr.decode()
+    succeed(run_cli("convert", source, "-t", template, "-o", tmp_path / "out.jsonl"))
     rows = [
         [{"role": "user", "content": row["question"]}, {"role": "assistant", "content": row["answer"]}]
         for row in read_rows(source)

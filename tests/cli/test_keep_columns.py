@@ -10,7 +10,7 @@ import pytest
 import chatfmt
 from chatfmt.errors import UsageError
 
-from ..conftest import from_lines, run_cli, write_rows
+from ..conftest import from_lines, run_cli, succeed, write_rows
 
 ROWS = [
     {"instruction": "hi", "output": "yo", "text": "old", "label": 3, "id": 7, "tags": ["a", None]},
@@ -29,8 +29,7 @@ def data(tmp_path):
 
 
 def test_all_reports_columns_that_it_cannot_keep(data):
-    run = run_cli("convert", data, "-t", "chatml", "--keep", "all")
-    assert run.returncode == 0
+    run = succeed(run_cli("convert", data, "-t", "chatml", "--keep", "all"))
     assert from_lines(run.stdout) == [
         {"text": TEXTS[0], "label": 3, "id": 7, "tags": ["a", None]},
         {"text": TEXTS[1], "label": None, "id": 8},

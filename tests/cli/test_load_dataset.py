@@ -9,7 +9,7 @@ from typing import Any
 import datasets
 import pytest
 
-from ..conftest import from_lines, run_cli
+from ..conftest import from_lines, run_cli, succeed
 
 TEXTS = [
     "plain", "42", "true", "null", "007", "2024-01-01", "[1, 2]", "NaN", '{"a": 1}', "é 🙂 \u2028 \x00 \\", " a\n\n",
@@ -47,8 +47,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def converted(place: Path, *flags: str) -> list[dict[str, Any]]:
     """What the command gives on stdout, read as JSON."""
-    run = run_cli(*COMMAND, *flags, cwd=place)
-    assert run.returncode == 0, run.stderr.decode()
+    run = succeed(run_cli(*COMMAND, *flags, cwd=place))
     return from_lines(run.stdout.decode())
 
 
@@ -59,8 +58,7 @@ def loaded(cache: Path, *given: str, **options: Any) -> datasets.DatasetDict:
 @pytest.mark.parametrize("name", FOLDERS)
 def test_a_folder(name, place, tmp_path):
     out = tmp_path / "out"
-    run = run_cli(*COMMAND, *FOLDERS[name], "-o", out, "--rows-per-shard", "25", cwd=place)
-    assert run.returncode == 0, run.stderr.decode()
+    succeed(run_cli(*COMMAND, *FOLDERS[name], "-o", out, "--rows-per-shard", "25", cwd=place))
     assert len([path for path in (out / "data").iterdir() if path.name.endswith(f".{name}")]) == 3
     found = loaded(tmp_path / "cache", str(out))
     assert list(found) == ["train"]
@@ -71,8 +69,7 @@ def test_a_folder(name, place, tmp_path):
 @pytest.mark.parametrize("name", FOLDERS)
 def test_splits_of_a_folder(name, place, tmp_path):
     out = tmp_path / "out"
-    run = run_cli(*COMMAND, *FOLDERS[name], "-o", out, "--test-fraction", "0.3", cwd=place)
-    assert run.returncode == 0, run.stderr.decode()
+    succeed(run_cli(*COMMAND, *FOLDERS[name], "-o", out, "--test-fraction", "0.3", cwd=place))
     found = loaded(tmp_path / "cache", str(out))
     assert sorted(found) == ["test", "train"] and all(len(rows) for rows in found.values())
     rows = [row for split in ("train", "test") for row in found[split].to_list()]
@@ -81,8 +78,7 @@ def test_splits_of_a_folder(name, place, tmp_path):
 
 @pytest.mark.parametrize("name", FILES)
 def test_one_file(name, place, tmp_path):
-    run = run_cli(*COMMAND, "-o", tmp_path / name, cwd=place)
-    assert run.returncode == 0, run.stderr.decode()
+    succeed(run_cli(*COMMAND, "-o", tmp_path / name, cwd=place))
     found = loaded(tmp_path / "cache", FILES[name], data_files=str(tmp_path / name), split="train")
     assert found.to_list() == converted(place)
 
@@ -90,8 +86,7 @@ def test_one_file(name, place, tmp_path):
 @pytest.mark.parametrize("name", ["parquet", "jsonl"])
 def test_conversations(name, place, tmp_path):
     out = tmp_path / "out"
-    run = run_cli("convert", "in.jsonl", *FOLDERS[name], "-o", out, "-q", cwd=place)
-    assert run.returncode == 0, run.stderr.decode()
+    succeed(run_cli("convert", "in.jsonl", *FOLDERS[name], "-o", out, "-q", cwd=place))
     expected = [
         json.loads(line)["messages"] for line in (place / "in.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
     ]

@@ -24,7 +24,7 @@ from chatfmt.render.sandbox import process, sessions
 from chatfmt.sources.bytes import compression
 from chatfmt.writers import durable
 
-from ..conftest import run_cli, run_here
+from ..conftest import run_cli, run_here, succeed
 
 ROW = '{"messages":[{"role":"user","content":"hi"},{"role":"assistant","content":"yo"}]}\n'
 TEMPLATE = "{% for turn in messages %}{{ turn.content }}{% endfor %}"
@@ -143,8 +143,7 @@ def test_a_system_that_starts_so_many_threads(allowed: int, work: Path, monkeypa
     assert (run.returncode, run.stderr.decode()) == (5, NO_THREADS) or run.returncode == 0
     assert (run.returncode == 0) is (work / "out" / "data").exists()
     assert run_here(*command, "--resume", "-q", cwd=work).returncode == 0
-    wanted = run_here(*command[:5], "wanted", *command[6:], cwd=work)
-    assert wanted.returncode == 0
+    succeed(run_here(*command[:5], "wanted", *command[6:], cwd=work))
     assert contents(work / "out" / "data") == contents(work / "wanted" / "data")
 
 

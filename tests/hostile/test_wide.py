@@ -13,7 +13,7 @@ import pytest
 from chatfmt.json_columns import decode_objects
 from chatfmt.schema import ROW
 from chatfmt.sources.json import record_batch
-from tests.conftest import run_cli, run_process
+from tests.conftest import run_cli, run_process, succeed
 
 
 def lines(rows: list[dict[str, Any]]) -> str:
@@ -51,8 +51,7 @@ def test_a_row_whose_turns_have_too_many_keys_is_one_bad_row(tmp_path: Path) -> 
         "`--on-error skip` leaves out such rows, and --rejects FILE keeps them\n"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
-    done = run_cli("convert", source.name, "-o", "out.jsonl", "--on-error", "skip", "--max-bad", "1", cwd=tmp_path)
-    assert done.returncode == 0
+    succeed(run_cli("convert", source.name, "-o", "out.jsonl", "--on-error", "skip", "--max-bad", "1", cwd=tmp_path))
     assert (tmp_path / "out.jsonl").read_text() == lines([{"messages": talk}] * 2).replace(": ", ":").replace(", ", ",")
 
 
@@ -90,8 +89,7 @@ def test_many_keys_take_time_in_proportion(tmp_path: Path, shape: str, command: 
         answer = {"role": "assistant", "content": "b"}
         turns = [{"role": "user", "content": "a", **own_keys(row, 20)} for row in range(300)]
         source.write_text(lines([{"messages": [turn, answer]} for turn in turns]))
-    done = run_process(*command, source)
-    assert done.returncode == 0
+    succeed(run_process(*command, source))
 
 
 def test_more_columns_than_a_row_may_have_are_an_error(tmp_path: Path) -> None:

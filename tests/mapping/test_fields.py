@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ..conftest import from_lines, run_here, write_rows
+from ..conftest import from_lines, run_here, succeed, write_rows
 
 Row = dict[str, Any]
 Q, A = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
@@ -105,8 +105,7 @@ def test_fields(name: str, tmp_path: Path) -> None:
     write_rows(tmp_path / "data.jsonl", [row])
     flags = [word for field in fields for word in ("--map", field)]
     markers = ["--marker", "Human:=user", "--marker", "Assistant:=assistant"] if "transcript=t" in fields else []
-    done = run_here("convert", tmp_path / "data.jsonl", *flags, *markers)
-    assert done.returncode == 0, done.stderr.decode()
+    done = succeed(run_here("convert", tmp_path / "data.jsonl", *flags, *markers))
     assert json.loads(done.stdout) == expected
 
 

@@ -18,7 +18,7 @@ from chatfmt.render.template import builtin
 from chatfmt.render.template.chat_template import ChatTemplate
 from tests.conftest import run_here
 
-from ..conftest import from_lines, write_rows
+from ..conftest import from_lines, succeed, write_rows
 
 IMAGE, VIDEO, AUDIO = ({"type": kind} for kind in ("image", "video", "audio"))
 PNG = bytes.fromhex(
@@ -43,8 +43,7 @@ def sharegpt(question: str, answer: str = "a") -> list[dict[str, str]]:
 def converted(tmp_path: Path, rows: list[Any], *flags: str) -> list[dict[str, Any]]:
     source = tmp_path / "in.jsonl"
     write_rows(source, rows)
-    result = run_here("convert", source, *(flags or ("--to", "messages")), "-o", "-", "-q")
-    assert result.returncode == 0, result.stderr.decode()
+    result = succeed(run_here("convert", source, *(flags or ("--to", "messages")), "-o", "-", "-q"))
     return from_lines(result.stdout)
 
 
@@ -260,8 +259,7 @@ def test_rows_of_one_dataset_with_and_without_media(tmp_path: Path) -> None:
 def test_every_row_of_a_parquet_output_has_a_list_of_media(flags: tuple[str, str], size: int, tmp_path: Path) -> None:
     rows = [{"messages": turns("Hi")}] * size + [{"messages": turns([{"type": "image", "image": "a.png"}])}]
     write_rows(tmp_path / "in.jsonl", rows)
-    result = run_here("convert", "in.jsonl", *flags, "-o", "out.parquet", "-q", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr.decode()
+    succeed(run_here("convert", "in.jsonl", *flags, "-o", "out.parquet", "-q", cwd=tmp_path))
     images = pq.read_table(tmp_path / "out.parquet").column("images")
     assert images.to_pylist() == [[]] * size + [["a.png"]]
 
@@ -394,8 +392,7 @@ def test_pictures_in_parquet_come_out_byte_for_byte(tmp_path: Path) -> None:
     images = [[{"bytes": PNG, "path": "a.png"}], None]
     table = pa.table({"messages": pa.array(rows, pa.list_(turn)), "images": pa.array(images, pa.list_(STORED))})
     pq.write_table(table, source := tmp_path / "in.parquet")
-    result = run_here("convert", source, "--to", "messages", "-o", tmp_path / "out.parquet", "-q")
-    assert result.returncode == 0, result.stderr.decode()
+    succeed(run_here("convert", source, "--to", "messages", "-o", tmp_path / "out.parquet", "-q"))
     made = pq.read_table(tmp_path / "out.parquet")
     assert made.schema.field("images").type == pa.list_(STORED)
     assert made.column("images").to_pylist() == [[{"bytes": PNG, "path": "a.png"}], []]
@@ -404,8 +401,7 @@ def test_pictures_in_parquet_come_out_byte_for_byte(tmp_path: Path) -> None:
     undecoded = loaded.cast_column("images", datasets.List(datasets.Image(decode=False)))
     assert undecoded["images"] == made.column("images").to_pylist()
     assert loaded["messages"] == rows
-    again = run_here("convert", tmp_path / "out.parquet", "--to", "messages", "-o", tmp_path / "again.parquet", "-q")
-    assert again.returncode == 0, again.stderr.decode()
+    succeed(run_here("convert", tmp_path / "out.parquet", "--to", "messages", "-o", tmp_path / "again.parquet", "-q"))
     assert (tmp_path / "again.parquet").read_bytes() == (tmp_path / "out.parquet").read_bytes()
     refusal = run_here("convert", source, "-o", "-", "-q")
     assert refusal.stderr.decode() == (
@@ -426,8 +422,7 @@ def test_pictures_in_parquet_come_out_byte_for_byte(tmp_path: Path) -> None:
 def test_images_by_value_have_the_type_of_the_feature(column: pa.Array, tmp_path: Path) -> None:
     table = pa.table({"image": column, "question": ["What?", "Who?"], "answer": ["a", "b"]})
     pq.write_table(table, source := tmp_path / "in.parquet")
-    result = run_here("convert", source, "-t", "gemma-3", "-o", tmp_path / "out.parquet", "-q")
-    assert result.returncode == 0, result.stderr.decode()
+    succeed(run_here("convert", source, "-t", "gemma-3", "-o", tmp_path / "out.parquet", "-q"))
     made = pq.read_table(tmp_path / "out.parquet").column("images")
     assert made.type == pa.list_(STORED)
     assert made.to_pylist() == [[{"bytes": PNG, "path": None}], []]
@@ -449,8 +444,7 @@ def test_inspect_recommends_a_template_with_a_place(name: str, template: str, ch
     found = found[0] if isinstance(found, list) else found
     assert found["command"] == f"chatfmt convert in.jsonl -t {template} -o in-{template.partition(' ')[0]}/"
     assert found["characters"]["median"] == characters
-    done = run_here(*shlex.split(found["command"])[1:], "-q", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr.decode()
+    succeed(run_here(*shlex.split(found["command"])[1:], "-q", cwd=tmp_path))
 
 
 def test_pictures_inside_parts_of_parquet(tmp_path: Path) -> None:
@@ -459,8 +453,7 @@ def test_pictures_inside_parts_of_parquet(tmp_path: Path) -> None:
     question = [{"type": "image", "image": {"bytes": PNG, "path": "a.png"}}, say("What?")]
     rows = [turns([say("Hi")], [say("b")])] * 60 + [turns(question, [say("a")])]
     pq.write_table(pa.table({"messages": pa.array(rows, pa.list_(turn))}), source := tmp_path / "in.parquet")
-    result = run_here("convert", source, "-t", "gemma-3", "-o", tmp_path / "out.parquet", "-q")
-    assert result.returncode == 0, result.stderr.decode()
+    succeed(run_here("convert", source, "-t", "gemma-3", "-o", tmp_path / "out.parquet", "-q"))
     made = pq.read_table(tmp_path / "out.parquet")
     assert made["text"][60].as_py().startswith("<bos><start_of_turn>user\n<start_of_image>What?")
     assert made["images"].to_pylist() == [[]] * 60 + [[{"bytes": PNG, "path": "a.png"}]]
@@ -470,7 +463,6 @@ def test_sources_with_bytes_and_with_paths(tmp_path: Path) -> None:
     table = pa.table({"image": pa.array([{"bytes": PNG, "path": None}], STORED), "question": ["Q"], "answer": ["a"]})
     pq.write_table(table, tmp_path / "in.parquet")
     write_rows(tmp_path / "in.jsonl", [{"image": "b.png", "question": "Q", "answer": "a"}])
-    result = run_here("convert", "in.parquet", "in.jsonl", "-t", "gemma-3", "-o", "out.parquet", "-q", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr.decode()
+    succeed(run_here("convert", "in.parquet", "in.jsonl", "-t", "gemma-3", "-o", "out.parquet", "-q", cwd=tmp_path))
     images = pq.read_table(tmp_path / "out.parquet")["images"].to_pylist()
     assert images == [[{"bytes": PNG, "path": None}], [{"bytes": None, "path": "b.png"}]]

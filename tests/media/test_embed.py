@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from tests.conftest import run_cli, run_here
+from tests.conftest import run_cli, run_here, succeed
 from tests.media.test_cases import PNG, sharegpt
 
 
@@ -83,8 +83,7 @@ def test_a_source_in_several_folders_and_a_compressed_one(folder: Path, tmp_path
         with gzip.open(tmp_path / "many" / name / f"{name}.json.gz", "wt") as file:
             json.dump([row("p.png")], file)
     out = ("--to", "messages", "--embed-media", "-o", "out.parquet", "-q")
-    result = run_here("convert", "many", *out, cwd=tmp_path)
-    assert result.returncode == 0, result.stderr.decode()
+    succeed(run_here("convert", "many", *out, cwd=tmp_path))
     made = pq.read_table(tmp_path / "out.parquet")["images"].to_pylist()
     assert made == [[{"bytes": image, "path": "p.png"}] for image in (b"x", b"y")]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from ..conftest import run_here, write_rows
+from ..conftest import run_here, succeed, write_rows
 
 ROWS: list[dict[str, Any]] = [
     {"messages": [{"role": "user", "content": "<image>Which?"}, {"role": "assistant", "content": "Red."}],
@@ -33,8 +33,9 @@ def test_an_output_of_text_with_images_is_read_with_them(flags: tuple[str, ...],
 
 
 def convert(folder: Path, source: str, *flags: str) -> list[dict[str, Any]]:
-    run = run_here("convert", folder / source, *flags, "--format", "parquet", "--overwrite", "-o", folder / "out", "-q")
-    assert run.returncode == 0, run.stderr.decode()
+    succeed(
+        run_here("convert", folder / source, *flags, "--format", "parquet", "--overwrite", "-o", folder / "out", "-q")
+    )
     (path,) = (folder / "out" / "data").glob("*.parquet")
     rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
     return rows

@@ -17,7 +17,7 @@ import pytest
 
 import chatfmt
 
-from ..conftest import ROOT, files, run_process, sampled, write_rows
+from ..conftest import ROOT, files, run_process, sampled, succeed, write_rows
 
 TEMPLATE = """{{ strftime_now("%d %B %Y %A %H:%M %Z") }}
 {%- for m in messages %}<|im_start|>{{ m.role }}
@@ -60,8 +60,9 @@ def make(folder: Path) -> None:
 def convert(
     where: Path, *flags: str, env: dict[str, str] | None = None, out: str = "out", **how: Any
 ) -> dict[str, bytes]:
-    run = run_process("convert", "data", "p.parquet", "-t", "day.jinja", "-o", out, *FLAGS, *flags, cwd=where, env=env)
-    assert run.returncode == 0, run.stderr.decode()
+    succeed(
+        run_process("convert", "data", "p.parquet", "-t", "day.jinja", "-o", out, *FLAGS, *flags, cwd=where, env=env)
+    )
     return files(where / out)
 
 
@@ -123,8 +124,7 @@ def test_in_another_folder_too(first, tmp_path):
 
 def test_absolute_paths_change_only_what_was_typed(place, first):
     sources = [str(place / "data"), str(place / "p.parquet")]
-    run = run_process("convert", *sources, "-t", place / "day.jinja", "-o", place / "absolute", *FLAGS, cwd=ROOT)
-    assert run.returncode == 0, run.stderr.decode()
+    succeed(run_process("convert", *sources, "-t", place / "day.jinja", "-o", place / "absolute", *FLAGS, cwd=ROOT))
     found = files(place / "absolute")
     typed = {".chatfmt/manifest.json", "README.md", ".chatfmt/rejects.jsonl"}
     assert {name for name in first if found[name] != first[name]} <= typed

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ..conftest import from_lines, run_here, write_rows
+from ..conftest import from_lines, run_here, succeed, write_rows
 from . import cases
 
 ROLES = {"system", "developer", "user", "assistant", "tool"}
@@ -67,8 +67,7 @@ def check_row(row: dict[str, Any]) -> None:
 )  # fmt: skip
 def test_every_row_keeps_to_the_published_rules(rows: cases.Rows, tmp_path: Path) -> None:
     write_rows(tmp_path / "in.jsonl", rows)
-    run = run_here("convert", "in.jsonl", "--for", "openai", "-q", cwd=tmp_path)
-    assert run.returncode == 0, run.stderr.decode()
+    run = succeed(run_here("convert", "in.jsonl", "--for", "openai", "-q", cwd=tmp_path))
     written = from_lines(run.stdout)
     assert len(written) == len(rows)
     for row in written:

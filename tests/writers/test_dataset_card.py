@@ -18,7 +18,7 @@ from chatfmt.features import list_of, media, with_feature
 from chatfmt.manifest import Manifest, Shard
 from chatfmt.writers import card, check_split
 
-from ..conftest import run_cli, write_rows
+from ..conftest import run_cli, succeed, write_rows
 from .samples import SCHEMA, batch, convert
 
 TURNS = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string()), ("tool_calls", json_columns.JSON)]))
@@ -182,8 +182,7 @@ def test_the_hub_and_datasets_read_the_same_from_the_card(format: str, tmp_path:
     source = Path("tests/data/everyday.jsonl").resolve()
     for more in ((), ("-t", "chatml"), ("-t", "chatml", "--shuffle")):
         out = tmp_path / f"out{len(more)}"
-        run = run_cli("convert", source, *more, "-o", out, "--format", format)
-        assert run.returncode == 0, run.stderr.decode()
+        succeed(run_cli("convert", source, *more, "-o", out, "--format", format))
         found = hub.DatasetCard.load(out / "README.md")
         assert (found.data.task_categories, found.data.size_categories) == (["text-generation"], ["n<1K"])
         assert found.data.tags == ["chatfmt", *more[1:2]]
@@ -220,8 +219,7 @@ def test_the_card_names_the_source_and_its_licence_once(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "README.md").write_text("---\nlicense: mit\n---\n# data\n")
     (tmp_path / "data" / "train.jsonl").write_text('{"messages":[{"role":"user","content":"hi"}]}\n')
-    run = run_cli("convert", "data", "-t", "chatml", "-o", "out", cwd=tmp_path)
-    assert run.returncode == 0, run.stderr.decode()
+    succeed(run_cli("convert", "data", "-t", "chatml", "-o", "out", cwd=tmp_path))
     card = (tmp_path / "out" / "README.md").read_text()
     assert [line for line in card.splitlines() if line.startswith("- from ")] == ["- from `data`, licence mit"]
 

@@ -12,7 +12,7 @@ import pytest
 from chatfmt import pipeline
 from chatfmt.errors import UsageError
 
-from ...conftest import run_cli
+from ...conftest import run_cli, succeed
 from ...stand_in_hub import StandInHub
 
 TOKEN = "hf_AbCdEfGhIjKlMnOpQrStUvWxYz"
@@ -39,8 +39,7 @@ def rows(tmp_path: Path, *questions: str) -> Path:
 def made(tmp_path: Path, *questions: str, name: str = "out", more: tuple[str, ...] = ()) -> Path:
     """A finished folder."""
     out = tmp_path / name
-    done = run_cli("convert", rows(tmp_path, *questions), "-t", "chatml", "-o", out, "-q", "--overwrite", *more)
-    assert done.returncode == 0, done.stderr.decode()
+    succeed(run_cli("convert", rows(tmp_path, *questions), "-t", "chatml", "-o", out, "-q", "--overwrite", *more))
     return out
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ...conftest import run_cli, write_rows
+from ...conftest import run_cli, succeed, write_rows
 
 ROW = {"messages": [{"role": "user", "content": "Hi!"}, {"role": "assistant", "content": "Hello."}]}
 
@@ -107,8 +107,7 @@ def test_templates_train_needs_no_value_of_eos(tmp_path):
         "{% elif m.role == 'system' %}{{ raise_exception('no system') }}{% else %}[INST]{{ m.content }}[/INST]"
         "{{ m.weather }}{% endif %}{% endfor %}"
     )
-    done = run_cli("templates", "train", tmp_path / "t.jinja")
-    assert done.returncode == 0
+    done = succeed(run_cli("templates", "train", tmp_path / "t.jinja"))
     assert "{%- generation %}\n            {{- m.content }}\n            {{- eos_token }}" in done.stdout.decode()
     assert done.stderr.decode() == "note: no test conversation prints these, so they got no tags: {{- m.weather }}\n"
 

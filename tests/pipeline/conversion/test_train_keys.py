@@ -11,7 +11,7 @@ from datasets import load_dataset
 
 from chatfmt.cli import main
 
-from ...conftest import read_rows, run_here, write_rows
+from ...conftest import read_rows, run_here, succeed, write_rows
 
 PLAIN = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
 
@@ -125,8 +125,7 @@ def test_parts_of_content_that_changes_are_refused(
     assert (run.returncode, run.stderr.decode()) == (4, CHANGED)
     dropped = ["--drop", "messages.train_detail"]
     for remedy in ([*flags.split()], [*flags.split(), *change.split(), *dropped]):
-        run = run_here("convert", "in.jsonl", *remedy, "--format", "jsonl", cwd=tmp_path)
-        assert run.returncode == 0, run.stderr.decode()
+        run = succeed(run_here("convert", "in.jsonl", *remedy, "--format", "jsonl", cwd=tmp_path))
         assert run.stdout.count(b"\n") == 1
 
 

@@ -17,7 +17,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from chatfmt import executors, manifest
 
-from ...conftest import run_here, write_rows
+from ...conftest import run_here, succeed, write_rows
 
 STORE = "memory://bucket/out"
 ROWS: list[dict[str, object]] = [
@@ -459,8 +459,7 @@ def test_rejects_go_to_a_store_from_everywhere(local: dict[str, bytes], monkeypa
             fsspec.filesystem("memory").pipe_file("/bucket/bad.jsonl", b"old")
             again = ["--resume"] if number and given in (["-o", "x"], ["-o", STORE]) else ["--overwrite"]
             skips = ["--on-error", "skip", "--max-bad", "1", "--rejects", place, *again]
-            done = run_here("convert", "in.jsonl", "-t", "chatml", *given, *skips)
-            assert done.returncode == 0
+            done = succeed(run_here("convert", "in.jsonl", "-t", "chatml", *given, *skips))
             assert f"`{place}`" in done.stderr.decode() or "is already complete" in done.stderr.decode()
             assert files("memory://bucket")["bad.jsonl"] == local[manifest.REJECTS]
     done = run_here("convert", "in.jsonl", "-t", "chatml", "--limit", "9", "-q", "--on-error", "skip", "-o", "y.jsonl",

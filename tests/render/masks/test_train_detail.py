@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ...conftest import run_here, write_rows
+from ...conftest import run_here, succeed, write_rows
 
 TEMPLATES = {
     "chatml": "<|im_end|>", "qwen3": "<|im_end|>", "llama-3.1": "<|eot_id|>", "gemma-3": "<end_of_turn>",
@@ -23,8 +23,7 @@ def part(begin: int, end: int, train: bool) -> dict[str, Any]:
 
 def trained(folder: Path, turns: list[dict[str, Any]], *flags: str) -> list[str]:
     write_rows(folder / "in.jsonl", [{"messages": turns}])
-    run = run_here("convert", "in.jsonl", *flags, "--mask", cwd=folder)
-    assert run.returncode == 0, run.stderr.decode()
+    run = succeed(run_here("convert", "in.jsonl", *flags, "--mask", cwd=folder))
     row = json.loads(run.stdout)
     return [row["text"][start:end] for start, end in row["assistant_spans"]]
 

@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
-from ...conftest import ROOT, run_process
+from ...conftest import ROOT, run_process, succeed
 from ...hub_data import GSM8K, ROWS, SMOLTALK, gsm8k, gsm8k_rows, smoltalk, smoltalk_rows
 from ...stand_in_hub import StandInHub
 
 
 def ask(hub: StandInHub, home: Path, *questions: dict[str, Any], **env: str) -> list[dict[str, Any]]:
-    done = run_process(module="tests.sources.asking", stdin=json.dumps(questions), env=hub.env(home, **env), cwd=ROOT)
-    assert done.returncode == 0, done.stderr.decode()
+    done = succeed(
+        run_process(module="tests.sources.asking", stdin=json.dumps(questions), env=hub.env(home, **env), cwd=ROOT)
+    )
     assert done.stderr == b"", done.stderr.decode()
     return json.loads(done.stdout)
 
