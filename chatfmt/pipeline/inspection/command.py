@@ -12,13 +12,14 @@ from typing import Any
 
 import pyarrow as pa
 
+from ... import trainers
 from ...errors import ChatfmtError, UsageError
 from ...json_columns import JSON, message_columns
-from ...recipe import Recipe
+from ...recipe import Recipe, renders
 from ...schema import REASONING_FIELDS
 from ...sources import Source
 from ...stores import without_credentials
-from ...validation import default_of, flag_of
+from ...validation import default_of, flag_of, to_plain
 from ...views import is_rendered
 from ..conversion.job import Job
 from ..conversion.row_counts import RowCounts
@@ -39,8 +40,8 @@ def template_arguments(
     `media` are the columns of media that the conversations need. Set `joined` if `outputs` have plain text where the
     conversations have lists of text parts.
     """
-    if recipe.template is not None or is_rendered(type):
-        return ["-t", recipe.template] if recipe.template else []
+    if (asked := asked_arguments(recipe)) or is_rendered(type):
+        return asked
     if type in TRAINERS:
         return ["--for", TRAINERS[type]]
     turns = [column.flatten() for batch in outputs for _, column in message_columns(batch)]
@@ -53,6 +54,13 @@ def template_arguments(
         return ["-t", "qwen3", "--fit"]
     has_blocks = joined or any(turn.field("content").type == JSON for turn in turns if "content" in turn.type.names)
     return ["-t", "chatml", "--fit"] if has_blocks else ["-t", "chatml"]
+
+
+def asked_arguments(recipe: Recipe) -> list[str]:
+    """Return the arguments for the trainer and the template that the recipe names."""
+    template = own_values(recipe).get("template")
+    words = [*(["--for", recipe.trainer] if recipe.trainer else []), *(["-t", template] if template else [])]
+    return [*words, "--fit"] if words and recipe.fit else words
 
 
 TRAINERS = {"preference": "trl-dpo", "unpaired-preference": "trl-kto", "stepwise": "trl-prm"}
@@ -72,21 +80,38 @@ def convert_command(
     if source.subset and recipe.name is None and source.kind == "hub":
         words += ["--name", source.subset]
     words += ["--dialect", dialect] if recipe.dialect != "auto" else []
-    words += [word for key, flag in READING.items() for word in flag_arguments(flag, getattr(recipe, key), key)]
+    own = own_values(recipe)
+    words += [word for key, flag in READING.items() if key in own for word in flag_arguments(flag, own[key], key)]
     last = (source.dataset_id or name).rstrip("/").split("/")[-1].split(".")[0]
     stem = re.sub(r"[*?\[\]]", "", last).strip("-_") or ("stdin" if last in ("", "-") else "data")
     suffix = template[1].split("/")[-1] if template else "text"
     return shlex.join([*words, *template, *skipping, "-o", f"{stem}-{suffix}/"])
 
 
+def own_values(recipe: Recipe) -> dict[str, Any]:
+    """Return the values of a recipe without those that its trainer set."""
+    if recipe.trainer is None:
+        return vars(recipe)
+    theirs = trainers.settings(recipe.trainer, to=recipe.to, rendered=renders(recipe.template))
+    transforms = {
+        name: value
+        for name, value in recipe.transforms.items()
+        if (name, value) not in theirs.get("transforms", {}).items()
+    }
+    values = {key: value for key, value in vars(recipe).items() if to_plain(value) != theirs.get(key)}
+    return {**values, "transforms": transforms}
+
+
 READING = {
     **{key: flag_of(key) for key in (
         "name", "split", "revision", "data_files", "data_dir", "field", "header", "quote", "delimiter", "encoding",
         "map", "role", "me", "roles", "marker", "explode", "where", "group_by", "order_by", "keep", "drop",
+        "fallback_template", "tokens_from", "var", "date", "generation_prompt", "continue_final", "bos", "end",
+        "allow_loss", "control_tokens", "to",
     )},
     "dialect_options": "--dialect-option", "transforms": "--transform", "from_rejects": "--from-rejects",
 }  # fmt: skip
-"""The keys of a recipe about reading a source, with their flags."""
+"""The keys of a recipe about reading and rendering a source, with their flags."""
 
 
 DEFAULTS = {key.name: default_of(key) for key in dataclasses.fields(Recipe)}
@@ -118,7 +143,7 @@ def working_arguments(
     For messages there are neither arguments nor a job. A template that the recipe names stays. `rejected` counts the
     sampled rows that cannot be converted in any case.
     """
-    others = [["-t", "qwen3", "--fit"], []] if recipe.template is None else []
+    others = [["-t", "qwen3", "--fit"], []] if recipe.template is None and recipe.trainer is None else []
     choices = [list(wanted), [*wanted, "--fit"], *others] if wanted else []
     jobs: list[Job | None] = []
     for arguments in choices:
@@ -133,8 +158,8 @@ def working_arguments(
 
 def tried_arguments(recipe: Recipe, plan: SourcePlan) -> list[str]:
     """Return the template arguments of the recipe, or those that `inspect` would recommend for the first rows."""
-    if recipe.template is not None or plan.first_rows is None:
-        return ["-t", recipe.template] if recipe.template else []
+    if (asked := asked_arguments(recipe)) or plan.first_rows is None:
+        return asked
     counts = RowCounts()
     outputs = list(Conversion(plan.job).convert(plan.first_rows, "", counts, ignore_rejects))
     wanted = template_arguments(recipe, plan.detection.type, outputs, media=plan.job.media)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from msgspec.structs import replace
 
@@ -13,12 +12,12 @@ from ... import trainers, views
 from ...dialects import DIALECTS
 from ...errors import UsageError
 from ...manifest import Manifest, read_manifest
-from ...recipe import KEYS, Recipe, renders
+from ...recipe import KEYS, Recipe
 from ...schema import MEDIA
 from ...trainers import Output, Trainer
-from ...validation import flag_of, to_plain
+from ...validation import flag_of
 from ..running.output import to_output
-from .command import READING, flag_arguments
+from .command import READING, flag_arguments, own_values
 from .survey import survey
 
 
@@ -138,17 +137,3 @@ def convert_command(manifest: Manifest, trainer: str, out: str) -> str:
     masked = trainers.find(trainer).mask.split() if recipe.mask else []
     words += masked[:2] if recipe.tokenizer else masked
     return shlex.join([*words, "--for", trainer, "-o", out, "--overwrite"])
-
-
-def own_values(recipe: Recipe) -> dict[str, Any]:
-    """Return the values of a recipe without those that its trainer set."""
-    if recipe.trainer is None:
-        return vars(recipe)
-    theirs = trainers.settings(recipe.trainer, to=recipe.to, rendered=renders(recipe.template))
-    transforms = {
-        name: value
-        for name, value in recipe.transforms.items()
-        if (name, value) not in theirs.get("transforms", {}).items()
-    }
-    values = {key: value for key, value in vars(recipe).items() if to_plain(value) != theirs.get(key)}
-    return {**values, "transforms": transforms}

@@ -16,7 +16,7 @@ import pytest
 from chatfmt.errors import MissingExtra
 from chatfmt.pipeline.inspection.report import charts
 
-from ...conftest import run_cli
+from ...conftest import EVERYDAY, run_cli
 
 needs_charts = pytest.mark.skipif(find_spec("vl_convert") is None, reason='no charts: pip install -e ".[report]"')
 
@@ -75,6 +75,35 @@ def test_convert_writes_a_report_too(tmp_path: Path) -> None:
         assert run_cli(*command, "--overwrite", cwd=tmp_path).returncode == 0
         assert (tmp_path / "r.html").read_text() != page
         (tmp_path / "r.html").write_text(page)
+
+
+@needs_charts
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        ("everyday.jsonl -t gemma --fit", "everyday.jsonl -t gemma --fit -o everyday-gemma/"),
+        (
+            "everyday.jsonl -t qwen3 --var a=1 --to prompt",
+            "everyday.jsonl --var a=1 --to prompt -t qwen3 -o everyday-qwen3/",
+        ),
+        ("tools.jsonl --for trl-sft", "tools.jsonl --for trl-sft -o tools-trl-sft/"),
+        ("tools.jsonl --for trl-sft -t qwen3", "tools.jsonl --for trl-sft -t qwen3 -o tools-trl-sft/"),
+    ],
+)
+def test_a_report_names_the_command_that_converts_as_it_did(tmp_path: Path, arguments: str, command: str) -> None:
+    assert run_cli("report", *arguments.split(), "-o", tmp_path / "r.html", cwd=EVERYDAY.parent).returncode == 0
+    assert f"<code>chatfmt convert {command}</code>" in (tmp_path / "r.html").read_text()
+
+
+@needs_charts
+def test_a_row_with_a_warning_that_is_rejected_is_shown_once(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "q"}, *[{"role": "assistant", "content": "a"}] * 2]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"messages": turns[:count]}) + "\n" for count in (2, 3, 2)))
+    assert run_cli("report", "in.jsonl", "-t", "gemma", cwd=tmp_path).returncode == 0
+    page = (tmp_path / "report.html").read_text()
+    rows = json.loads(re.search('id="data">(.*?)</script>', page)[1])
+    assert [row["row"] for row in rows] == [0, 1, 2] and rows[1]["why"] == ["msg.order", "template.raised"]
+    assert "00m</text>" not in page, "an axis of counts has no thousandths"
 
 
 @pytest.fixture(scope="module")

@@ -221,10 +221,11 @@ def picked_rows(plan: SourcePlan, figures: Figures) -> list[tuple[PreviewRow, tu
     """Return the picked rows as `preview` shows them, each with the reasons; they are converted in a worker."""
     assert figures.picks is not None
     picks, ready = list(figures.picks.distinct()), figures.picks.ready
+    picked = {(pick.file, pick.number) for pick in picks}
     with closing(executors.in_worker(_preview_picks, (plan.job, picks))) as shown:
         rows = [
             *zip(with_lines(plan.source, shown), (pick.why for pick in picks), strict=True),
-            *((row, (row.code or "first",)) for row in ready),
+            *((row, (row.code or "first",)) for row in ready if (row.file, row.row) not in picked),
         ]
     return sorted(rows, key=lambda each: (each[0].file, each[0].row))[:MOST]
 

@@ -29,7 +29,7 @@ _CONFIG = {
 }  # fmt: skip
 
 
-_COUNTS = {"tickCount": 4, "labelExpr": "format(datum.value, '~s')"}
+_COUNTS = {"tickCount": 4, "tickMinStep": 1, "labelExpr": "format(datum.value, '~s')"}
 
 
 def check_installed() -> None:
