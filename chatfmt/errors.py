@@ -181,7 +181,7 @@ class UnknownName(UsageError):
         A name that shares only some letters with it is not near; several that contain it are all named.
         """
         names = sorted(known)
-        longer = [other for other in names if name in other] if name else []
+        longer = [other for other in names if name in other or name.startswith(f"{other}.")] if name else []
         close = nearest(name, names, max(2, len(name) // 2))
         if len(longer) > 1 or not (longer or close):
             return cls(f"unknown {kind} `{name}`", hint=f"one of: {', '.join(longer or names)}")

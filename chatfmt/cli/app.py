@@ -229,6 +229,9 @@ def _usage_hint(error: Any, arguments: Sequence[str] | None) -> str:
         return f"name a file, a folder, a Hub id, or - for stdin; {every} has all options"
     if not hasattr(error, "possibilities"):
         return every
+    converts: Any = command_line("convert")
+    if any(error.option_name in each.opts for each in converts.commands["convert"].params):
+        return f"`chatfmt convert` has this option; {every} has those of this command"
     known = [name for parameter in command.params for name in parameter.opts if name.startswith("--")]
     begun = sorted((name for name in known if error.option_name.startswith(f"{name}-")), key=len, reverse=True)
     close = nearest(error.option_name, known, 1) or begun or nearest(error.option_name, known, MOST_TYPED_WRONG)

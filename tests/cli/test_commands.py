@@ -46,6 +46,13 @@ def test_version():
             "error: `--generation-prompt` and `--continue-final` cannot be combined",
         ]),
         (["convert", str(EVERYDAY), "--zzz"], 2, ["error: no such option: --zzz", "hint: chatfmt convert --help-all"]),
+        (["inspect", str(EVERYDAY), "--fit"], 2, [
+            "error: no such option: --fit",
+            "hint: `chatfmt convert` has this option; chatfmt inspect --help-all has those of this command",
+        ]),
+        (["convert", str(EVERYDAY), "--keep", "topic.of_the_day"], 2, [
+            f"error: {EVERYDAY}: unknown column `topic.of_the_day`", "hint: did you mean `topic`?",
+        ]),
         (["convert", str(EVERYDAY), "--templte", "x"], 2, [
             "error: no such option: --templte", "hint: did you mean `--template`?",
         ]),
