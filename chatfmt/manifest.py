@@ -282,6 +282,8 @@ def verify(folder: Path) -> list[FolderProblem]:
     """
     if not folder.is_dir():
         return [no_folder(is_file=folder.exists())]
+    if not (folder / MANIFEST).exists():
+        return [FolderProblem("manifest", MANIFEST, "is missing")]
     try:
         manifest = read_manifest(folder)
     except InputError as error:
@@ -317,7 +319,8 @@ def damaged(folder: Path | str, problems: Sequence[FolderProblem]) -> DataProble
     """Return the error for a folder that differs from its manifest."""
     hint, of_manifest = "convert again with --overwrite", [each for each in problems if each.code == "manifest"]
     if of_manifest:
-        hint = f"{RESUME}, with --overwrite it begins again" if of_manifest[0].path else NAME_A_FOLDER
+        again = f"; {RESUME}, with --overwrite it begins again" if of_manifest[0].path else ""
+        hint = f"{NAME_A_FOLDER}{again}"
     return DataProblem(f"{folder}: " + "; ".join(map(str, problems)), hint=hint)
 
 
@@ -370,7 +373,7 @@ def _shard_problems(folder: Path, shard: Shard) -> Iterator[FolderProblem]:
         yield FolderProblem("page", shard.name, f"cannot be decoded: {error}")
         return
     if rows != shard.rows:
-        yield FolderProblem("rows", shard.name, f"has {rows} rows, the manifest says {shard.rows}")
+        yield FolderProblem("rows", shard.name, f"has {rows:,} rows, the manifest says {shard.rows:,}")
 
 
 def _reject_problems(folder: Path, manifest: Manifest) -> Iterator[FolderProblem]:
@@ -383,7 +386,7 @@ def _file_problems(folder: Path, name: str, size: int | None, digest: str) -> It
     try:
         actual = path.stat().st_size
         if size is not None and actual != size:
-            yield FolderProblem("size", name, f"has {actual} bytes, the manifest says {size}")
+            yield FolderProblem("size", name, f"has {actual:,} bytes, the manifest says {size:,}")
         elif file_sha256(path) != digest:
             yield FolderProblem("sha256", name, "its bytes differ from what was written")
     except FileNotFoundError:

@@ -25,6 +25,7 @@ from chatfmt.manifest import (
     Reject,
     Shard,
     balanced,
+    damaged,
     fingerprint,
     read_manifest,
     reject_lines,
@@ -140,9 +141,10 @@ def test_compressed_rows_are_counted(tmp_path: Path, compression: str) -> None:
 
 
 def test_a_folder_without_a_manifest(tmp_path: Path) -> None:
-    (problem,) = verify(tmp_path)
-    message = f"`{tmp_path}` holds no finished conversion: `.chatfmt/manifest.json` is missing"
-    assert problem == FolderProblem("manifest", ".chatfmt/manifest.json", message)
+    assert verify(tmp_path) == [FolderProblem("manifest", ".chatfmt/manifest.json", "is missing")]
+    error = damaged(tmp_path, verify(tmp_path))
+    assert error.message == f"{tmp_path}: .chatfmt/manifest.json: is missing"
+    assert error.hint.startswith("name a folder that chatfmt wrote; the same `chatfmt convert` with --resume finishes")
 
 
 def test_missing_and_extra_files(out: Path) -> None:
@@ -162,7 +164,7 @@ def test_sizes_and_hashes(out: Path) -> None:
     second.write_bytes(changed)
     found = {problem.path: str(problem) for problem in verify(out)}
     assert found == {
-        f"data/{first.name}": f"data/{first.name}: has {len(data) - 1} bytes, the manifest says {len(data)}",
+        f"data/{first.name}": f"data/{first.name}: has {len(data) - 1:,} bytes, the manifest says {len(data):,}",
         f"data/{second.name}": f"data/{second.name}: its bytes differ from what was written",
     }
 
