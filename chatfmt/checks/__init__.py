@@ -77,7 +77,7 @@ CHECKS: dict[str, Check] = {
     "tool.encoded": Check("warning", calls.encoded_twice, "arguments that the template encodes twice",
                           "--transform arguments=object"),
     "json.integer": Check("warning", calls.long_integers, "integer that `load_dataset` and its trainers cannot read",
-                          "--on-error skip leaves such rows out"),
+                          "--fail-on json.integer --on-error skip leaves such rows out"),
     "token.control": Check("warning", None, "special token inside content",
                            "--control-tokens escape"),
 }  # fmt: skip

@@ -59,7 +59,7 @@ def describe(summary: Summary) -> str:
         )
     if summary.rejected:
         rows = terminal.counted(summary.rows_in, "row")
-        kept = f"in `{summary.rejects}`" if summary.rejects else "not kept, use --rejects FILE"
+        kept = f"in `{summary.rejects}`" if summary.rejects else "not kept without --rejects FILE"
         lines.append(f"rejected: {summary.rejected:,} of {rows} ({_listed(summary.reasons)}), {kept}")
     changed = {name: count for name, count in summary.changes.items() if name not in left}
     for label, counts in (("changed", changed), ("warnings", summary.findings)):

@@ -137,9 +137,11 @@ def test_a_trainer_gets_no_such_integer_beside_the_messages(tmp_path):
     assert json.loads(run_cli("convert", *kept, *as_text, cwd=tmp_path).stdout)["a n"] == str(10**23)
     rendered = ("kept.jsonl", "--keep", "a n", "-t", "chatml")
     assert b"warnings: json.integer 1" in run_cli("convert", *rendered, cwd=tmp_path).stderr
+    skipped = run_cli("convert", *rendered, *SKIPPED.split()[:4], cwd=tmp_path)
+    assert skipped.stderr.startswith(b"error: the only row was rejected: 1 json.integer\n")
     rendered = ("--keep", "meta", "--for", "trl-sft", "-t", "qwen3", "-o", "out")
     shown = run_cli("convert", "tools.jsonl", *rendered, cwd=tmp_path)
     assert (shown.returncode, shown.stderr) == (0, b"wrote 1 row to `out`, 1.1 kB\n")
 
 
-SKIPPED = "--on-error skip leaves such rows out"
+SKIPPED = "--fail-on json.integer --on-error skip leaves such rows out"

@@ -195,7 +195,7 @@ def test_the_command_line(tmp_path):
     assert run.stdout.decode() == '{"messages":[{"role":"assistant","content":"x\\n"}]}\n'
     assert (
         run.stderr.decode().splitlines()[1]
-        == "rejected: 1 of 2 rows (json.duplicate_key 1), not kept, use --rejects FILE"
+        == "rejected: 1 of 2 rows (json.duplicate_key 1), not kept without --rejects FILE"
     )
     piped = run_cli(
         "convert", "-", "--from-rejects", "--role", "robot=assistant", "--on-error", "skip", "--max-bad", "1", "-q",
