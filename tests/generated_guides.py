@@ -177,7 +177,8 @@ def shown_part(part: ast.expr, values: Values) -> str:
 
 def cell(text: str) -> str:
     """A text in a cell of a table."""
-    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+    text = text.replace("|", "\\|").replace("\n", " ")
+    return re.sub("`[^`]*`|<", lambda found: "&lt;" if found[0] == "<" else found[0], text)
 
 
 def gallery() -> str:
@@ -206,10 +207,15 @@ def api() -> str:
         named = getattr(chatfmt, name)
         parts.append(f"## {name}\n")
         if not isinstance(named, type):
-            parts.append(f"```python\n{name}{inspect.signature(named)}\n```\n")
+            parts.append(f"```python\n{name}{unquoted(inspect.signature(named))}\n```\n")
         parts.append(f"{inspect.getdoc(named)}\n")
         parts += [f"{line}\n" for line in members(named)]
     return "\n".join(parts).rstrip("\n") + "\n"
+
+
+def unquoted(signature: inspect.Signature) -> str:
+    """A signature without the quotes around its annotations, which are text while they are not evaluated."""
+    return re.sub(r"(: |-> )'([^']*)'", r"\1\2", str(signature))
 
 
 def members(named: Any) -> Iterator[str]:

@@ -132,17 +132,18 @@ class Command(TyperCommand):
         return HELP_ALL if sum(map(_is_folded, self.params)) > FEW else "--help"
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the arguments, then each group of options in the order of the command; ungrouped options come last."""
+        """Write the arguments, the command's own options, then each group of options in the order of the command."""
         every = HELP_ALL in ctx.meta or self.every_option != HELP_ALL
-        sections: dict[str, list[tuple[str, str]]] = {"Arguments": []}
+        sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
         others: list[tuple[str, str]] = []
         parameters: list[Any] = self.get_params(ctx)
-        for parameter in parameters:
+        for parameter in sorted(parameters, key=lambda each: getattr(each, "rich_help_panel", None) is not None):
             if parameter.param_type_name == "argument":
                 sections["Arguments"].append((_display_name(parameter), getattr(parameter, "help", None) or ""))
             elif (every or not _is_folded(parameter)) and (record := _record(parameter, ctx)):
                 panel = getattr(parameter, "rich_help_panel", None)
-                (sections.setdefault(panel if every else "Options", []) if panel else others).append(record)
+                title = panel if panel and every else "Options"
+                (others if parameter.name == "help" else sections.setdefault(title, [])).append(record)
         if not every:
             others.append((HELP_ALL, "Show every option and exit."))
         for title, records in {**sections, "Other": others}.items():

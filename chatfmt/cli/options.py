@@ -177,7 +177,7 @@ OUTPUT = _group(
         "shard_size": (str, "SIZE", "Size of input per shard, as in 500MB."),
         "shards": (str, "N", "Write exactly N shards per split, with equal numbers of rows."),
         "tokens_per_shard": (str, "N", "Maximum tokens per shard; needs --tokenizer."),
-        "shard_name": (str, "PATTERN", "Names of shards; default: '{split}-{shard:05d}-of-{shards:05d}'."),
+        "shard_name": (str, "PATTERN", "Names of shards."),
     },
 )  # fmt: skip
 

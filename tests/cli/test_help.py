@@ -41,6 +41,9 @@ def test_help_shows_the_common_options_their_defaults_and_examples() -> None:
     assert "Stop at the first bad row, or reject and count bad rows. [default: stop]" in text
     assert lines[-4:] == ["Examples:", *(f"  {line}" for line in EXAMPLES["convert"])]
     assert len(lines) < 60
+    own = run_cli("stats", "--help").stdout.decode()
+    assert own.index("Options:\n  --by COLUMN") < own.index("  --name TEXT") < own.index("Other:\n  -h, --help")
+    assert "--for TRAINER  The trainer; default: that of the conversion.\n" in run_cli("loader", "-h").stdout.decode()
 
 
 @pytest.mark.parametrize("line", [line for lines in EXAMPLES.values() for line in lines])

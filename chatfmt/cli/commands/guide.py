@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from importlib.resources import files
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -41,8 +41,17 @@ def guide(
     if not screen.is_terminal:
         terminal.print_out(without_comments(text).rstrip("\n"))
         return
-    from rich.markdown import Markdown
+    from rich.markdown import Markdown, TableElement
 
+    class FoldedTable(TableElement):  # rich would cut the words of narrow columns, also the names of rows
+        def __rich_console__(self, *given: Any) -> Any:
+            table: Any
+            for table in super().__rich_console__(*given):
+                for column in table.columns:
+                    column.overflow, column.no_wrap = "fold", column is table.columns[0]
+                yield table
+
+    Markdown.elements = {**Markdown.elements, "table_open": FoldedTable}
     screen.print(Markdown(without_comments(text)))
 
 

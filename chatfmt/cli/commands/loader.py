@@ -12,8 +12,8 @@ from ..values import positive
 
 
 def loader(
-    folder: Annotated[str, typer.Argument(metavar="OUT", help="A folder that chatfmt wrote.")],
-    trainer: Annotated[
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="A folder that chatfmt wrote.")],
+    wanted: Annotated[  # not `trainer`, whose help is that of `convert`
         str | None, typer.Option("--for", metavar="TRAINER", help="The trainer; default: that of the conversion.")
     ] = None,
     model: Annotated[
@@ -21,11 +21,8 @@ def loader(
     ] = None,
     max_steps: Annotated[str | None, typer.Option("--max-steps", metavar="N", help="Train only N steps.")] = None,
 ) -> None:
-    """Print the script, configuration or command that trains on the files in OUT.
-
-    chatfmt loader out/ --for trl-sft --model Qwen/Qwen3-0.6B | python -
-    """
+    """Print the script, configuration or command that trains on the files in DIR."""
     from ...pipeline.inspection.loader import loader_text
 
     steps = None if max_steps is None else positive("--max-steps", max_steps)
-    terminal.print_out(loader_text(Path(folder), folder, trainer, model, steps).rstrip("\n"))
+    terminal.print_out(loader_text(Path(folder), folder, wanted, model, steps).rstrip("\n"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from chatfmt.cli import main
@@ -24,6 +26,19 @@ def test_it_lists_topics_and_prints_a_guide(capsys: pytest.CaptureFixture[str]) 
 def test_an_unknown_topic(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["guide", "mask"]) == 2
     assert capsys.readouterr().err == "error: unknown topic `mask`\nhint: did you mean `masks`?\n"
+
+
+def test_a_narrow_terminal_shows_tables_uncut(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"FORCE_COLOR": "1", "COLUMNS": "80"}.items():
+        monkeypatch.setenv(name, value)
+    assert main(["guide", "trainers"]) == 0
+    shown = re.sub("\x1b\\[[0-9;]*m", "", capsys.readouterr().out)
+    table = shown[shown.rindex("--for  ") : shown.index("It reads no weights")]
+    text = (ROOT / "chatfmt" / "guides" / "trainers.md").read_text(encoding="utf-8")
+    names = re.findall("^\\| `([a-z].*?)` \\|", text, re.MULTILINE)
+    assert re.findall("^ ([a-z][a-z-]+) ", table, re.MULTILINE) == names and "…" not in table
 
 
 def test_a_terminal_shows_the_words_for_pictures() -> None:

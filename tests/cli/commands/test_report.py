@@ -175,6 +175,13 @@ def test_the_page_is_accessible_and_fits(browser: Any, page: Path, width: int, s
     assert shown.evaluate("document.documentElement.scrollWidth") == width
 
 
+def test_messages_without_a_text_have_the_width_of_the_row(browser: Any, tmp_path: Path) -> None:
+    assert run_cli("preview", EVERYDAY, "--html", tmp_path / "p.html").returncode == 0
+    shown, _ = load(browser, tmp_path / "p.html", viewport={"width": 1440, "height": 900})
+    raw, messages = (shown.locator(f".pane.{name}").bounding_box()["width"] for name in ("raw", "messages"))
+    assert raw == messages
+
+
 def test_rows_are_found_by_reason_by_text_and_by_key(browser: Any, page: Path) -> None:
     shown, events = load(browser, page, viewport={"width": 1440, "height": 900})
     shown.select_option("#why", "json.syntax")
