@@ -2,7 +2,7 @@
 
 tasks ──▶ STATE/parts/… ──select──▶ GatherTask, GatherTask, … ──▶ Shard, Shard, …
 
-Selecting takes 56 bytes of memory per row, gathering a few blocks of rows at a time.
+Selecting takes up to 200 bytes of memory per row, gathering a few blocks of rows at a time.
 """
 
 from __future__ import annotations
@@ -155,7 +155,9 @@ def select_rows(plan: Plan, folder: Path, parts: Sequence[Shard]) -> tuple[list[
             if plan.recipe.tokens_per_shard is not None:
                 tokens += [writers.token_counts(tag).astype(np.int64) for tag in tags]
             found.append(to_conversations(tags, int(first), splits.index(part.split), sources[part.name]))
-    selection = select(plan.recipe, splits, concat_conversations(found), in_blocks=plan.sources[0].job.in_blocks)
+    conversations = concat_conversations(found)
+    del found  # as large
+    selection = select(plan.recipe, splits, conversations, in_blocks=plan.sources[0].job.in_blocks)
     return splits, selection, np.concatenate(tokens)
 
 

@@ -99,7 +99,8 @@ def select(recipe: Recipe, splits: Sequence[str], found: Conversations, *, in_bl
     copies = count_copies(recipe, kept)
     counts.filtered = int(kept.length[copies == 0].sum())
     counts.added = int((kept.length * np.maximum(copies - 1, 0)).sum())
-    selected = kept.take(order_by_weight(recipe, kept, copies))
+    weighted = any(spec.weight != 1 for spec in recipe.source)
+    selected = kept.take(order_by_weight(kept, copies)) if weighted else kept
     names = list(splits)
     if recipe.test_fraction:
         names += [] if TEST in names else [TEST]
@@ -148,10 +149,8 @@ def count_copies(recipe: Recipe, found: Conversations) -> IntArray:
     return copies
 
 
-def order_by_weight(recipe: Recipe, found: Conversations, copies: IntArray) -> IntArray:
+def order_by_weight(found: Conversations, copies: IntArray) -> IntArray:
     """Return the indices of the conversations in output order, each as often as `copies` says."""
-    if all(spec.weight == 1 for spec in recipe.source):
-        return np.arange(len(found))
     chosen = np.repeat(np.arange(len(found)), copies)
     repetition = np.arange(len(chosen)) - np.repeat(np.cumsum(copies) - copies, copies)
     chosen = chosen[np.lexsort((chosen, repetition, found.source[chosen], found.split[chosen]))]
@@ -179,10 +178,10 @@ def draw_numbers(
 
 def output_rows(recipe: Recipe, chosen: Conversations, split: int, *, in_blocks: bool) -> IntArray:
     """Return the numbers of the output rows of one split, in order."""
-    mine = chosen.take(np.flatnonzero(chosen.split == split))
-    ends = np.cumsum(mine.length)
-    within = np.arange(count_rows(mine)) - np.repeat(ends - mine.length, mine.length)
-    found = np.repeat(mine.start, mine.length) + within
+    mine = chosen.split == split
+    start, length = chosen.start[mine], chosen.length[mine]
+    within: IntArray = np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
+    found = np.repeat(start, length) + within
     if in_blocks:
-        found = found[block_order(np.repeat(np.arange(len(mine)), mine.length), within)]
+        found = found[block_order(np.repeat(np.arange(len(start)), length), within)]
     return found[mapping.shuffle_order(len(found), recipe.seed)] if recipe.shuffle else found

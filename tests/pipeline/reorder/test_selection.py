@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import chatfmt
 from chatfmt import manifest
 from chatfmt.errors import UnknownName, UsageError
 from chatfmt.pipeline.reorder import gather
+from chatfmt.pipeline.reorder.selection import Conversations, select
 from chatfmt.recipe import Recipe, SourceSpec
 from chatfmt.writers import FORMATS
 
@@ -332,3 +334,16 @@ def test_rows_without_a_value_for_dedup_by_are_kept(tmp_path):
     done = run_cli("convert", source, "--dedup-by", "id", "--keep", "n", "-o", "out.jsonl", cwd=tmp_path)
     assert [json.loads(line)["n"] for line in (tmp_path / "out.jsonl").open()] == [0, 1, 2, 3, 4, 5, 6]
     assert b"duplicates dropped: 1 row\nwarnings: dedup.no_value 6\n" in done.stderr
+
+
+def test_selecting_takes_up_to_200_bytes_of_memory_per_row() -> None:
+    count = 100_000
+    tracemalloc.start()
+    start, one = np.arange(count), np.ones(count, np.int64)
+    hashes = np.arange(2 * count, dtype=np.uint64).reshape(-1, 2)
+    found = Conversations(start, one, hashes, hashes + np.uint64(1), 0 * one, 0 * one)
+    chosen = select(Recipe(source="in.jsonl", dedup=True, shuffle=True, test_fraction=0.1), ["train"], found)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert {name: len(rows) for name, rows in chosen.rows.items()} == {"train": 90_017, "test": 9_983}
+    assert peak < 200 * count
