@@ -60,12 +60,19 @@ def left_as_text(
     if prompt and completion and any(_MARK in str(value_at(record, prompt)) for record in records):
         flags = _MARKED.format(prompt=prompt, completion=completion)
         notes.append(f"turns marked with `{_MARK}` in `{prompt}`: left as one text, split it with {flags}")
-    path = _rendered(columns, records[:_ROWS]) if dialect != "transcript" else None
-    if path is not None:
-        both = f"{{{{ {path} }}}}{{{{ {completion} }}}}" if completion and path == prompt else path
-        flags = f"--dialect transcript --map text={shlex.quote(both)} --transform empty_turns=drop"
+    if text := rendered_text(dialect, columns, records):
+        path = _rendered(columns, records[:_ROWS])
+        flags = f"--dialect transcript --map text={shlex.quote(text)} --transform empty_turns=drop"
         notes.append(f"`{path}` has rendered text, special tokens and all: left as one text, {flags} reads its turns")
     return tuple(notes)
+
+
+def rendered_text(dialect: str, columns: Columns, records: Sequence[SourceRow]) -> str:
+    """Return what `--map text=` reads of rows whose questions are rendered text in all rows; empty if they are not."""
+    path, completion = _rendered(columns, records[:_ROWS]), columns.path("completion")
+    if path is None or dialect == "transcript":
+        return ""
+    return f"{{{{ {path} }}}}{{{{ {completion} }}}}" if completion and path == columns.path("prompt") else path
 
 
 _RENDERED = re.compile(r"(?:<s>|<bos>|<\|begin_of_text\|>)?(?:<\|im_start\|>|<\|start_header_id\|>|<start_of_turn>)")

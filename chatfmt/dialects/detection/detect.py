@@ -26,7 +26,7 @@ from ..kit.names import (
     TEMPLATE_KWARGS,
     TOOLS,
 )
-from .alternatives import left_as_text, other_dialects
+from .alternatives import left_as_text, other_dialects, rendered_text
 from .no_dialect import ambiguous_hint, empty_conversation, no_dialect, no_turns, rows_differ, types_differ
 from .record_reader import Reading, RecordReader
 
@@ -50,6 +50,8 @@ class Detection(Struct, frozen=True):
     whole_file: bool = False
     left: tuple[str, ...] = ()
     """Notes on text that could be parsed, with the flags for it."""
+    rendered: str = ""
+    """What `--map text=` reads of questions that are rendered text."""
 
 
 class _Sample(Struct, frozen=True):
@@ -252,6 +254,7 @@ def _detection(
         type=type_of(dialect, name, columns),
         whole_file=dialect.whole_file,
         left=left_as_text(registry, name, columns, sample.records),
+        rendered=rendered_text(name, columns, sample.records),
     )
 
 

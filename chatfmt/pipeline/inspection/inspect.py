@@ -83,7 +83,7 @@ def inspect(recipe: Recipe) -> list[Inspection]:
                 sample = in_window(recipe, reader.source, reader.sample)
                 inspection = inspect_source(recipe, reader.source, sample, reader.unreadable)
                 grouped = None if inspection.detection else inspect_grouped(recipe, reader.source, sample, scratch)
-                found.append(grouped or inspection)
+                found.append(grouped or reading_rendered(recipe, inspection, reader.source, sample))
     return found
 
 
@@ -160,6 +160,16 @@ def inspect_source(
     skipping = error_arguments(recipe, reasons, counts.findings, inspection.rows_seen + len(unreadable))
     command = convert_command(recipe, source, job.dialect, arguments, skipping)
     return replace(inspection, command=command, **_left_behind(tried or job))  # a text leaves more behind
+
+
+def reading_rendered(recipe: Recipe, found: Inspection, source: Source, sample: Sequence[pa.RecordBatch]) -> Inspection:
+    """Return an inspection whose command reads the turns of rendered questions, which it would render again."""
+    detection = found.detection or {}
+    if not (found.command and detection["rendered"]):
+        return found
+    how: dict[str, Any] = {"map": {"text": detection["rendered"]}, "transforms": {"empty_turns": "drop"}}
+    command = inspect_source(dataclasses.replace(recipe, dialect="transcript", **how), source, sample).command
+    return replace(found, command=f"{command} --to prompt" if detection["type"] == "prompt-only" else command)
 
 
 def _left_behind(job: Job) -> dict[str, list[str]]:

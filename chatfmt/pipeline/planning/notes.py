@@ -239,6 +239,8 @@ def _template_notes(template: ChatTemplate, recipe: Recipe, job: Job) -> Iterato
         yield f"`--bos strip` keeps the BOS token of the template `{template.name}`, which also opens or ends turns"
     if recipe.trainer is not None and recipe.to == "auto" and job.view in ("messages", "sharegpt"):
         yield f"`--for {recipe.trainer}` writes messages, which the trainer renders with the template of its model"
+    elif job.view in trainers.UNRENDERED and job.view != "tokens":
+        yield f"`--to {job.view}` holds conversations, which the template `{template.name}` does not render"
     if recipe.trainer is not None and recipe.mask and job.view and VIEWS[job.view].takes_mask:
         flags = trainers.find(recipe.trainer).mask
         remedy = f": `{flags}` writes what it can train on" if flags else ""

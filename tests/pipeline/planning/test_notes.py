@@ -45,14 +45,16 @@ def test_a_path_that_leads_nowhere_is_noted(flag, tmp_path):
     ("row", "view", "expected"),
     [
         (PAIR, "text", ["the rows are of type preference, and `--to text` leaves out their `rejected`"]),
-        (PAIR, "messages", ["the rows are of type preference, and `--to messages` leaves out their `rejected`"]),
+        (PAIR, "messages", ["the rows are of type preference, and `--to messages` leaves out their `rejected`",
+                            "`--to messages` holds conversations, which the template `chatml` does not render"]),
         (PAIR, "preference", []),
         (PAIR, "unpaired-preference", []),
         (JUDGED, "text", ["the rows are of type unpaired-preference, and `--to text` leaves out their `label`"]),
         (JUDGED, "unpaired-preference", []),
         (TURNS, "text", []),
+        (TURNS, "openai", ["`--to openai` holds conversations, which the template `chatml` does not render"]),
     ],
-)
+)  # fmt: skip
 def test_a_view_that_leaves_a_side_out(tmp_path, row, view, expected):
     assert said(tmp_path, row, "-t", "chatml", "--to", view) == expected
 
@@ -112,10 +114,14 @@ ASKED = "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
 def test_questions_that_are_rendered_text(row, turns, tmp_path):
     (note,) = said(tmp_path, row)
     assert "` has rendered text, special tokens and all" in note
-    assert note in run_here("inspect", tmp_path / "in.jsonl").stdout.decode()
+    inspected = run_here("inspect", "in.jsonl", cwd=tmp_path).stdout.decode()
+    assert note in inspected
     flags = shlex.split(note.partition("left as one text, ")[2].removesuffix(" reads its turns"))
     read = run_here("convert", tmp_path / "in.jsonl", *flags, "--to", "messages")
     assert b"note" not in read.stderr
+    command = shlex.split(inspected.splitlines()[-1])
+    assert command[2 : 3 + len(flags)] == ["in.jsonl", *flags] and (command[-1] == "prompt") == (turns == "hi")
+    assert run_here(*command[1:], "--overwrite", cwd=tmp_path).returncode == 0
     (made,) = from_lines(read.stdout)
     assert " ".join(turn["content"] for turn in made["messages"]) == turns
 
