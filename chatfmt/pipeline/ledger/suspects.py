@@ -35,7 +35,9 @@ PARTS: dict[str, frozenset[str]] = {
         "replies", "solution", "solutions", "chosen", "rejected", "choices",
     }),
     "prompt": frozenset({"question", "query", "prompt", "instruction", "instructions", "problem", "input", "inputs"}),
-    "context": frozenset({"context", "contexts", "passage", "passages", "document", "documents"}),
+    "context": frozenset({
+        "context", "contexts", "passage", "passages", "document", "documents", "paragraph", "paragraphs", "story",
+    }),
     "label": frozenset({"label", "labels", "kto", "desirable"}),
     "tools": frozenset({"tool", "tools", "function", "functions", "api", "apis"}),
     "media": frozenset({
@@ -85,7 +87,8 @@ _TWO_VALUED = frozenset({
 })  # fmt: skip
 _NUMBER = re.compile(r"\W*[\d.,/%+-]+\W*")
 _DATA = re.compile(r"data:(image|audio|video)/", re.IGNORECASE)
-_MEDIA = re.compile(r"data:(image|audio|video)/|.*\.(jpe?g|png|gif|webp|bmp|mp3|wav|flac|ogg|mp4|webm|avi|mov)$",
+_MEDIA = re.compile(r"data:(image|audio|video)/|(iVBORw0KG|/9j/|R0lGOD|UklGR)"  # or base64 of PNG, JPEG, GIF, RIFF
+                    r"|.*\.(jpe?g|png|gif|webp|bmp|mp3|wav|flac|ogg|mp4|webm|avi|mov)$",
                     re.IGNORECASE | re.DOTALL)  # fmt: skip
 _NUMERALS = 40
 """The letters that a number has at most."""
@@ -207,8 +210,9 @@ def _leaves(
     left: Mapping[str, Entry], columns: Mapping[str, str], turn_keys: Collection[str], texts: Sequence[str]
 ) -> Iterator[tuple[str, str]]:
     for path, entry in left.items():
-        part = _part_of(path)
         inside = path in turn_keys
+        says_little = not inside and _ABOUT.isdisjoint(words_of(_key_of(path)))
+        part = _part_of(path) or (part_named(columns[path]) if says_little else "")
         depth = path.removeprefix(columns[path]).count(".") - (_key_of(path) in _GENERIC)
         key = path.partition("[].")[2].partition(".")[0].rstrip("[]")
         if inside and part_named(key) == "train":

@@ -130,8 +130,14 @@ def test_the_summary_names_what_is_left(tmp_path):
          "--keep audio_path copies it to the output; --drop audio_path leaves it behind"),
         ({"passages": ["Rayleigh found that light scatters."]}, "`passages` looks like the context",
          "--keep passages copies it to the output; --drop passages leaves it behind"),
+        ({"image_base64": "/9j/4AAQSkZJRg=="}, "`image_base64` looks like media", "--map images=image_base64 reads it; "
+         "--keep image_base64 copies it to the output; --drop image_base64 leaves it behind"),
+        ({"context": {"title": ["Rayleigh"], "sentences": [["He found that light scatters."]]}},
+         "`context.sentences[]` looks like the context",
+         "--keep context copies it to the output; --drop context leaves it behind"),
     ],
-    ids=["answer", "system", "turns", "json", "nested", "tools", "config", "apis", "data", "path", "passages"],
+    ids=["answer", "system", "turns", "json", "nested", "tools", "config", "apis", "data", "path", "passages", "base64",
+         "inside"],
 )  # fmt: skip
 def test_what_looks_like_conversation_is_refused(more, message, hint, tmp_path):
     source = write(tmp_path, {**TALK, **more}, {**TALK, **more})
