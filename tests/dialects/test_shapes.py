@@ -139,6 +139,15 @@ CASES: dict[str, tuple[list[Row], list[Row]]] = {
     "a context of turns": ([{"context": PAST, "query": "q", "response": "a"}], [talk(*PAST, Q, A)]),
     "a history and its answer": ([{"chat_history": [*PAST, Q], "response": "a"}], [talk(*PAST, Q, A)]),
     "a history and a question": ([{"chat_history": PAST, "prompt": "q"}], [{"prompt": [*PAST, Q]}]),
+    "a history and a message": ([{"chat_history": PAST, "message": "q"}], [{"prompt": [*PAST, Q]}]),
+    "a history, a message and a response (Cohere)": (
+        [{"chat_history": PAST, "message": "q", "response": "a"}],
+        [talk(*PAST, Q, A)],
+    ),
+    "a history with types of LangChain": (
+        [{"chat_history": [{"type": "human", "content": "hi"}, {"type": "ai", "content": "hello"}], "input": "q"}],
+        [{"prompt": [*PAST, Q]}],
+    ),
     "a question beside metadata": ([{"question": "q", "topic": "t", "id": "1"}], [{"prompt": [Q]}]),
     "reasoning in a column": (
         [{"Question": "q", "Complex_CoT": "t", "Response": "a"}],
@@ -311,6 +320,10 @@ CASES: dict[str, tuple[list[Row], list[Row]]] = {
     "ToolACE in a system turn": (
         [talk(system('Use [{"name": "f"}].'), Q, assistant("[f(a=1)]"))],
         [talk(system("Use ."), Q, {"role": "assistant", "tool_calls": [call("f", {"a": 1})]}, tools=[spec("f")])],
+    ),
+    "Glaive as one text (its first version)": (
+        [{"sample": 'SYSTEM: You have functions.\n{"name": "f"}\n\n\nUSER: q\n\n\nASSISTANT: a <|endoftext|>\n\n\n'}],
+        [{**talk(system("You have functions."), Q, A), "tools": [{"type": "function", "function": {"name": "f"}}]}],
     ),
     "Glaive with a text of its own": (
         [

@@ -39,7 +39,7 @@ from ..kit.columns import (
     text_columns,
 )
 from ..kit.media import with_bytes_as_text
-from ..kit.names import ANSWER_LISTS, BESIDE_TURNS, COMPLETIONS, HISTORY, MESSAGES, PROMPTS
+from ..kit.names import ANSWER_LISTS, BESIDE_TURNS, COMPLETIONS, HISTORY, LAST_PROMPTS, MESSAGES, PROMPTS
 from ..kit.output import conversation_batch
 from ..kit.roles import map_roles, role_of
 from ..kit.tool_calls import join_calls, read_calls
@@ -54,6 +54,7 @@ from .turns import (
     role_name,
     to_turns,
     turns_at,
+    type_key,
 )
 
 
@@ -151,6 +152,8 @@ def to_message_fields(
     """
     fields = _with_paths(fields, columns)
     role_key = find_key(tuple(fields), ROLE_KEYS, columns.fields.get("messages.role"))
+    if role_key is None and "type" in fields and not columns.turn_roles:
+        role_key = type_key([{"type": name} for name in fields["type"].unique().to_pylist()], columns)
     content_key = find_key(tuple(fields), CONTENT_KEYS, columns.fields.get("messages.content"))
     filled = first_filled(fields, role_key, ROLE_KEYS) | first_filled(fields, content_key, SYSTEM_CONTENT_KEYS)
     fields = {**fields, **filled}
@@ -362,7 +365,7 @@ def _other_lists(record: SourceRow) -> list[str]:
     ]
     if not lists:
         return []
-    before = HISTORY if text_columns(record, (*PROMPTS, *COMPLETIONS)) else ()
+    before = HISTORY if text_columns(record, (*PROMPTS, *LAST_PROMPTS, *COMPLETIONS)) else ()
     others = {*before, *(("trajectory",) if "chosen" in record else ())}
     return [name for name in lists if name.lower() not in others]
 
@@ -439,7 +442,7 @@ def find_answered_turns_parts(record: SourceRow, columns: Columns) -> dict[str, 
         return None
     turns = turns_at(record, prompt) or []
     texts = _texts(turns)
-    asked = [record[name] for name in text_columns(record, PROMPTS) if name != completion]
+    asked = [record[name] for name in text_columns(record, (*PROMPTS, *LAST_PROMPTS)) if name != completion]
     if not mapped and prompt in ("context", *HISTORY) and any(not _is_in(text, texts) for text in asked):
         return None
     keys = find_turn_keys(turns, columns) or {}

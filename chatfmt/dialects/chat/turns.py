@@ -103,7 +103,7 @@ def find_turn_keys(turns: Sequence[Mapping[str, Any]] | None, columns: Columns) 
         return None
     names = tuple(dict.fromkeys(key for turn in turns for key in turn))
     content = _mapped_key(turns, columns, "content") or find_key(names, CONTENT_KEYS, None)
-    role = _mapped_key(turns, columns, "role") or find_key(names, ROLE_KEYS, None) or _type_key(turns, columns)
+    role = _mapped_key(turns, columns, "role") or find_key(names, ROLE_KEYS, None) or type_key(turns, columns)
     if role is None and columns.turn_roles:
         return {"messages.content": content} if content else None
     if role is None or (content is None and not any(key in names for key in INSTEAD_OF_CONTENT)):
@@ -132,7 +132,7 @@ def role_name(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _type_key(turns: Sequence[Mapping[str, Any]], columns: Columns) -> str | None:
+def type_key(turns: Sequence[Mapping[str, Any]], columns: Columns) -> str | None:
     """Return `type` if it holds a role in each turn, as in LangChain."""
     names = [turn.get("type") for turn in turns]
     roles = {name: role for name, role in columns.roles.items() if name != ANY}

@@ -22,7 +22,9 @@ from .turn_hints import are_objects, nested_turns, turns_hint
 
 _MARKER_ROWS = 50
 """The number of rows that are searched for speaker markers."""
-_MARKER = re.compile(r"^(?:#{1,4} ?)?[A-Z][A-Za-z]{0,15}:", re.MULTILINE)
+_MARKER = re.compile(r"^(?:#{1,4} ?)?(?:[A-Z][A-Za-z]{0,15}|[A-Z]{2,15} [A-Z]{2,15}):", re.MULTILINE)
+_RARE = 10
+"""One text in so many has the marker of a known role, which is then one of all."""
 _USERS = frozenset({"human", "user", "question", "q", "prompter", "customer", "patient", "student", "instruction"})
 _SYSTEMS = frozenset({"system", "context"})
 
@@ -178,7 +180,11 @@ def _unnamed_hint(texts: Sequence[str], records: Sequence[SourceRow]) -> str:
     if own:
         pair = _map_pair(_named_like(own, "", _QUESTION_WORDS), _named_like(own, "", ANSWER_WORDS))
         return f"map question and answer: {pair}{_or_text(own, records)}"
-    return _UNKNOWN
+    inside = {f"{name}.{key}": text for name, value in records[0].items() if isinstance(value, Mapping)
+              for key, text in value.items()}  # fmt: skip
+    own = [path for path, text in inside.items() if isinstance(text, str)]
+    pair = _map_pair(_named_like(own, "", _QUESTION_WORDS), _named_like(own, "", ANSWER_WORDS))
+    return _UNKNOWN if "COLUMN" in pair else f"map question and answer: {pair}"
 
 
 _UNKNOWN = "map a column of turns with --map messages=COLUMN, or texts with --map user=COLUMN --map assistant=COLUMN"
@@ -190,6 +196,8 @@ def _or_text(names: Sequence[str], records: Sequence[SourceRow]) -> str:
     longest = max(sizes, key=lambda name: sizes[name])
     if any(2 * size > sizes[longest] for name, size in sizes.items() if name != longest):  # no text but the others
         return ""
+    if any(re.match(r"\s*(array\()?\[?\{", record.get(longest) or "") for record in records[:_MARKER_ROWS]):
+        return ""  # objects as text
     prose = [record for record in records if len(str(record.get(longest) or "").split()) > 1]
     return f"; or plain text: --map text={shlex.quote(longest)}" if 2 * len(prose) > len(records) else ""
 
@@ -250,23 +258,28 @@ def transcript_hint(texts: Sequence[str], records: Sequence[SourceRow]) -> str |
 
 
 def _find_markers(texts: Sequence[str]) -> list[str]:
-    """Return the markers at the start of lines in over half of the texts, if over half of the texts begin with one."""
+    """Return the markers at the start of lines in over half of the texts, if over half of the texts begin with one.
+
+    Those of known roles may be rarer.
+    """
     found = [_MARKER.findall(text) for text in texts]
     opened = sum(_MARKER.match(text.lstrip()) is not None for text in texts)
     if 2 * opened <= len(texts):
         return []
     rows = Counter(marker for markers in found for marker in dict.fromkeys(markers))
-    return [marker for marker, count in rows.items() if 2 * count > len(texts)]
+    return [marker for marker, count in rows.items() if (_RARE if _role(marker) else 2) * count > len(texts)]
+
+
+def _role(marker: str) -> str | None:
+    """Return the role that the name in a marker stands for, None for a name that says nothing of it."""
+    name = marker.strip("#: ").lower()
+    return "system" if name in _SYSTEMS else "user" if name in _USERS else role_of(name.replace(" ", "_"), {})
 
 
 def _roles(markers: Sequence[str]) -> dict[str, str]:
     """Return the role of each marker by its name; of two, what is not the user is the assistant."""
-    names = {marker: marker.strip("#: ").lower() for marker in markers}
-    roles = {
-        marker: "system" if name in _SYSTEMS else "user" if name in _USERS else role_of(name, {}) or "ROLE"
-        for marker, name in names.items()
-    }
-    speakers = [marker for marker, role in roles.items() if role != "system"]
+    roles = {marker: _role(marker) or "ROLE" for marker in markers}
+    speakers = [marker for marker, role in roles.items() if role not in ("system", "tool")]
     if len(speakers) == 2 and [roles[marker] for marker in speakers].count("user") == 1:
         roles |= {marker: "assistant" for marker in speakers if roles[marker] != "user"}
     return roles

@@ -40,7 +40,7 @@ def turns_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Colu
     if pair := next((name for name in names if _are_conversations(record.get(name), columns)), None):
         return answers_hint(pair)
     if answers := next((name for name in columns_named(record, ANSWER_LISTS) if _are_texts(record[name])), None):
-        return several_answers_hint(answers, names)
+        return _side_by_side(answers, record) or several_answers_hint(answers, names)
     if nested:
         return _nested_hint(nested, record)
     if listed := [name for name in names if _are_records(record.get(name))]:
@@ -119,6 +119,14 @@ def _holds_turns(value: Any, columns: Columns) -> bool:
         return False
     keys = find_turn_keys([dict(turn) for turn in turns], columns)
     return keys is not None and len(keys) == 2
+
+
+def _side_by_side(answers: str, record: SourceRow) -> str | None:
+    """Hint for answers in a list, and as many questions in another."""
+    lists = [name for name, value in record.items() if _are_texts(value) and len(value) == len(record[answers])]
+    asked = next((name for name in lists if name.lower().removesuffix("s") in PROMPTS), None)
+    flags = f"--map user='{asked}[]' --map assistant='{answers}[]'"
+    return f"`{asked}` and `{answers}` could be the turns of one conversation: {flags}" if asked else None
 
 
 def _objects_hint(names: Sequence[str], record: SourceRow) -> str | None:

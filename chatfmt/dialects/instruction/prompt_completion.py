@@ -36,7 +36,7 @@ from ..kit.columns import (
     text_columns,
 )
 from ..kit.literals import read_list_literal
-from ..kit.names import ANSWER_LISTS, COMPLETIONS, CONTEXTS, HISTORY, PROMPTS, REASONING, is_metadata
+from ..kit.names import ANSWER_LISTS, COMPLETIONS, CONTEXTS, HISTORY, LAST_PROMPTS, PROMPTS, REASONING, is_metadata
 from ..kit.output import conversation_batch
 from ..kit.tool_calls import read_call_column
 
@@ -183,8 +183,8 @@ def find_question_answer_parts(record: SourceRow, columns: Columns) -> dict[str,
 
 
 def find_prompt(record: SourceRow, columns: Columns) -> str | None:
-    """Return the column of the prompt, `input` if there is no other; raises NoDialect if it is ambiguous."""
-    return _find_unambiguous(record, PROMPTS, columns, "prompt") or find_text(record, ("input",), columns, "prompt")
+    """Return the column of the prompt; raises NoDialect if it is ambiguous."""
+    return _find_unambiguous(record, PROMPTS, columns, "prompt") or find_text(record, LAST_PROMPTS, columns, "prompt")
 
 
 def _completion_part(record: SourceRow, columns: Columns) -> str | None:
@@ -257,11 +257,13 @@ def find_prompt_only_parts(record: SourceRow, columns: Columns) -> dict[str, str
     the name of an answer.
     """
     mapped = columns.path("prompt")
-    prompt = mapped or _find_unambiguous(record, PROMPTS, columns, "prompt")
+    history = _history(record, columns)
+    prompt = mapped or (
+        find_prompt(record, columns) if history else _find_unambiguous(record, PROMPTS, columns, "prompt")
+    )
     if prompt is None or not isinstance(value_at(record, prompt), str):
         return None
     found = {"prompt": prompt, **find_side_parts(record, columns)}
-    history = _history(record, columns)
     found |= {"history": history} if history else {}
     return found if mapped or not (unexplained_columns(record, found) or _could_answer(record, prompt)) else None
 

@@ -35,6 +35,8 @@ DOCUMENTS = ("documents",)
 PROMPTS = (
     "instruction", "question", "prompt", "problem", "query", "inputs", "message_1", "user", "human",
 )  # fmt: skip
+LAST_PROMPTS = ("input", "message")
+"""The question if no other column is: an `input` may be its context, and a `message` (Cohere) a remark."""
 COMPLETIONS = (
     "output", "response", "completion", "solution", "answer", "generated_solution", "generation", "targets", "target",
     "message_2", "assistant",
@@ -48,7 +50,8 @@ REASONING = (
 """What an assistant thinks before it answers; a column of this name may also be a switch such as `on`."""
 LABELS = ("label", "kto_tag", "kto_label", "is_desirable", "desirable", "is_chosen", "thumbs_up")
 """Whether an answer is good."""
-ANSWER_LISTS = ("completions", "answers", "responses", "generations", "generation", "candidates", "outputs", "replies")
+ANSWER_LISTS = ("completions", "answers", "responses", "generations", "generation", "candidates", "outputs", "replies",
+                "instances")  # fmt: skip
 """Several answers to one prompt."""
 OBJECT_STEPS = ("steps", "solution_steps")
 STEPS = ("completions", *OBJECT_STEPS, "step_texts")

@@ -148,14 +148,16 @@ def glaive(record: SourceRow, columns: Columns) -> dict[str, Any]:
            "function": {"name": "f", "arguments": {"a": 1}}}]}, {"role": "tool", "name": "f", "content": "no"}],
            "tools": [{"type": "function", "function": {"name": "f"}}]}`
 
-    The objects of the system text become `tools`. The rest of it becomes a system turn, without the sentence that
-    introduces them in this dataset. Line breaks between turns and `<|endoftext|>` are dropped. A call that cannot be
-    parsed stays text. Raises DialectError `msg.type`.
+    The objects of the system text, which may also begin the chat (`sample` in the first version), become `tools`. The
+    rest of it becomes a system turn, without the sentence that introduces them in this dataset. Line breaks between
+    turns and `<|endoftext|>` are dropped. A call that cannot be parsed stays text. Raises DialectError `msg.type`.
     """
     path = columns.path("chat") or "chat"
     chat, system = value_at(record, path), value_at(record, columns.path("preamble") or "system")
     pieces = _GLAIVE.split(chat) if isinstance(chat, str) else []
-    if len(pieces) < 3:
+    before = pieces[0] if pieces else ""
+    system = system or (before if before.startswith("SYSTEM:") else system)
+    if len(pieces) < 3 or before not in ("", system):
         raise DialectError(f"column `{path}` does not begin with `USER:`", code="msg.type")
     tools, text = _glaive_tools(system) if isinstance(system, str) else ([], "")
     turns: list[Turn] = [{"role": "system", "content": text}] if text else []
@@ -200,9 +202,9 @@ _INTRODUCTION = re.compile(
 
 def find_glaive_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """Return the parts of a row with a chat in Glaive's format."""
-    path = columns.path("chat") or "chat"
+    path = columns.path("chat") or next((name for name in ("chat", "sample") if name in record), "")
     chat = value_at(record, path)
-    if not isinstance(chat, str) or not _GLAIVE.match(chat):
+    if not isinstance(chat, str) or not (_GLAIVE.match(chat) or (chat[:7] == "SYSTEM:" and _GLAIVE.search(chat))):
         return None
     return {"chat": path, **({"preamble": "system"} if isinstance(record.get("system"), str) else {})}
 

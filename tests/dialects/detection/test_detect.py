@@ -274,6 +274,9 @@ def test_alternating_roles_are_those_of_the_option() -> None:
 TRANSCRIPTS = {
     "Human: hi\nAssistant: yo\nHuman: more": "--marker Human:=user --marker Assistant:=assistant",
     "Patient: hi\nDoctor: yo": "--marker Patient:=user --marker Doctor:=assistant",
+    "USER: hi\nBOT: f()\nTOOL RESPONSE: 3": (
+        "--marker USER:=user --marker BOT:=assistant --marker 'TOOL RESPONSE:=tool'"
+    ),
     "# System: s\n# User: a\n# Bot: b": (
         "--marker '# System:=system' --marker '# User:=user' --marker '# Bot:=assistant'"
     ),
