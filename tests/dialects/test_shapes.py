@@ -321,6 +321,18 @@ CASES: dict[str, tuple[list[Row], list[Row]]] = {
         [talk(system('Use [{"name": "f"}].'), Q, assistant("[f(a=1)]"))],
         [talk(system("Use ."), Q, {"role": "assistant", "tool_calls": [call("f", {"a": 1})]}, tools=[spec("f")])],
     ),
+    "a response to a text (OpenAI Responses)": (
+        [
+            {
+                "input": "q",
+                "output": [
+                    {"type": "reasoning", "summary": [{"type": "summary_text", "text": "t"}]},
+                    {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "a"}]},
+                ],
+            }
+        ],
+        [talk(Q, {"role": "assistant", "reasoning_content": "t", "content": "a"})],
+    ),
     "Glaive as one text (its first version)": (
         [{"sample": 'SYSTEM: You have functions.\n{"name": "f"}\n\n\nUSER: q\n\n\nASSISTANT: a <|endoftext|>\n\n\n'}],
         [{**talk(system("You have functions."), Q, A), "tools": [{"type": "function", "function": {"name": "f"}}]}],

@@ -300,10 +300,10 @@ def _summary(item: Mapping[str, Any]) -> str:
 def find_responses_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """Return the parts of a row with items or content parts of the Responses API."""
     names = (columns.path("messages"),) if columns.path("messages") else ("input", "messages", "conversation")
-    path = next((name for name in names if any(map(_is_responses, _listed(record, name)))), None)
-    if path is None:
-        return None
+    path = next((name for name in names if any(map(_is_responses, _listed(record, name)))), names[0])
     output = {"output": "output"} if any(map(_is_item, _listed(record, "output"))) else {}
+    if path is None or not (any(map(_is_responses, _listed(record, path))) or (output and value_at(record, path))):
+        return None
     system = {"system": "instructions"} if isinstance(record.get("instructions"), str) else {}
     return {"messages": path, **output, **find_side_parts(record, columns), **system}
 
@@ -381,7 +381,7 @@ DIALECTS = {
                             "messages with typed content blocks (LLaMA-Factory v1)", rank=135,
                             parts=frozenset({"messages", "chosen", "rejected"})),
     "anthropic": Dialect(anthropic, find_anthropic_parts, "messages with content blocks of Anthropic or Bedrock",
-                         rank=250, covers=frozenset({"messages"})),
+                         rank=250, covers=frozenset({"messages", "sharegpt", "speakers"})),
     "responses": Dialect(responses, find_responses_parts, "OpenAI Responses API items", rank=260,
                          covers=frozenset({"messages"})),
 }  # fmt: skip

@@ -97,13 +97,13 @@ def detect_dialect(
     found = sample.found()
     if len(records) == (empty := sample.count_empty(columns)) and records:
         raise no_turns(batches, columns)
-    if name in registry and name != "mixed" and name not in {reader for reader, _ in found}:
+    if name in registry and registry[name].parses_text and name not in {reader for reader, _ in found}:
         found = []
     chosen = name != "auto" or not columns.parts() <= SIDE_PARTS  # by the user: rows that it does not fit are bad
     if not found or (2 * len(found) < len(records) - empty and not chosen):
         fits = None if name == "auto" else fitting_dialect(registry, batches, columns)
         raise no_dialect(names, records, columns, shown or {}, name, Counter(each for each, _ in found), fits)
-    dialect, parts = choose_dialect(found, candidates) if name != "mixed" else (name, {})
+    dialect, parts = choose_dialect(found, candidates, name) if name != "mixed" else (name, {})
     if dialect != "mixed":
         return _detection(registry, dialect, columns.adding(parts), sample, shown or {})
     if name not in ("auto", "mixed"):
@@ -143,9 +143,8 @@ def fitting_dialect(registry: Mapping[str, Dialect], batches: Sequence[pa.Record
 
 
 def with_covered(registry: Mapping[str, Dialect], name: str) -> dict[str, Dialect]:
-    """Return a dialect that is used by name, and those whose rows it reads too if it parses what is in some texts."""
-    dialect = registry[name]
-    others = sorted(dialect.covers, key=list(registry).index) if dialect.parses_text else []
+    """Return a dialect that is used by name, and those whose rows it reads too."""
+    others = sorted(registry[name].covers, key=list(registry).index)
     return {each: registry[each] for each in (name, *others)}
 
 
@@ -216,10 +215,15 @@ def drop_incomplete(
     return [None if rare and key in fewer else reading for key, reading in zip(keys, readings, strict=True)]
 
 
-def choose_dialect(found: Sequence[Reading], candidates: Mapping[str, Dialect]) -> tuple[str, dict[str, str]]:
-    """Return the dialect that reads all rows and the parts of all readings, or `mixed`."""
+def choose_dialect(
+    found: Sequence[Reading], candidates: Mapping[str, Dialect], asked: str
+) -> tuple[str, dict[str, str]]:
+    """Return the dialect that reads all rows, the one `asked` for if it is one, and the parts of all readings.
+
+    It is `mixed` if none does.
+    """
     names = dict.fromkeys(name for name, _ in found)
-    for name in names:
+    for name in names if asked == "auto" else (asked,):
         if (
             set(names) <= {name} | candidates[name].covers
             and (parts := join_parts(parts for _, parts in found)) is not None

@@ -472,6 +472,19 @@ def test_a_dialect_that_does_not_fit() -> None:
     assert caught.value.message == "the dialect `alpaca` does not fit: the columns are `messages`"
 
 
+@pytest.mark.parametrize("name", ["anthropic", "responses"])
+def test_a_dialect_of_blocks_reads_turns_without_any(name: str) -> None:
+    """Later rows may have some, and their error says `--dialect NAME`."""
+    made, found = convert([{"messages": [TURN, ANSWER]}], dialect=name)
+    assert (made, found.dialect) == ([{"messages": [TURN, ANSWER]}], name)
+
+
+def test_a_claude_export_without_thoughts_is_read() -> None:
+    blocks = [{"sender": "human", "content": [{"type": "text", "text": "hi"}]}]
+    made, _ = convert([{"chat_messages": blocks}], Columns(fields={"messages": "chat_messages"}), dialect="anthropic")
+    assert made == [{"messages": [TURN]}]
+
+
 def test_an_invalid_option() -> None:
     rows = [{"question": "q", "choices": ["a", "b"], "answer": 0}]
     with pytest.raises(UsageError) as caught:
