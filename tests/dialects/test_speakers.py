@@ -113,3 +113,16 @@ def test_the_hints_for_an_export_of_all_chats_lead_to_its_records(tmp_path: Path
         assert (run.returncode > 0, run.stderr.decode().splitlines()[-1]) == (True, f"hint: {hint}")
     done = run_cli("convert", *given, "--me", "Ann", "-q", cwd=tmp_path)
     assert [turn["content"] for turn in json.loads(done.stdout)["messages"]] == ["Hi", "See a.b!", "Yes."]
+
+
+@pytest.mark.parametrize("role", ["assistant", "system"])
+def test_a_system_that_answers_the_user_is_refused_until_its_role_is_said(role: str, tmp_path: Path) -> None:
+    turns = [{"speaker": "USER", "utterance": "A hotel."}, {"speaker": "SYSTEM", "utterance": "Where?"}]
+    source = write_rows(tmp_path / "in.jsonl", [{"turns": turns}])
+    run = run_cli("convert", source, cwd=tmp_path)
+    assert run.stderr.decode() == (
+        f"error: {source} row 0: the system answers the user, and no assistant does (message 1, line 1)\n"
+        "hint: --role system=assistant makes it the assistant\n"
+    )
+    made = json.loads(run_cli("convert", source, "--role", f"system={role}", "-q", cwd=tmp_path).stdout)
+    assert made == {"messages": [{"role": "user", "content": "A hotel."}, {"role": role, "content": "Where?"}]}

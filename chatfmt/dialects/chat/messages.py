@@ -17,7 +17,17 @@ from ... import json_columns, schema
 from ...errors import DialectError, Location
 from ...field_path import FieldPath, top_level, value_at
 from ...schema import REASONING_FIELDS
-from ...turn_columns import concat, fields_of, positions_of_turns, refuse_turns, stack, struct_of, with_turns
+from ...turn_columns import (
+    concat,
+    fields_of,
+    positions_of_turns,
+    refuse_turns,
+    rows_of_turns,
+    stack,
+    struct_of,
+    to_bools,
+    with_turns,
+)
 from ..dialect import Dialect
 from ..kit.blocks import readable_content, text_of
 from ..kit.columns import (
@@ -219,7 +229,18 @@ def _roles(
         values = pa.array(found, json_columns.TEXT)
     if key == "from" and "input" not in columns.roles:
         values = _input_to_system(values, lists)
-    return map_roles(values, columns.roles, lists)
+    roles, calls = map_roles(values, columns.roles, lists)
+    if key == "speaker" and "system" not in map(str.lower, columns.roles):
+        _refuse_systems_that_answer(roles, lists)
+    return roles, calls
+
+
+def _refuse_systems_that_answer(roles: pa.StringArray, lists: pa.ListArray) -> None:
+    """Raise DialectError `msg.role` for a system that speaks after others where no assistant does (Schema-Guided)."""
+    rows, assistant = rows_of_turns(lists), to_bools(pc.equal(roles, "assistant"))
+    answers = to_bools(pc.equal(roles, "system")) & (positions_of_turns(lists) > 0) & ~np.isin(rows, rows[assistant])
+    text, hint = "the system answers the user, and no assistant does", "--role system=assistant makes it the assistant"
+    refuse_turns(lists, pa.array(answers), lambda _: DialectError(text, hint=hint, code="msg.role"))
 
 
 def _input_to_system(names: pa.StringArray, lists: pa.ListArray) -> pa.StringArray:
