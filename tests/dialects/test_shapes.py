@@ -148,6 +148,14 @@ CASES: dict[str, tuple[list[Row], list[Row]]] = {
         [{"chat_history": [{"type": "human", "content": "hi"}, {"type": "ai", "content": "hello"}], "input": "q"}],
         [{"prompt": [*PAST, Q]}],
     ),
+    "steps beside their correctness": (
+        [{"problem": "q", "steps": ["s", "t"], "correctness": [1, 0]}],
+        [{"prompt": [Q], "completions": ["s", "t"], "labels": [True, False]}],
+    ),
+    "choices with keys": (
+        [{"question": "q", "options": [{"key": "A", "value": "x"}, {"key": "B", "value": "y"}], "answer": "y"}],
+        [talk(user("q\n\nA. x\nB. y"), assistant("B"))],
+    ),
     "a question beside metadata": ([{"question": "q", "topic": "t", "id": "1"}], [{"prompt": [Q]}]),
     "reasoning in a column": (
         [{"Question": "q", "Complex_CoT": "t", "Response": "a"}],

@@ -167,8 +167,9 @@ _QUESTION_WORDS = frozenset({*PROMPTS, "ask"} - {"inputs", "message_1"})
 
 
 def _named_like(texts: Sequence[str], used: str, words: frozenset[str]) -> str:
-    """Return the only other column of text with one of the words in its name, or a placeholder."""
-    found = [name for name in texts if name != used and has_word(name, words)]
+    """Return the only other column of text with one of the words in its name and no other part's, or a placeholder."""
+    others = {*_QUESTION_WORDS, "input"} if words is ANSWER_WORDS else ANSWER_WORDS
+    found = [name for name in texts if name != used and has_word(name, words) and not has_word(name, others)]
     return found[0] if len(found) == 1 else "COLUMN"
 
 

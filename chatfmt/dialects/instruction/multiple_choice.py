@@ -129,7 +129,7 @@ def _parse_choices(value: Any) -> list[tuple[str, str]] | None:
     elif isinstance(value, Mapping):
         pairs = list(value.items())
     elif isinstance(value, list) and all(isinstance(item, Mapping) for item in value):
-        pairs = [(item.get("label"), item.get("text")) for item in value]
+        pairs = [(item.get("label", item.get("key")), item.get("text", item.get("value"))) for item in value]
     else:
         pairs = list(zip(LETTERS, value, strict=False)) if isinstance(value, list) else []
     valid = all(isinstance(label, str) and isinstance(text, str) for label, text in pairs)

@@ -55,7 +55,7 @@ ANSWER_LISTS = ("completions", "answers", "responses", "generations", "generatio
 """Several answers to one prompt."""
 OBJECT_STEPS = ("steps", "solution_steps")
 STEPS = ("completions", *OBJECT_STEPS, "step_texts")
-STEP_LABELS = ("labels", "step_labels", "label", "ratings", "step_ratings")
+STEP_LABELS = ("labels", "step_labels", "label", "ratings", "step_ratings", "correctness")
 """Whether each step of an answer is right."""
 SCORE_LISTS = ("ratings", "rating", "scores", "score", "rewards", "ranks", "rank")
 """The score of each of several answers; a lower rank is better."""

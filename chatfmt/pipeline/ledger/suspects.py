@@ -32,9 +32,11 @@ PARTS: dict[str, frozenset[str]] = {
     "history": frozenset({"history", "conversation", "conversations", "messages", "dialog", "dialogue", "turns"}),
     "completion": frozenset({
         "answer", "answers", "response", "responses", "completion", "completions", "output", "outputs", "reply",
-        "replies", "solution", "solutions", "chosen", "rejected", "choices",
+        "replies", "solution", "solutions", "chosen", "rejected", "choices", "options", "targets",
     }),
-    "prompt": frozenset({"question", "query", "prompt", "instruction", "instructions", "problem", "input", "inputs"}),
+    "prompt": frozenset({
+        "question", "query", "prompt", "instruction", "instructions", "problem", "input", "inputs", "definition",
+    }),
     "context": frozenset({
         "context", "contexts", "passage", "passages", "document", "documents", "paragraph", "paragraphs", "story",
     }),

@@ -185,6 +185,17 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "no dialect fits: the columns are `inputs`, `outputs`",
         "map question and answer: --map user=inputs.question --map assistant=outputs.answer",
     ),
+    "answers in a list beside their ranking": (
+        {"prompt": "p", "responses": ["a b", "c d"], "ranking": [2, 1]},
+        "no dialect fits: the columns are `prompt`, `responses`, `ranking`",
+        "`responses` holds several answers, and `ranking` could say which is the best: "
+        "--map chosen='{{ responses[INDEX] }}' --map rejected='{{ responses[INDEX] }}'",
+    ),
+    "tests beside a question (APPS)": (
+        {"question": "q", "solutions": '["a"]', "input_output": '{"inputs": ["1"], "outputs": ["2"]}'},
+        "no dialect fits: the columns are `question`, `solutions`, `input_output`",
+        "map the answer: --map user=question --map assistant=COLUMN",
+    ),
     "objects as text": (
         {"id": "d", "data": json.dumps({"question": "q", "answer": "a"})},
         "no dialect fits: the columns are `id`, `data`",

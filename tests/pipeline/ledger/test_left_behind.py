@@ -135,9 +135,13 @@ def test_the_summary_names_what_is_left(tmp_path):
         ({"context": {"title": ["Rayleigh"], "sentences": [["He found that light scatters."]]}},
          "`context.sentences[]` looks like the context",
          "--keep context copies it to the output; --drop context leaves it behind"),
+        ({"definition": "Answer in a full sentence."}, "`definition` looks like a question",
+         "--keep definition copies it to the output; --drop definition leaves it behind"),
+        ({"options": [{"key": "A", "value": "It is grey."}]}, "`options[].value` looks like an answer",
+         "--keep options copies it to the output; --drop options leaves it behind"),
     ],
     ids=["answer", "system", "turns", "json", "nested", "tools", "config", "apis", "data", "path", "passages", "base64",
-         "inside"],
+         "inside", "definition", "options"],
 )  # fmt: skip
 def test_what_looks_like_conversation_is_refused(more, message, hint, tmp_path):
     source = write(tmp_path, {**TALK, **more}, {**TALK, **more})
