@@ -24,7 +24,6 @@ from .read import read
 _FILES = 4
 _BATCH = 256
 _BYTES = 16 << 20  # per file
-_AT_ONCE = 1 << 20  # bytes of JSON Lines, of which few are needed
 
 
 def sample(
@@ -136,8 +135,7 @@ def _first(
             explain_encoding(error, raw)
         bad.append(error)
 
-    whole = whole_file(file, name, source.options)
-    for batch in read(whole, columns=columns, on_bad=add, batch_rows=size, line_bytes=_AT_ONCE):
+    for batch in read(whole_file(file, name, source.options), columns=columns, on_bad=add, batch_rows=size):
         yield batch.slice(0, rows).replace_schema_metadata({**(batch.schema.metadata or {}), FILE: file.shown})
         rows, left = rows - batch.num_rows, left - batch.nbytes
         if rows <= 0 or left <= 0:
