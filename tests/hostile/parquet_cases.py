@@ -31,6 +31,7 @@ def kept(name: str, column: pa.Array, values: list[Any]) -> Case:
     return file(f"kept, {name}", parquet(table(len(values), v=column)), Rows(rows))
 
 
+NO_PARQUET = Error(3, "file.not_data", "this does not begin like a Parquet file")
 BROKEN = Error(3, "file.damaged", "damaged: ")
 COLUMNS: list[Case] = [
     kept("text and none", pa.array(["x", None, ""]), ["x", None, ""]), kept("large text", pa.array(["x", None], pa.large_string()), ["x", None]),
@@ -52,8 +53,8 @@ LIES: list[Case] = [
 ]  # fmt: skip
 FORMS: list[Case] = [
     file("half of it", WHOLE[: len(WHOLE) // 2], BROKEN), file("a byte short", WHOLE[:-1], BROKEN), file("only the magic", b"PAR1", BROKEN), file("the magic twice", b"PAR1PAR1", BROKEN),
-    file("without a beginning", WHOLE[100:], Error(4, "json.syntax", "not JSON: ")), file("bytes behind", WHOLE + b"\n", BROKEN), file("two files joined", SMALL + SMALL, Error(3, "file.damaged", "the file is several Parquet files concatenated")),
-    file("encrypted", b"PARE" + WHOLE[4:-4] + b"PARE", Error(4, "json.syntax", "not JSON: ")), file("zeros", b"PAR1" + b"\0" * 4096, BROKEN), file("text under its name", GOOD + b"\n", Rows([ROW])),
+    file("without a beginning", WHOLE[100:], NO_PARQUET), file("bytes behind", WHOLE + b"\n", BROKEN), file("two files joined", SMALL + SMALL, Error(3, "file.damaged", "the file is several Parquet files concatenated")),
+    file("encrypted", b"PARE" + WHOLE[4:-4] + b"PARE", NO_PARQUET), file("zeros", b"PAR1" + b"\0" * 4096, BROKEN), file("text under its name", GOOD + b"\n", Rows([ROW])),
     Case("compressed", {"in.parquet.gz": lambda path: path.write_bytes(__import__("gzip").compress(SMALL))}, Error(3, "file.compressed", "this is gz data of a Parquet file, which is already compressed inside"), ("convert", "in.parquet.gz", "-o", "out.jsonl")),
     file("a pointer", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", Error(3, "file.pointer", "this is a Git LFS pointer, not the file")),
     file("an error page", b"<!DOCTYPE html><html><body>404", Error(3, "file.not_data", "this is a web page or XML, not data")),

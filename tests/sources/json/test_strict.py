@@ -124,6 +124,8 @@ def test_any_rows_come_back_as_the_slow_reader_has_them(rows: list[Any], batch: 
 _BEHIND = "data outside of the array of records"
 # Files that are refused as a whole: content, name, code, and what is said.
 FILES: dict[str, tuple[bytes, str, str, str]] = {
+    "no Parquet": (b"\x07\x12\x90", "x.parquet", "file.not_data", "this does not begin like a Parquet file"),
+    "no Arrow": (b"hello", "x.arrow", "file.not_data", "this does not begin like an Arrow file"),
     "a tar": (b"x" * 257 + b"ustar\x0000", "x.jsonl", "file.not_data", "this is a tar archive"),
     "an array that ends in a comma": (b'[{"a":1},', "x.json", "file.truncated", "the array does not end"),
     "a bracket too many": (b'[{"a":1}]]', "x.json", "json.syntax", _BEHIND),
