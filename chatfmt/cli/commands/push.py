@@ -42,15 +42,17 @@ def push(
     if as_json:
         terminal.print_json({"schema": 1, **asdict(done)})
     elif not quiet:
-        terminal.print_out(describe(done))
+        terminal.print_out(describe(done, public=public))
 
 
-def describe(done: Pushed) -> str:
+def describe(done: Pushed, *, public: bool = False) -> str:
     """Return the lines that say what is on the Hub now."""
     visible = "private" if done.private else "public"
     what = f"{terminal.counted(done.rows, 'row')} in {terminal.counted(done.shards, 'shard')}, {size(done.bytes)}"
     verb = f"pushed {what} to {done.url}" if done.changed else f"{done.url} already holds these {what}"
     lines = [f"{verb} ({visible}, commit {done.commit[:12]})"]
+    if public and done.private:
+        lines.append("it stays private: its settings on the Hub make it public")
     if done.removed:
         more = " …" if len(done.removed) > 1 else ""
         lines.append(f"removed {terminal.counted(len(done.removed), 'older file')}: {done.removed[0]}{more}")

@@ -71,6 +71,8 @@ def test_a_push_is_one_commit_to_a_private_dataset(hub: StandInHub, tmp_path: Pa
     code, said = run(hub, tmp_path, "push", "out", "hf://datasets/acme/chat")
     assert said == f"{url} already holds these 2 rows in 1 shard, {size(out)} (private, commit {head(hub)})\n"
     assert len(hub.repositories[NAME].trees) == 2
+    code, said = run(hub, tmp_path, "push", "out", "acme/chat", "--public")
+    assert said.splitlines()[1:] == ["it stays private: its settings on the Hub make it public"]
 
 
 def test_a_clone_of_what_was_pushed_misses_nothing_though_rejected_rows_stay_here(
