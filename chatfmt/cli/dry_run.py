@@ -85,14 +85,12 @@ def print_table(
     plan: Plan, rows: Sequence[tuple[str, Any, str]], engine: EngineChoice | None, estimated: Estimate | None
 ) -> None:
     """Print the plan as text; of the defaults only the DECISIVE ones."""
-    cells = [(key, json.dumps(value, ensure_ascii=False), origin) for key, value, origin in rows]
+    cells = [(key, json.dumps(_brief(key, value), ensure_ascii=False), origin) for key, value, origin in rows]
     shown = [row for row in cells if row[2] != "default" or row[0] in DECISIVE]
     screen = terminal.console()
     screen.print(terminal.table(("key", "value", "from"), shown))
     for source in plan.sources:
-        screen.print(
-            terminal.visible(f"{Location(source.source.shown)}: {source.job.dialect} ({source.detection.reason})")
-        )
+        terminal.print_wrapped(f"{Location(source.source.shown)}: {source.job.dialect}, {source.detection.reason}")
         if line := left_behind(*left_leaves(source)):
             screen.print(terminal.visible(line), soft_wrap=True)
     count = "an unknown number of rows" if plan.rows is None else terminal.counted(plan.rows, "row")
@@ -108,6 +106,13 @@ def print_table(
         screen.print(terminal.visible(f"special tokens: {', '.join(starmap(token_line, tokens.items()))}"))
     for line in needs_lines(plan):
         screen.print(terminal.visible(line), soft_wrap=True)
+
+
+def _brief(key: str, value: Any) -> Any:
+    """Return the value of a key, of sources without what is not set."""
+    if key != "source":
+        return value
+    return [{name: each[name] for name in each if each[name] not in (None, 1.0)} for each in value]
 
 
 def in_words(estimated: Estimate) -> str:

@@ -84,12 +84,11 @@ def columns_table(found: Inspection) -> Table:
 
 def print_detection(detection: Mapping[str, Any]) -> None:
     """Print the dialect and why, the other dialects that fit, and what stays unused."""
-    screen = terminal.console()
-    screen.print(terminal.visible(f"dialect: {detection['dialect']} ({detection['type']}), {detection['reason']}"))
+    terminal.print_wrapped(f"dialect: {detection['dialect']} ({detection['type']}), {detection['reason']}")
     for name, why in detection["others"].items():
-        screen.print(terminal.visible(f"  also possible: {name}: {why}"))
+        terminal.print_wrapped(f"  also possible: {name}: {why}")
     for note in detection["left"]:
-        screen.print(terminal.visible(note), soft_wrap=True)
+        terminal.print_wrapped(note)
 
 
 def statistics(found: Inspection, data_type: str) -> Iterator[str]:
@@ -100,8 +99,15 @@ def statistics(found: Inspection, data_type: str) -> Iterator[str]:
     for label, spread in (("turns per row", found.turns), ("characters per row", found.characters)):
         if spread:
             yield f"{label}: {show_spread(spread)}{joint}"
-    problems = ", ".join(f"{code} in {terminal.counted(count, 'row')}" for code, count in found.findings.items())
-    yield f"problems: {problems or 'none'}"
+    problems = (f"{code}{meaning(code)} in {terminal.counted(count, 'row')}" for code, count in found.findings.items())
+    yield f"problems: {', '.join(problems) or 'none'}"
+
+
+def meaning(code: str) -> str:
+    """Return what a check finds, in brackets; nothing for a reason to reject."""
+    from ...checks import CHECKS
+
+    return f" ({CHECKS[code].summary})" if code in CHECKS else ""
 
 
 def show_spread(spread: Spread) -> str:

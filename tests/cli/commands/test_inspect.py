@@ -144,6 +144,15 @@ def test_inspect_describes_types(tmp_path: Path, row: Any, as_json: str, as_parq
         assert {column["name"]: column["type"] for column in columns}["a"] == expected
 
 
+def test_inspect_says_what_its_codes_mean(tmp_path: Path) -> None:
+    lines = shown("inspect", written(tmp_path, [TALK, TWO])).splitlines()
+    assert "problems: msg.order (roles out of order) in 1 row" in lines
+    assert (
+        "dialect: messages (language-modeling), turns with `role` and `content`; messages: `messages` (checked 2 rows)"
+        in lines
+    )
+
+
 def test_inspect_counts_the_characters_of_plain_text(tmp_path: Path) -> None:
     source = written(tmp_path, [{"text": "abc"}, {"text": "de"}, {"text": ""}])
     said = shown("inspect", source)

@@ -187,6 +187,8 @@ def test_rows_are_found_by_reason_by_text_and_by_key(browser: Any, page: Path) -
     shown.select_option("#why", "json.syntax")
     assert shown.locator("#count").text_content() == "1 of 24 rows on this page"
     assert shown.locator("#row .trouble").text_content().startswith("Cannot be converted: not JSON")
+    shown.select_option("#why", "msg.role")
+    assert shown.locator("#row .trouble code").all_text_contents() == ["<b>"]
     shown.select_option("#why", "")
     shown.fill("#search", "ONLOAD=pwned")
     assert shown.locator("#list button").count() == 2

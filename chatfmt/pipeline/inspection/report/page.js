@@ -85,7 +85,11 @@ function show(index) {
   const row = shown[current];
   if (!row) return;
   view.append(make("h3", "", row.place + " "), make("span", "about", [row.why.join(", "), row.file].filter(Boolean).join(" · ")));
-  if (row.problem) view.append(make("p", "trouble", "Cannot be converted: " + row.problem));
+  if (row.problem) {
+    const parts = ("Cannot be converted: " + row.problem).split(/`([^`]+)`/);
+    view.append(make("p", "trouble", ""));
+    view.lastChild.append(...parts.map((part, i) => (i % 2 ? make("code", "", part) : part)));
+  }
   const panes = make("div", "panes"), raw = pane("Row in the source", "raw");
   raw.append(said(row.raw));
   panes.append(raw);
