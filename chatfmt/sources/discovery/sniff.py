@@ -92,8 +92,8 @@ def format_of_content(head: bytes, shown: str, options: ParseOptions) -> Format:
     if not are_lines:
         _check_is_data(head, shown)
     if named in ("parquet", "arrow") and not are_lines and not head.lstrip().startswith((b"{", b"[")):
-        article, hint = "an Arrow" if named == "arrow" else "a Parquet", "download or write the file again"
-        raise InputError(f"this does not begin like {article} file", code="file.not_data", at=Location(shown), hint=hint)
+        kind, hint = "an Arrow file" if named == "arrow" else "a Parquet file", "download or write the file again"
+        raise InputError(f"this does not begin like {kind}", code="file.not_data", at=Location(shown), hint=hint)
     recode = options.encoding if needs_recoding(options.encoding) else None
     text = head.decode(recode, "ignore").encode() if recode else _checked_text(head, shown)
     return _text_format(text, named, options, shown)
