@@ -25,7 +25,7 @@ _WRITABLE = (
 )
 READ_ONLY = {
     "http", "https", "github", "gist", "git", "zip", "tar", "libarchive", "data", "reference", "hf", "dir", "file",
-    "local",
+    "local", "ftp",
 }  # fmt: skip
 """Schemes whose files can be read only, or that are not written with fsspec."""
 AGAIN = "run the same command again: what is uploaded already is not sent again"

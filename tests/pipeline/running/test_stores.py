@@ -364,6 +364,8 @@ def test_a_busy_server_is_asked_for_a_block_again(refusals: int, rows: int, monk
     [
         ("https://example.com/x", "cannot write to `https://example.com/x`",
          "name a folder or file, s3://BUCKET/PREFIX (chatfmt[s3]), gs:// (chatfmt[gcs]), az:// (adlfs) or hf://datasets/OWNER/NAME"),
+        ("ftp://host/x", "cannot write to `ftp://host/x`",
+         "name a folder or file, s3://BUCKET/PREFIX (chatfmt[s3]), gs:// (chatfmt[gcs]), az:// (adlfs) or hf://datasets/OWNER/NAME"),
         ("nosuch://x/y", "cannot write to `nosuch://x/y`",
          "name a folder or file, s3://BUCKET/PREFIX (chatfmt[s3]), gs:// (chatfmt[gcs]), az:// (adlfs) or hf://datasets/OWNER/NAME"),
         ("sftp://me:hunter2@host/x", "`sftp://…@host/x` holds a password",
