@@ -270,12 +270,34 @@ def _with_type(column: pa.Array, type: pa.DataType, name: str) -> pa.Array:
         return json_array(column.to_pylist(), column.is_valid().to_pylist())
     if column.null_count == len(column):
         return pa.nulls(len(column), type)
-    if {column.type, type} & {JSON}:  # JSON text would be taken for text
+    if not _keeps_values(column.type, type):
         raise _no_place(name, column)
     try:
         return column.cast(type)
     except pa.ArrowException:
         raise _no_place(name, column) from None
+
+
+def _keeps_values(type: pa.DataType, other: pa.DataType) -> bool:
+    """Return whether a cast between types gives equal values or fails: a number in a column of text would become text.
+
+    Arrow leaves out fields, rounds to narrower floats, takes any number for true, and times without a zone for UTC.
+    """
+    if type == other or pa.types.is_null(type):
+        return True
+    if type.id == other.id and type.num_fields:
+        parts, places = _parts(type), _parts(other)
+        return all(name in places and _keeps_values(part, places[name]) for name, part in parts.items())
+    if pa.types.is_timestamp(type) and pa.types.is_timestamp(other):
+        return bool(type.tz == other.tz)
+    numbers = all(pa.types.is_integer(each) or pa.types.is_floating(each) for each in (type, other))
+    return numbers and (pa.types.is_integer(type) or type.bit_width <= other.bit_width)
+
+
+def _parts(type: pa.DataType) -> dict[str | int, pa.DataType]:
+    """Return the types in a nested type: of a struct by name, of others by position."""
+    fields = [type.field(part) for part in range(type.num_fields)]
+    return {field.name if pa.types.is_struct(type) else part: field.type for part, field in enumerate(fields)}
 
 
 def _turns_with_type(column: pa.ListArray, type: pa.ListType, name: str) -> pa.ListArray:

@@ -134,6 +134,26 @@ def test_text_stays_json_text_where_the_sample_has_json():
         chatfmt.Converter(recipe, sample=text)(both)
 
 
+@pytest.mark.parametrize(
+    ("sample", "given", "kept"),
+    [
+        ([1], [2], True), ([1.5], [2], True), ([[1]], [[]], True), ([{"a": 1}], [{"a": None}], True),
+        ([True], [2], False), (["a"], [1], False), ([1], [True], False), (pa.array([1.5], pa.float32()), [1.1], False),
+        ([["a"]], [[1]], False), ([1], [1.5], False), ([{"a": 1}], [{"a": 1, "b": 2}], False),
+        (pa.array([1], pa.timestamp("s", "UTC")), pa.array([1], pa.timestamp("s")), False),
+    ],
+)  # fmt: skip
+def test_values_have_the_type_of_the_sample_only_where_it_holds_them(sample, given, kept):
+    converter = chatfmt.Converter(MESSAGES, sample=table(TURNS).append_column("note", pa.array(sample)))
+    rows = table(TURNS).append_column("note", pa.array(given))
+    if kept:
+        made = converter(rows)
+        assert (made.schema, made["note"].to_pylist()) == (converter.schema, rows["note"].to_pylist())
+    else:
+        with pytest.raises(UsageError, match="output row 0: `note` has no place in the schema that the sample decided"):
+            converter(rows)
+
+
 BAD = [{"role": "no such role", "content": "x"}]
 
 
