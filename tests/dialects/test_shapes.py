@@ -174,6 +174,10 @@ CASES: dict[str, tuple[list[Row], list[Row]]] = {
         [talk(Q, assistant("<think>t</think>a"), reasoning="t")],
         [talk(Q, assistant("<think>t</think>a"))],
     ),
+    "a thought among the parts of an answer": (
+        [talk(Q, assistant([{"type": "reasoning", "text": "t"}, {"type": "text", "text": "a"}]))],
+        [talk(Q, {"role": "assistant", "reasoning_content": "t", "content": "a"})],
+    ),
     "reasoning as blocks": (
         [talk(Q, assistant("a", reasoning_content=[{"type": "text", "text": "t"}]))],
         [talk(Q, assistant("a", reasoning_content="t"))],
@@ -486,6 +490,13 @@ def test_an_observation_after_an_action_is_a_result() -> None:
     rows = [talk(Q, action, user("Observation: r"), A, user("Observation: s"))]
     expected = talk(Q, called, {"role": "tool", "content": "r"}, A, user("Observation: s"))
     assert convert(rows, dialect="react")[0] == [expected]
+
+
+def test_a_thought_among_parts_of_unknown_types_is_no_text() -> None:
+    parts = [{"type": "reasoning", "text": "t"}, {"type": "tool-f", "input": 1}, {"type": "text", "text": "a"}]
+    columns = Columns(fields={"messages": "messages", "messages.role": "role", "messages.content": "parts"})
+    made, _ = convert([talk({"role": "assistant", "parts": parts})], columns)
+    assert made == [talk(assistant(parts))]
 
 
 def test_pairs_that_a_policy_leaves_out_are_counted(tmp_path: Path) -> None:

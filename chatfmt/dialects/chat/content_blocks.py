@@ -10,7 +10,7 @@ from ...errors import DialectError, located
 from ...field_path import value_at
 from ...schema import Turn
 from ..dialect import Dialect
-from ..kit.blocks import join_blocks, text_of
+from ..kit.blocks import THOUGHTS, join_blocks, text_of
 from ..kit.columns import Columns, SourceRow, find_side_parts, json_type
 from ..kit.literals import read_list_literal
 from ..kit.names import MESSAGES
@@ -20,7 +20,7 @@ from ..kit.tool_calls import named_call, parse_calls
 from .messages import find_messages_parts
 from .turns import find_turn_keys, turns_at
 
-ANTHROPIC = frozenset({"tool_use", "tool_result", "thinking", "redacted_thinking"})
+ANTHROPIC = frozenset({"tool_use", "tool_result", *THOUGHTS, "redacted_thinking"})
 BEDROCK = {"toolUse": ("tool_use", "id"), "toolResult": ("tool_result", "tool_use_id")}
 """The blocks of Bedrock's Converse API with the type of Anthropic's, and its key for what they call `toolUseId`."""
 RESPONSES = frozenset({"input_text", "output_text", "input_image", "input_audio", "input_file"})
@@ -124,7 +124,7 @@ def _of_bedrock(block: Mapping[str, Any]) -> Mapping[str, Any]:
 _ANTHROPIC_BLOCKS = {
     "tool_use": "call",
     "tool_result": "result",
-    "thinking": "reasoning",
+    **dict.fromkeys(THOUGHTS, "reasoning"),
     "redacted_thinking": "nothing",
 }
 
@@ -216,7 +216,8 @@ def _with_blocks(
 ) -> dict[str, str] | None:
     names = [columns.path("messages")] if columns.path("messages") else [name for name in MESSAGES if name in record]
     turns = next((turns for name in names if name and (turns := turns_at(record, name))), [])
-    contents = [content for turn in turns if isinstance(content := turn.get("content"), list)]
+    key = columns.fields.get("messages.content", "content")
+    contents = [content for turn in turns if isinstance(content := turn.get(key), list)]
     blocks = [block for content in contents for block in content]
     if not any(isinstance(block, Mapping) and is_wanted(block) for block in blocks):
         return None

@@ -18,6 +18,10 @@ _TEXT_KEYS = ("text", "content", "value", "parts", "thinking", "summary")
 """Keys under which an object, a turn or a block holds its text or its blocks."""
 
 
+THOUGHTS = frozenset({"thinking", "reasoning"})
+"""The types of blocks that hold what an assistant thinks."""
+
+
 def join_blocks(parts: Sequence[Any]) -> Any:
     """Return content parts as content: the text of a single text part, else the parts with text as type `text`.
 
@@ -35,7 +39,8 @@ def _named(part: Mapping[str, Any]) -> dict[str, Any]:
     part = _without_orders(part)
     if part.get("type") == "text" and "text" not in part and isinstance(part.get("content"), str):
         return {"text" if key == "content" else key: value for key, value in part.items()}
-    return {**part, "type": "text"} if isinstance(part.get("text"), str) else dict(part)
+    is_text = isinstance(part.get("text"), str) and part.get("type") not in THOUGHTS
+    return {**part, "type": "text"} if is_text else dict(part)
 
 
 def _without_orders(part: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -193,7 +193,7 @@ def _is_tools_text(value: Any) -> bool:
 
 def _is_call(path: str, fields: Collection[str], paths: Sequence[str]) -> bool:
     """Return whether an object has the name of a tool and arguments, as a call has."""
-    named = not {"name", "tool"}.isdisjoint(fields)
+    named = not {"name", "tool", "toolName", "tool_name", "function_name"}.isdisjoint(fields)
     return named and any(_has_prefix(paths, f"{path}.{key}") for key in ARGUMENTS)
 
 

@@ -340,6 +340,7 @@ def test_a_key_of_turns_that_the_template_does_not_print(key, tmp_path):
         ("train_detail_2", [{"begin": 0, "train": False}], "what to train on"),
         ("function_calls", [{"name": "look", "arguments": {"q": "sky"}}], "calls"),
         ("action", {"tool": "look", "args": {"q": "sky"}}, "calls"),
+        ("toolInvocations", [{"toolName": "look", "args": {"q": "sky"}}], "calls"),
         ("reasoning_details", [{"type": "summary", "text": "Short waves scatter."}], "the reasoning"),
     ],
 )
