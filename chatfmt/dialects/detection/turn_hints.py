@@ -35,6 +35,9 @@ def turns_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Colu
     if named:
         return f"the turns could be the values of `{named}`: --map messages={shlex.quote(f'values({named})')}"
     turns = rows_as_turns(names, records, columns)
+    if not turns and not lists and any("[0]" in path for path, _ in nested[:1]):
+        path = nested[0][0].replace("[0]", "[]")
+        return f"the turns could be in `{path}`: --map messages={shlex.quote(path)}"
     if turns or (nested and not lists):
         return _one_turn(turns)
     if pair := next((name for name in names if _are_conversations(record.get(name), columns)), None):
@@ -74,7 +77,8 @@ def _has_null_turns(value: Any, columns: Columns) -> bool:
 def _records_hint(listed: Sequence[str], records: Sequence[SourceRow]) -> str:
     """Hint for columns of records: turns of pairs, or rows, beside which `--explode` keeps the other columns."""
     first, flags = listed[0], [shlex.quote(name) for name in listed]
-    if records[0][first][0].keys() >= {"user", "assistant"}:
+    keys = records[0][first][0].keys()
+    if "user" in keys and not keys.isdisjoint(("assistant", "bot")):
         return f"the turns could be in `{first}`: --map messages={flags[0]}"
     others = [value for name, value in records[0].items() if name not in listed]
     if len(records) > 1 or any(isinstance(value, (list, Mapping)) and value for value in others):

@@ -196,6 +196,21 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "no dialect fits: the columns are `question`, `solutions`, `input_output`",
         "map the answer: --map user=question --map assistant=COLUMN",
     ),
+    "turns inside other objects (Grok)": (
+        {
+            "responses": [
+                {"response": {"sender": "human", "message": "q"}},
+                {"response": {"sender": "ai", "message": "a"}},
+            ]
+        },
+        "no dialect fits: the columns are `responses`",
+        "the turns could be in `responses[].response`: --map messages='responses[].response'",
+    ),
+    "pairs of a user and a bot": (
+        {"persona": "p", "talks": [{"user": "q", "bot": "a"}]},
+        "no dialect fits: the columns are `persona`, `talks`",
+        "the turns could be in `talks`: --map messages=talks",
+    ),
     "objects as text": (
         {"id": "d", "data": json.dumps({"question": "q", "answer": "a"})},
         "no dialect fits: the columns are `id`, `data`",
