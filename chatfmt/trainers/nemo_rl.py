@@ -67,6 +67,7 @@ TRAINERS = {
         settings={"format": "jsonl"},
         formats=("jsonl",),
         messages={"transforms": {"arguments": "object"}},
+        by_turn=True,
         refuses={"messages": ("msg.order", "msg.ends_user", "tool.results")},  # an answer's header follows each of them
         problem=problem,
         loader=loader,

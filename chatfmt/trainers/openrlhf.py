@@ -51,6 +51,7 @@ TRAINERS = {
         settings={"keep": ["all"]},
         messages={"transforms": {"arguments": "object"}},
         text={"end": "strip", "transforms": {"split_turns": True}},
+        by_turn=True,
         refuses={"messages": ("msg.ends_user",)},  # it cuts the text where the answer would begin
         unread_calls=dict.fromkeys(PROGRAMS, "-t MODEL"),
         problem=lambda output: unread_column(output, "tools", "chat_template_kwargs", remedy=TEXT_INSTEAD),

@@ -195,6 +195,8 @@ class Trainer(Struct, frozen=True, kw_only=True):
     """The views of whose turns it reads no calls and results, with what to type for rows that have some."""
     refuses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """For each view the codes of checks whose rows it would change or leave out."""
+    by_turn: bool = False
+    """Whether it renders `messages` turn by turn, and trusts that each text begins with the one before."""
     mask: str = ""
     """The arguments of `chatfmt convert` whose output trains what `--mask` marks; empty if there are none."""
     rendered: Mapping[str, str] = field(default_factory=dict)

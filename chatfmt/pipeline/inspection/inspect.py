@@ -169,7 +169,8 @@ def reading_rendered(recipe: Recipe, found: Inspection, source: Source, sample: 
         return found
     how: dict[str, Any] = {"map": {"text": detection["rendered"]}, "transforms": {"empty_turns": "drop"}}
     command = inspect_source(dataclasses.replace(recipe, dialect="transcript", **how), source, sample).command
-    return replace(found, command=f"{command} --to prompt" if detection["type"] == "prompt-only" else command)
+    is_prompt = command and detection["type"] == "prompt-only"
+    return replace(found, command=f"{command} --to prompt" if is_prompt else command)
 
 
 def _left_behind(job: Job) -> dict[str, list[str]]:

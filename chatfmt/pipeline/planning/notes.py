@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ... import json_columns, tokens, trainers
+from ... import json_columns, tokens, trainers, transforms
 from ...dialects.chat.turns import ROLE_KEYS
 from ...dialects.preference.scored import to_number
 from ...errors import TemplateError, UnknownName, abridged
@@ -85,6 +85,7 @@ def job_notes(rows: pa.RecordBatch | None, job: Job, detection: Detection, recip
     yield from _output_notes(job, detection, recipe)
     if rows is not None:
         yield from _parts_notes(rows, job)
+        yield from _reasoning_notes(rows, job, recipe)
         yield from _repeated_notes(rows, job, recipe)
         yield from _truth_notes(rows, job, detection, recipe)
         yield from _rating_notes(rows, job, detection)
@@ -141,6 +142,16 @@ def _parts_notes(rows: pa.RecordBatch, job: Job) -> Iterator[str]:
     fits = fitting(job.template, job.options.variables, job.isolation).transforms.get("parts") == "flatten"
     if fits and not joins_parts(job, rows.slice(0, _READ)):
         yield f"the template `{job.template.name}` does not join the text parts of a message: --fit does"
+
+
+def _reasoning_notes(rows: pa.RecordBatch, job: Job, recipe: Recipe) -> Iterator[str]:
+    """Yield a note on reasoning before later turns, for a trainer that renders conversations turn by turn."""
+    by_turn = job.view == "messages" and recipe.trainer is not None and trainers.find(recipe.trainer).by_turn
+    if not by_turn or "reasoning" in job.transforms:
+        return
+    if any(transforms.apply(batch, {"reasoning": "last"})[1] for batch in read_sample(job, [rows.slice(0, _READ)])):
+        how = "--transform reasoning=last leaves it out here too"
+        yield f"{recipe.trainer} trains other tokens if the model's template leaves out earlier reasoning: {how}"
 
 
 _READ = 50

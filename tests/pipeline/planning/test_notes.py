@@ -59,6 +59,16 @@ def test_a_view_that_leaves_a_side_out(tmp_path, row, view, expected):
     assert said(tmp_path, row, "-t", "chatml", "--to", view) == expected
 
 
+def test_reasoning_that_a_trainer_renders_turn_by_turn(tmp_path):
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "reasoning_content": "c"}]
+    note = "openrlhf trains other tokens if the model's template leaves out earlier reasoning: "
+    how = "--transform reasoning=last leaves it out here too"
+    assert said(tmp_path, {"messages": turns * 2}, "--for", "openrlhf") == [note + how]
+    assert said(tmp_path, {"messages": turns * 2}, "--for", "openrlhf", *how.split()[:2]) == []
+    assert said(tmp_path, {"messages": turns}, "--for", "openrlhf") == []
+    assert said(tmp_path, {"messages": turns * 2}, "--for", "trl-sft") == []
+
+
 def test_a_variable_that_the_template_does_not_read(tmp_path):
     assert said(tmp_path, TURNS, "-t", "qwen3", "--var", "enable_thinking=false") == []
     assert said(tmp_path, TURNS, "-t", "qwen3", "--var", "enable_thinkin=false") == [
