@@ -42,7 +42,9 @@ def read_yaml(text: str, loader: Any = None) -> Any:
         raise InvalidYaml(f": it is nested deeper than {MOST_LEVELS} levels") from None
     except InvalidYaml:
         raise
-    except (yaml.YAMLError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
+    except (KeyError, IndexError, AttributeError):  # `!!bool maybe`, `!!int ""`, `!!timestamp then`
+        raise InvalidYaml(": a value is not of the type of its tag") from None
+    except (yaml.YAMLError, ValueError, TypeError, OverflowError) as error:
         raise InvalidYaml(f": {' '.join(str(error).split()) or type(error).__name__}") from None
 
 

@@ -56,6 +56,7 @@ CASES: list[Case] = [
     *(table(f"skipped, {name}", HEAD + GOOD + line + GOOD, Rows(TWO), "--on-error", "skip", "--max-bad", "90%") for name, (line, _, _) in BAD.items()),
     table("an open quote", HEAD + GOOD + b'"a,b,c\n' + GOOD, Error(4, "csv.quote", "unclosed quote at the end of the file")),
     table("an open quote in the header", b'"prompt,completion\n' + GOOD, Error(3, "csv.quote", "the header: unclosed quote at the end of the file")),
+    table("a name of two megabytes", b"x" * 2_000_000 + b",completion\na,b\n", Error(2, "", "")),
     table("two columns of a name", b"prompt,completion,prompt\n" + GOOD, Error(3, "csv.header", "two columns are named `prompt`")),
     table("two columns without a name", b"prompt,completion,,\na,b,c,d\n", Error(3, "csv.header", "two columns are named ``")),
     table("a column of ours", b"prompt,completion,#row\n" + GOOD, Error(3, "csv.header", "a column is named `#row`")),

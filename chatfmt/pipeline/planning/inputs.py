@@ -160,7 +160,7 @@ def unreadable_notes(source: Source) -> list[str]:
     return [f"`{name}` cannot be read and is left behind: {why}" for name, why in source.unreadable.items()]
 
 
-_TEXT = re.compile(r"[.?!]$|^[\d.,:/ -]+$|(\S+\s+){5}")
+_TEXT = re.compile(r"[.?!]$|^[\d.,:/ -]+$|^\s*(\S+\s+){5}")
 """What a sentence or a number looks like, and no name of a column."""
 
 
