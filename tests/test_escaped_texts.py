@@ -21,7 +21,7 @@ from chatfmt.sources.json import strings
 from chatfmt.sources.json.uniform_lines import line_ends, uniform_fields
 from chatfmt.writers.json_lines import json_lines
 
-from .conftest import from_lines, run_cli
+from .conftest import from_lines, run_cli, succeed
 from .render.engines import traced
 
 LONG = "".join(map(chr, range(32)))
@@ -191,8 +191,7 @@ def test_sources_that_escape_in_other_ways_give_the_same_bytes(tmp_path: Path, t
     ways: dict[str, Any] = {"exact": None, "any": random.Random(0)}
     for name, chance in ways.items():
         (tmp_path / f"{name}.jsonl").write_bytes(lines(rows, chance))
-        run = run_cli("convert", tmp_path / f"{name}.jsonl", "-t", template, "-o", tmp_path / f"out-{name}.jsonl")
-        assert run.returncode == 0, run.stderr
+        succeed(run_cli("convert", tmp_path / f"{name}.jsonl", "-t", template, "-o", tmp_path / f"out-{name}.jsonl"))
     exact, other = ((tmp_path / f"out-{name}.jsonl").read_bytes() for name in ways)
     assert exact == other and exact.count(b"\n") == len(rows)
     assert from_lines(exact)

@@ -21,6 +21,7 @@ TEXTS = [
     "<|im_start|>user\nho<|im_end|>\n<|im_start|>assistant\nye<|im_end|>\n",
 ]
 NOTE = "`--keep all` leaves out `text`, since the output needs the names: keep them with --map source_text=text"
+KEPT = [{"text": TEXTS[0], "label": 3, "id": 7, "tags": ["a", None]}, {"text": TEXTS[1], "label": None, "id": 8}]
 
 
 @pytest.fixture
@@ -30,19 +31,13 @@ def data(tmp_path):
 
 def test_all_reports_columns_that_it_cannot_keep(data):
     run = succeed(run_cli("convert", data, "-t", "chatml", "--keep", "all"))
-    assert from_lines(run.stdout) == [
-        {"text": TEXTS[0], "label": 3, "id": 7, "tags": ["a", None]},
-        {"text": TEXTS[1], "label": None, "id": 8},
-    ]
+    assert from_lines(run.stdout) == KEPT
     assert run.stderr.decode().splitlines() == [f"note: {NOTE}", f"wrote 2 rows to stdout, {len(run.stdout)} B"]
 
 
 def test_stdin_reports_them_too(data):
     run = run_cli("convert", "-", "-t", "chatml", "--keep", "all", "--json", stdin=data.read_bytes())
-    assert from_lines(run.stdout) == [
-        {"text": TEXTS[0], "label": 3, "id": 7, "tags": ["a", None]},
-        {"text": TEXTS[1], "label": None, "id": 8},
-    ]
+    assert from_lines(run.stdout) == KEPT
     note, summary = run.stderr.decode().splitlines()
     assert note == f"note: {NOTE}"
     assert json.loads(summary)["notes"] == [NOTE]
@@ -52,10 +47,7 @@ def test_the_suggested_flags_keep_them(data):
     flags = ["--map", "source_text=text"]
     run = run_cli("convert", data, "-t", "chatml", "--keep", "all", *flags)
     assert run.stderr.decode().splitlines() == [f"wrote 2 rows to stdout, {len(run.stdout)} B"]
-    assert from_lines(run.stdout) == [
-        {"text": TEXTS[0], "label": 3, "id": 7, "tags": ["a", None], "source_text": "old"},
-        {"text": TEXTS[1], "label": None, "id": 8, "source_text": ""},
-    ]
+    assert from_lines(run.stdout) == [{**KEPT[0], "source_text": "old"}, {**KEPT[1], "source_text": ""}]
 
 
 def test_into_parquet_too(data, tmp_path):
@@ -63,9 +55,8 @@ def test_into_parquet_too(data, tmp_path):
     flags = ["--map", "source_text=text"]
     assert run_cli("convert", data, "-t", "chatml", "--keep", "all", *flags, "-o", out).returncode == 0
     assert pq.read_table(out).to_pylist() == [
-        {"text": TEXTS[0], "label": 3, "id": 7, "tags": ["a", None], "source_text": "old"},
-        {"text": TEXTS[1], "label": None, "id": 8, "tags": None, "source_text": ""},
-    ]
+        {**KEPT[0], "source_text": "old"}, {**KEPT[1], "tags": None, "source_text": ""},
+    ]  # fmt: skip
 
 
 def test_the_summary_and_inspect_report_them(data, tmp_path):

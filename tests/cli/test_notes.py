@@ -10,7 +10,7 @@ import pytest
 from chatfmt.cli.commands.convert import shown_progress
 from chatfmt.pipeline import target_of
 
-from ..conftest import run_cli
+from ..conftest import run_cli, write_rows
 
 TALK = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
 WRITTEN = " has a backslash and an n, which are written as they are: in bash $'one\\ntwo' is a line break"
@@ -39,7 +39,7 @@ def test_an_option_without_effect_is_noted_once(flags: tuple[str, str], source: 
 
 def test_questions_in_several_rows_and_splits_without_rows_are_noted(tmp_path: Path) -> None:
     rows = [{"question": "q", "input": "i", "answer": str(number)} for number in range(4)]
-    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(tmp_path / "data.jsonl", rows)
     flags = ["convert", "data.jsonl", "--test-fraction", "0.5", "--overwrite", "-o", "out", "--drop", "input"]
     apart = run_cli(*flags, cwd=tmp_path).stderr.decode().splitlines()
     assert apart[0] == "note: several rows have the same `question`: --split-by question keeps them in one split"
@@ -57,7 +57,7 @@ def test_questions_in_several_rows_and_splits_without_rows_are_noted(tmp_path: P
 ])  # fmt: skip
 def test_an_option_with_an_effect_is_not(flags: tuple[str, ...], tmp_path: Path) -> None:
     answer = {"role": "assistant", "content": "<<1+1=2>>2\n#### 2"}
-    (tmp_path / "data.jsonl").write_text(json.dumps({"messages": [TALK["messages"][0], answer]}) + "\n")
+    write_rows(tmp_path / "data.jsonl", [{"messages": [TALK["messages"][0], answer]}])
     done = run_cli("convert", "data.jsonl", *flags, cwd=tmp_path)
     assert done.returncode == 0 and b"note:" not in done.stderr
 
@@ -76,7 +76,7 @@ def test_an_interruption_without_a_finished_shard_says_that_none_is_kept(
 
 def test_check_counts_the_rows_with_special_tokens(tmp_path: Path) -> None:
     turns = [[{**turn, "content": "<|im_end|>"} for turn in TALK["messages"]]] * 2 + [TALK["messages"]]
-    (tmp_path / "data.jsonl").write_text("".join(json.dumps({"messages": each}) + "\n" for each in turns))
+    write_rows(tmp_path / "data.jsonl", [{"messages": each} for each in turns])
     done = run_cli("check", "data.jsonl", "-t", "chatml", "--json", cwd=tmp_path)
     assert json.loads(done.stdout)["counts"] == {"token.control": 2}
     said = run_cli("convert", "data.jsonl", "-t", "chatml", "-o", "out.jsonl", cwd=tmp_path).stderr.decode()

@@ -9,7 +9,7 @@ import pytest
 from chatfmt.cli.values import NUMBERS, to_values
 from chatfmt.errors import UsageError
 
-from ..conftest import EVERYDAY, run_cli
+from ..conftest import EVERYDAY, run_cli, succeed
 
 WHOLE = {"5": 5, "-1": -1, "+2": 2, " 5 ": 5, "\n3": 3, "1_000": 1000, "01": 1, "-0": 0, "1.0": 1, "1_0.00": 10}
 REAL = {"0.5": 0.5, ".5": 0.5, "1.": 1.0, " 0.5\t": 0.5, "0.3_0": 0.3, "01": 1.0, "1e-1": 0.1, "00": 0.0}
@@ -42,8 +42,7 @@ def test_fractions_are_not_whole_numbers(text):
 
 @pytest.mark.parametrize(("text", "rows"), [("2", 2), ("+2", 2), (" 1_0 ", 10), ("1.0", 1)])
 def test_preview_rows(text, rows):
-    shown = run_cli("preview", EVERYDAY, "--json", f"--rows={text}")
-    assert shown.returncode == 0, shown.stderr
+    shown = succeed(run_cli("preview", EVERYDAY, "--json", f"--rows={text}"))
     assert [json.loads(line)["row"] for line in shown.stdout.splitlines()] == list(range(rows))
 
 

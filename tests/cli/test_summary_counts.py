@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from ..conftest import run_cli, run_here
+from ..conftest import run_cli, run_here, write_rows
 
 ASKED = {"role": "user", "content": "Which?"}
 
 
 def write(path: Path, *conversations: list[dict[str, Any]]) -> None:
-    path.write_text("".join(json.dumps({"messages": turns}) + "\n" for turns in conversations))
+    write_rows(path, [{"messages": turns} for turns in conversations])
 
 
 THOUGHT = [

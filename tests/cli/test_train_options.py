@@ -11,7 +11,7 @@ import pytest
 
 from chatfmt.render.template import builtin
 from tests import conftest
-from tests.conftest import ROOT, run_cli
+from tests.conftest import ROOT, run_cli, succeed
 from tests.render.templates import untagged
 
 from ..conftest import read_rows, write_rows
@@ -39,8 +39,7 @@ def convert(folder, template, *flags):
     write_rows(folder / "in.jsonl", [{"messages": turns} for turns in rows])
     text = run_cli("templates", "show", "qwen3").stdout.decode()
     (folder / "own.jinja").write_text(re.sub(r"\{%-? *(end)?generation *-?%\}", "", text))
-    run = run_cli("convert", "in.jsonl", "-t", template, *flags, "-o", "out", "--format", "jsonl", cwd=folder)
-    assert run.returncode == 0, run.stderr
+    succeed(run_cli("convert", "in.jsonl", "-t", template, *flags, "-o", "out", "--format", "jsonl", cwd=folder))
     return read_rows(next((folder / "out/data").iterdir()))
 
 

@@ -17,7 +17,7 @@ import pytest
 from chatfmt.dialects import DIALECTS, Columns
 from chatfmt.errors import DialectError, NoDialect
 
-from ..conftest import read_rows, run_cli, write_rows
+from ..conftest import read_rows, run_cli, succeed, write_rows
 from .batches import convert, to_batch, to_native, without_nulls
 
 Row = dict[str, Any]
@@ -469,8 +469,9 @@ def test_bytes_that_are_not_utf8_are_bad_rows_of_their_own(tmp_path: Path) -> No
         ("turns", {"messages": pa.array(talks, pa.list_(turn))}, "the key `content` holds bytes that are not UTF-8"),
     ):
         pq.write_table(pa.table(table), tmp_path / f"{name}.parquet")
-        done = run_cli("convert", tmp_path / f"{name}.parquet", "--on-error", "skip", "-o", tmp_path / f"{name}.jsonl")
-        assert done.returncode == 0, done.stderr
+        succeed(
+            run_cli("convert", tmp_path / f"{name}.parquet", "--on-error", "skip", "-o", tmp_path / f"{name}.jsonl")
+        )
         assert read_rows(tmp_path / f"{name}.jsonl") == [{"messages": [Q, A]}]
         (reject,) = read_rows(tmp_path / f"{name}.rejects.jsonl")
         assert (reject["source"]["row"], reject["detail"]) == (1, message)

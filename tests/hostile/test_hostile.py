@@ -18,7 +18,7 @@ from zlib import crc32
 
 import pytest
 
-from ..conftest import run_fresh
+from ..conftest import read_rows, run_fresh
 from . import (
     arrow_cases,
     compression_cases,
@@ -176,7 +176,7 @@ def check_skipped(case: Case, child: Child, work: Path, tmp_path: Path, *how: st
     outcome = run(child, case, work, tmp_path, *skip, *how)
     no_accident(outcome)
     assert outcome.exit == 0, outcome.stderr
-    rejects = [json.loads(line) for line in (work / "rejects.jsonl").read_bytes().splitlines()]
+    rejects = read_rows(work / "rejects.jsonl")
     assert [(reject["code"], reject["source"]["row"]) for reject in rejects] == [
         (case.expected.code, case.expected.row)
     ]

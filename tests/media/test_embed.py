@@ -11,13 +11,13 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from tests.conftest import run_cli, run_here, succeed
+from tests.conftest import run_cli, run_here, succeed, write_rows
 from tests.media.test_cases import PNG, sharegpt
 
 
 def embedded(folder: Path, rows: list[Any], *flags: str) -> tuple[int, str, list[Any]]:
     """The exit code, the messages, and the media of each row of the output."""
-    (folder / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(folder / "in.jsonl", rows)
     out = ("-o", "out.parquet", "-q", "--embed-media")
     result = run_here("convert", "in.jsonl", *(flags or ("--to", "messages")), *out, cwd=folder)
     path = folder / "out.parquet"

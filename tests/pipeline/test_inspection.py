@@ -8,15 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from ..conftest import run_cli, write_rows
+from ..conftest import run_cli, succeed, write_rows
 
 ROWS = [{"ask": f"q{n}", "reply": f"a{n}", "n": n, "prompt": "other", "topic": "t"} for n in range(3)]
 CSV = "q0|a0|x\nq1|a1|y\n"
 
 
 def inspected(*arguments: str, cwd: Path) -> dict[str, object]:
-    run = run_cli("inspect", *arguments, "--json", cwd=cwd)
-    assert run.returncode == 0, run.stderr
+    run = succeed(run_cli("inspect", *arguments, "--json", cwd=cwd))
     return dict(json.loads(run.stdout))
 
 
@@ -74,5 +73,4 @@ def test_the_command_names_a_template_that_takes_the_data(kind: str, tmp_path: P
     write_rows(tmp_path / "in.jsonl", [row])
     words = shlex.split(str(inspected("in.jsonl", cwd=tmp_path)["command"]))
     assert words == ["chatfmt", "convert", "in.jsonl", *flags, "-o", f"in-{flags[1] if flags else 'text'}/"]
-    run = run_cli(*words[1:], cwd=tmp_path)
-    assert run.returncode == 0, run.stderr
+    succeed(run_cli(*words[1:], cwd=tmp_path))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from ..conftest import read_rows, run_here, write_rows
+from ..conftest import read_rows, run_here, succeed, write_rows
 
 TURNS = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]
 KEY = "späte"
@@ -30,8 +30,7 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def converted(source: str, folder: Path, *arguments: str) -> list[dict[str, object]]:
-    run = run_here("convert", source, "-o", "out.jsonl", *arguments, cwd=folder)
-    assert run.returncode == 0, run.stderr
+    succeed(run_here("convert", source, "-o", "out.jsonl", *arguments, cwd=folder))
     return read_rows(folder / "out.jsonl")
 
 

@@ -14,7 +14,7 @@ from chatfmt import manifest
 from chatfmt.errors import DataProblem, InputError, RowError, UsageError
 from chatfmt.recipe import Recipe
 
-from ..conftest import read_rows, run_cli, write_rows
+from ..conftest import read_rows, run_cli, succeed, write_rows
 from .test_convert import ROWS, chatml, read, write_jsonl
 
 GOOD = [json.dumps(row) for row in ROWS[:40]]
@@ -257,8 +257,7 @@ def test_mended_rows_of_delimited_text_are_converted(tmp_path):
     assert run_cli("convert", "-", "--from-rejects", "-q", stdin=rejects.read_bytes()).stdout == run.stdout
     for command in (("plan", rejects, "--from-rejects"), ("run", "--task", "1/1"), ("commit",)):
         out = ("-o", tmp_path / "out.jsonl") if command[0] == "plan" else ()
-        made = run_cli(command[0], *(out or (tmp_path / "out.jsonl",)), *command[1:])
-        assert made.returncode == 0, made.stderr
+        succeed(run_cli(command[0], *(out or (tmp_path / "out.jsonl",)), *command[1:]))
     assert (tmp_path / "out.jsonl").read_bytes() == run.stdout
 
 
@@ -332,8 +331,7 @@ def test_rows_that_a_template_refuses_are_left_out_as_if_they_had_never_been_the
     for isolation in ("auto", "off"):
         source, out = write_jsonl(tmp_path / "in.jsonl", [{"messages": turns} for turns in rows]), tmp_path / isolation
         options = ["-o", f"{out}.jsonl", "--on-error", "skip", "--max-bad", "60%", "--rejects", f"{out}.rejects"]
-        done = run_cli("convert", source, "-t", tmp_path / "t.jinja", "--template-isolation", isolation, *options)
-        assert done.returncode == 0, done.stderr
+        succeed(run_cli("convert", source, "-t", tmp_path / "t.jinja", "--template-isolation", isolation, *options))
         found = read_rows(Path(f"{out}.rejects"))
         assert [(each["source"]["row"], each["code"], each["detail"]) for each in found] == [
             (n, *reason) for n, reason in bad.items()

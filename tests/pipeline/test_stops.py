@@ -16,7 +16,7 @@ import pytest
 
 from chatfmt import manifest, writers
 
-from ..conftest import run_process
+from ..conftest import run_process, succeed
 from .test_convert import tree, write_jsonl
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks at processes in /proc")
@@ -105,8 +105,7 @@ def test_killed_at_any_moment_it_leaves_no_process_and_resumes_to_the_same_bytes
         assert gone(workers)
         assert not (out / ".chatfmt/manifest.json").exists() or manifest.verify(out) == []
     assert killed == 2
-    done = run_process("convert", source, *OPTIONS, *more, "-o", out, "--resume")
-    assert done.returncode == 0, done.stderr
+    succeed(run_process("convert", source, *OPTIONS, *more, "-o", out, "--resume"))
     assert tree(out) == expected[more] and manifest.verify(out) == []
 
 

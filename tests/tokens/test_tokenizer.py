@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from chatfmt.render.masks.masker import Masker
 from chatfmt.render.single import Chat
 from chatfmt.tokens import load, over_length, split_turns
 from chatfmt.tokens.worker import mask_as_transformers, token_mask
-from tests.conftest import run_cli
+from tests.conftest import run_cli, write_rows
 from tests.render.templates import CHATML, CONVERSATIONS, TOKENS, known_templates, say, template_renderer
 from tests.stand_in_hub import StandInHub
 
@@ -155,7 +154,7 @@ def test_what_is_no_tokenizer_says_so(tmp_path: Path) -> None:
 def test_the_tokenizer_of_a_model_on_the_hub(byte_level: Path, tmp_path: Path) -> None:
     """An id may have a dot, as in `Qwen/Qwen3-0.6B`; errors are those of a template of the Hub."""
     turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]
-    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    write_rows(tmp_path / "in.jsonl", [{"messages": turns}])
     local = run_cli("stats", "in.jsonl", "-t", "chatml", "--tokenizer", byte_level, "--json", cwd=tmp_path)
     with StandInHub() as hub:
         hub.commit("models/acme/Chat-0.6B", {"tokenizer.json": byte_level.read_bytes()})

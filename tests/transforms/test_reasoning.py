@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import run_here
+from tests.conftest import run_here, succeed
 
 from ..conftest import write_rows
 
@@ -20,8 +20,7 @@ def convert(folder: Path, *flags: str, **fields: str) -> tuple[str, dict[str, An
     turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", **fields}]
     write_rows(folder / "in.jsonl", [{"messages": turns}])
     (folder / "own.jinja").write_text(FILE)
-    run = run_here("convert", "in.jsonl", *flags, "--json", "--overwrite", "-o", "out.jsonl", cwd=folder)
-    assert run.returncode == 0, run.stderr
+    run = succeed(run_here("convert", "in.jsonl", *flags, "--json", "--overwrite", "-o", "out.jsonl", cwd=folder))
     return json.loads((folder / "out.jsonl").read_text())["text"], json.loads(run.stdout)
 
 

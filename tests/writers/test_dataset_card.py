@@ -268,8 +268,7 @@ def test_load_dataset_reads_a_folder_again_that_was_overwritten(tmp_path: Path) 
     datasets = pytest.importorskip("datasets")
     for text in ("one", "two"):
         write_rows(tmp_path / "in.jsonl", [{"text": text}])
-        run = run_cli("convert", "in.jsonl", "-o", "out", "--format", "jsonl", "--overwrite", cwd=tmp_path)
-        assert run.returncode == 0, run.stderr
+        succeed(run_cli("convert", "in.jsonl", "-o", "out", "--format", "jsonl", "--overwrite", cwd=tmp_path))
         found = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
         assert found.to_list() == [{"text": text}]
 

@@ -14,7 +14,7 @@ import pytest
 
 from chatfmt.cli.commands.preview import marked
 
-from ...conftest import EVERYDAY, run_cli, said
+from ...conftest import EVERYDAY, from_lines, run_cli, said, write_rows
 
 TALK = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
 CALL = {**TALK, "tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]}
@@ -118,7 +118,7 @@ NODES = [
 def test_preview_puts_conversations_together_that_are_spread_over_rows(tmp_path: Path) -> None:
     nodes = [{**node, "message_tree_id": node["message_id"], "lang": "en"} for node in NODES]
     source = written(tmp_path, nodes)
-    asked = [json.loads(line) for line in run_cli("convert", source, "-q").stdout.splitlines()]
+    asked = from_lines(run_cli("convert", source, "-q").stdout)
     rows = [json.loads(line) for line in shown("preview", source, "-n", "1", "--json").splitlines()]
     assert [row["output"] for row in rows] == [[asked[0]]] and len(asked[0]["messages"]) == 3
     assert (rows[0]["row"], rows[0]["rows"], rows[0]["record"]["text"]) == (0, 5, "q")
@@ -206,7 +206,7 @@ def test_a_template_that_was_named_is_kept_and_fitted_where_that_is_needed(
     turn: dict[str, str], template: str, command: str, tmp_path: Path
 ) -> None:
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", **turn}]
-    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    write_rows(tmp_path / "in.jsonl", [{"messages": turns}])
     run = run_cli("inspect", "in.jsonl", "-t", template, cwd=tmp_path)
     assert (run.returncode, run.stderr) == (0, b"")
     assert run.stdout.decode().splitlines()[-1].startswith(f"  chatfmt convert in.jsonl {command} -o ")
@@ -336,7 +336,7 @@ def test_inspect_as_json():
     ({"prompt": "q", "completions": ["a", "b"], "labels": [True, False]}, "trl-prm"),
 ])  # fmt: skip
 def test_data_for_a_trainer_gets_its_command(row: dict[str, object], trainer: str, tmp_path) -> None:
-    (tmp_path / "in.jsonl").write_text(json.dumps(row) + "\n")
+    write_rows(tmp_path / "in.jsonl", [row])
     command = run_cli("inspect", "in.jsonl", cwd=tmp_path).stdout.decode().splitlines()[-1].strip()
     assert command == f"chatfmt convert in.jsonl --for {trainer} -o in-{trainer}/"
     assert run_cli(*command.split()[1:], cwd=tmp_path).returncode == 0

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from chatfmt.cli import main, terminal
 
-from ...conftest import run_cli, write_rows
+from ...conftest import from_lines, run_cli, succeed, write_rows
 
 ROWS = [
     {"conversations": [{"from": "human", "value": f"question {number}"}, {"from": "gpt", "value": "a\tb  c\n"}]}
@@ -28,13 +28,12 @@ TOOLS = [
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     path = tmp_path / "in.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    write_rows(path, ROWS)
     return path
 
 
 def lines(*arguments: Any) -> list[str]:
-    run = run_cli("preview", *arguments)
-    assert run.returncode == 0, run.stderr
+    run = succeed(run_cli("preview", *arguments))
     return [line.rstrip() for line in run.stdout.decode().splitlines()]
 
 
@@ -104,7 +103,7 @@ def test_templates_are_compared_as_a_diff(source: Path) -> None:
 
 def test_long_values_and_tools_are_folded(tmp_path: Path) -> None:
     path = tmp_path / "tools.jsonl"
-    path.write_text(json.dumps({"conversations": TOOLS, "tools": SPECS}) + "\n")
+    write_rows(path, [{"conversations": TOOLS, "tools": SPECS}])
     shown = lines(path, "-t", "qwen3", "--fit")
     assert shown[1].count("q") < 900 and "… 1,200 characters" in shown[1]
     assert '"tools": "… 2 tools: f, g"' in shown[1]
@@ -119,7 +118,7 @@ def test_token_ids_are_a_line_each_and_not_converted_again(tmp_path: Path) -> No
     made.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
     made.save(str(tmp_path / "tokenizer.json"))
     turns = [{"role": "user", "content": "w " * 120}, {"role": "assistant", "content": "w"}]
-    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    write_rows(tmp_path / "in.jsonl", [{"messages": turns}])
     made_of = (tmp_path / "in.jsonl", "-t", "{user_message} {assistant_message}", "--tokenizer", tmp_path,
                "--no-mask-stop-token")  # fmt: skip
     shown = lines(*made_of, "--to", "tokens")
@@ -183,7 +182,7 @@ def test_a_wide_terminal_shows_messages_beside_the_text(source: Path, monkeypatc
 
 def test_pairs_have_a_pane_with_each_of_their_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "pairs.jsonl"
-    path.write_text(json.dumps({"prompt": "question", "chosen": "good answer", "rejected": "bad answer"}) + "\n")
+    write_rows(path, [{"prompt": "question", "chosen": "good answer", "rejected": "bad answer"}])
     screen = Console(file=io.StringIO(), width=120, force_terminal=True, color_system=None, highlight=False)
     monkeypatch.setattr(terminal, "console", lambda *, stderr=False: screen)
     assert main(["preview", str(path), "-t", "chatml"]) == 0
@@ -245,7 +244,7 @@ def test_an_output_is_shown_with_the_columns_that_were_written(tmp_path: Path) -
         run_cli("convert", "in.jsonl", *flags, "-o", "out/", "--overwrite", cwd=tmp_path)
         run = run_cli("preview", "out/", "--row", "7", "--json", cwd=tmp_path)
         assert (run.returncode, run.stderr) == (0, b"")
-        return [json.loads(line) for line in run.stdout.splitlines()]
+        return from_lines(run.stdout)
 
     text = "<|im_start|>user\nq7<|im_end|>\n<|im_start|>assistant\na7<|im_end|>\n"
     (row,) = written("-t", "chatml", "--mask", "--rename", "text=t")

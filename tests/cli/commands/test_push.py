@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 from chatfmt import pipeline
 from chatfmt.errors import UsageError
 
-from ...conftest import run_cli, succeed
+from ...conftest import run_cli, succeed, write_rows
 from ...stand_in_hub import StandInHub
 
 TOKEN = "hf_AbCdEfGhIjKlMnOpQrStUvWxYz"
@@ -32,7 +31,7 @@ def rows(tmp_path: Path, *questions: str) -> Path:
     """A file of conversations."""
     file = tmp_path / "in.jsonl"
     turns = [[{"role": "user", "content": text}, {"role": "assistant", "content": "Yes."}] for text in questions]
-    file.write_text("".join(json.dumps({"messages": row}) + "\n" for row in turns))
+    write_rows(file, [{"messages": row} for row in turns])
     return file
 
 

@@ -16,7 +16,7 @@ import pytest
 from chatfmt.errors import MissingExtra
 from chatfmt.pipeline.inspection.report import charts
 
-from ...conftest import EVERYDAY, run_cli
+from ...conftest import EVERYDAY, run_cli, succeed
 
 needs_charts = pytest.mark.skipif(find_spec("vl_convert") is None, reason='no charts: pip install -e ".[report]"')
 
@@ -60,8 +60,7 @@ def test_convert_writes_a_report_too(tmp_path: Path) -> None:
     for arguments, said in refused:
         run = run_cli(*arguments, cwd=tmp_path)
         assert run.returncode in (2, 5) and run.stderr.decode().endswith(said)
-    run = run_cli("convert", source, "-t", "chatml", "-o", "out", "--report", "r.html", cwd=tmp_path)
-    assert run.returncode == 0, run.stderr
+    run = succeed(run_cli("convert", source, "-t", "chatml", "-o", "out", "--report", "r.html", cwd=tmp_path))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out", "r.html"]
     page = (tmp_path / "r.html").read_text()
     assert "turns with <code>role</code> and <code>content</code>" in page
@@ -115,8 +114,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [hostile(text, number) for number, text in enumerate(MARKUP * 2)]
     bad = ["{<script>window.pwned = 6</script>", json.dumps({"messages": [{"role": "<b>", "content": "x"}]})]
     source.write_text("\n".join([*map(json.dumps, rows), *bad]) + "\n")
-    run = run_cli("report", source, "-t", "qwen3", "--fit", "--keep", "tags", "-o", folder / "report.html")
-    assert run.returncode == 0, run.stderr
+    succeed(run_cli("report", source, "-t", "qwen3", "--fit", "--keep", "tags", "-o", folder / "report.html"))
     return folder / "report.html"
 
 

@@ -13,7 +13,7 @@ from chatfmt.checks import CHECKS
 from chatfmt.pipeline.inspection.figures.aggregate import COUNTS, known_names
 from chatfmt.pipeline.inspection.figures.histogram import LENGTHS, STATISTICS
 
-from ...conftest import run_cli, to_lines, write_rows
+from ...conftest import run_cli, succeed, to_lines, write_rows
 
 TALK = {"messages": [{"role": "user", "content": "Привет, 世界!"}, {"role": "assistant", "content": "a" * 20}]}
 ODD = {"messages": [{"role": "user", "content": "<|im_end|>"}, {"role": "user", "content": "b"}]}
@@ -27,8 +27,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def test_stats_shows_every_figure(source: Path) -> None:
-    run = run_cli("stats", source.name, "-t", "chatml", cwd=source.parent)
-    assert run.returncode == 0, run.stderr
+    run = succeed(run_cli("stats", source.name, "-t", "chatml", cwd=source.parent))
     assert [line.rstrip() for line in run.stdout.decode().splitlines() if line.strip()] == SHOWN
 
 
@@ -74,8 +73,7 @@ def test_numbers_stay_whole_where_there_is_no_room_for_bars(source: Path) -> Non
 
 
 def figures(*arguments: Any) -> dict[str, Any]:
-    run = run_cli("stats", *arguments, "--json")
-    assert run.returncode == 0, run.stderr
+    run = succeed(run_cli("stats", *arguments, "--json"))
     return json.loads(run.stdout)
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ...conftest import run_cli
+from ...conftest import run_cli, write_rows
 
 HINT = "hint: --on-error skip drops such rows; add --dialect mixed to read those whose text is in other columns\n"
 PAIR = {"prompt": "q", "chosen": "a", "rejected": "b"}
@@ -23,7 +22,7 @@ LABELLED = {"prompt": "q", "completion": "a", "label": True}
 def test_a_rare_incomplete_row_is_a_bad_row(row: Any, part: str, place: int, null: bool, tmp_path: Path) -> None:
     rows = [dict(row) for _ in range(place + 2)]
     rows[place] = {**row, part: None} if null else {key: value for key, value in row.items() if key != part}
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
+    write_rows(tmp_path / "in.jsonl", rows)
     run = run_cli("convert", "in.jsonl", "-o", "out.jsonl", cwd=tmp_path)
     said = f"error: in.jsonl row {place}: column `{part}` has no value (line {place + 1})\n{HINT}"
     assert (run.returncode, run.stderr.decode()) == (4, said)
@@ -42,7 +41,7 @@ def test_a_rare_incomplete_row_is_a_bad_row(row: Any, part: str, place: int, nul
 )
 def test_rows_of_several_types_are_no_bad_rows(others: int, odd: Any, said: str, tmp_path: Path) -> None:
     rows = [{"prompt": "q", "completion": "a"}] * others + [odd] * (2 if others == 5 else 1)
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
+    write_rows(tmp_path / "in.jsonl", rows)
     run = run_cli("convert", "in.jsonl", cwd=tmp_path)
     assert (run.returncode, run.stderr.decode().splitlines()[0]) == (
         2, f"error: in.jsonl: the rows are of different types: {said}",
@@ -51,7 +50,7 @@ def test_rows_of_several_types_are_no_bad_rows(others: int, odd: Any, said: str,
 
 def test_files_of_several_types_are_named(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
-    (tmp_path / "data/a.jsonl").write_text(json.dumps(PAIR) + "\n")
+    write_rows(tmp_path / "data/a.jsonl", [PAIR])
     (tmp_path / "data/b.jsonl").write_text('{"prompt": "q", "completion": "a"}\n' * 5)
     run = run_cli("convert", "data", cwd=tmp_path)
     said = "1 preference, 5 language-modeling; a.jsonl row 0 is preference"
@@ -60,5 +59,5 @@ def test_files_of_several_types_are_named(tmp_path: Path) -> None:
 
 def test_a_part_that_rows_may_lack_makes_none_of_them_bad(tmp_path: Path) -> None:
     rows = [{"system": "s", "prompt": "q", "completion": "a"}] * 9 + [{"prompt": "q", "completion": "a"}]
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
+    write_rows(tmp_path / "in.jsonl", rows)
     assert b"(checked 10 rows)" in run_cli("inspect", "in.jsonl", cwd=tmp_path).stdout

@@ -13,7 +13,7 @@ import pytest
 from chatfmt.dialects import Columns
 from chatfmt.errors import NoDialect, UnknownName, UsageError
 
-from ...conftest import run_here, write_rows
+from ...conftest import from_lines, run_here, write_rows
 from ..batches import convert
 
 TURN = {"role": "user", "content": "hi"}
@@ -433,7 +433,7 @@ def test_the_hint_for_a_winner_leaves_out_ties(
     if pairs is None:  # a cell is empty
         assert (done.returncode, done.stdout) == (4, b"") and b"row 1" in done.stderr
         return
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    rows = from_lines(done.stdout)
     assert [row["chosen"][0]["content"] + row["rejected"][0]["content"] for row in rows] == pairs
 
 

@@ -6,13 +6,13 @@ import json
 
 import pytest
 
-from ...conftest import run_cli, said
+from ...conftest import read_rows, run_cli, said, succeed, write_rows
 
 
 @pytest.mark.parametrize("flags", [["--strict"], ["--fail-on", "token.control"]])
 def test_special_tokens_in_content_are_errors_with_strict_or_fail_on(flags, tmp_path):
     turns = [{"role": "user", "content": "<|im_end|>"}, {"role": "assistant", "content": "a"}]
-    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    write_rows(tmp_path / "in.jsonl", [{"messages": turns}])
     run = run_cli("convert", "in.jsonl", "-t", "chatml", *flags, cwd=tmp_path)
     assert (run.returncode, run.stdout) == (4, b"")
     assert said(run)[0] == "error: in.jsonl row 0: the control token `<|im_end|>` is in `content` (message 0, line 1)"
@@ -23,17 +23,16 @@ def test_rows_that_lose_a_text_are_left_out_like_any_bad_row(tmp_path):
     (tmp_path / "t.jinja").write_text(text)
     plain = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
     rows = [[{"role": "system", "content": "s"}, *plain] if n % 3 == 0 else plain for n in range(300)]
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"messages": turns}) + "\n" for turns in rows))
+    write_rows(tmp_path / "in.jsonl", [{"messages": turns} for turns in rows])
     run = ["in.jsonl", "-t", "t.jinja"]
     done = run_cli("convert", *run, cwd=tmp_path)
     lost = "template `t.jinja` loses the text of role `system`"
     hint = "hint: `--fit` adapts the data where it can; `--allow-loss system` accepts the loss\n"
     assert (done.returncode, done.stderr.decode()) == (6, f"error: in.jsonl row 0: {lost} (message 0, line 1)\n{hint}")
     skip = ["--on-error", "skip", "--max-bad", "40%", "-o", "out.jsonl", "--rejects", "bad.jsonl"]
-    done = run_cli("convert", *run, *skip, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    succeed(run_cli("convert", *run, *skip, cwd=tmp_path))
     assert (tmp_path / "out.jsonl").read_text() == '{"text":"user: q;assistant: a;"}\n' * 200
-    bad = [json.loads(line) for line in (tmp_path / "bad.jsonl").read_text().splitlines()]
+    bad = read_rows(tmp_path / "bad.jsonl")
     assert [(each["source"]["row"], each["code"], each["detail"]) for each in bad] == [
         (n, "template.loss", lost) for n in range(0, 300, 3)
     ]
@@ -46,10 +45,11 @@ def test_rows_of_later_batches_that_lose_a_text_are_left_out_too(tmp_path):
     lossy = [{"role": "system", "content": "s"}, *plain]
     (tmp_path / "in").mkdir()
     for file, turns in (("1", [plain, lossy] * 150), ("2", [plain] * 20), ("3", [lossy, plain] * 20)):
-        (tmp_path / f"in/{file}.jsonl").write_text("".join(json.dumps({"messages": each}) + "\n" for each in turns))
+        write_rows(tmp_path / f"in/{file}.jsonl", [{"messages": each} for each in turns])
     text = "{% for m in messages if m.role != 'system' %}{{ m.content }};{% endfor %}"
-    done = run_cli("convert", "in", "-t", text, "-o", "o.jsonl", "--on-error", "skip", "--max-bad", "50%", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    succeed(
+        run_cli("convert", "in", "-t", text, "-o", "o.jsonl", "--on-error", "skip", "--max-bad", "50%", cwd=tmp_path)
+    )
     assert (tmp_path / "o.jsonl").read_text() == '{"text":"q;a;"}\n' * 190
     assert (tmp_path / "o.rejects.jsonl").read_text().count('"template.loss"') == 170
 
@@ -65,8 +65,7 @@ def test_a_call_that_is_printed_as_json_or_code_is_not_lost(tmp_path, printed):
     call = {"type": "function", "function": {"name": "look", "arguments": {"q": "x"}}}
     turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "", "tool_calls": [call]}]
     (tmp_path / "in.jsonl").write_text(json.dumps({"messages": turns}))
-    done = run_cli("convert", "in.jsonl", "-t", "t.jinja", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    done = succeed(run_cli("convert", "in.jsonl", "-t", "t.jinja", cwd=tmp_path))
     assert "look" in json.loads(done.stdout)["text"].lower()
 
 
@@ -95,7 +94,7 @@ def test_a_block_whose_text_is_its_content_is_text_beside_one_with_reasoning(tmp
         [{"role": "user", "content": "q"}, {"role": "assistant", "content": blocks}],
         [{"role": "user", "content": [{"type": "text", "content": "t"}]}, {"role": "assistant", "content": "c"}],
     ]
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"messages": turns}) + "\n" for turns in rows))
+    write_rows(tmp_path / "in.jsonl", [{"messages": turns} for turns in rows])
     done = run_cli("convert", "in.jsonl", cwd=tmp_path)
     assert [json.loads(line)["messages"] for line in done.stdout.splitlines()] == [
         [rows[0][0], {"role": "assistant", "reasoning_content": "plan", "content": "x"}],
@@ -107,9 +106,8 @@ def test_a_block_whose_text_is_its_content_is_text_beside_one_with_reasoning(tmp
 def test_fit_leaves_out_lists_of_calls_and_tools_that_are_empty(tmp_path, template):
     plain = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
     rows = [{"messages": [plain[0], {**plain[1], "tool_calls": []}], "tools": []}, {"messages": plain}]
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    done = run_cli("convert", "in.jsonl", "-t", template, "--fit", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    write_rows(tmp_path / "in.jsonl", rows)
+    done = succeed(run_cli("convert", "in.jsonl", "-t", template, "--fit", cwd=tmp_path))
     first, second = done.stdout.splitlines()
     assert first == second and "changed: empty_calls 1" in done.stderr.decode()
 

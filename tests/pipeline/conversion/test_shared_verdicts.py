@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from ...conftest import run_cli
+from ...conftest import read_rows, run_cli, write_rows
 
 Row = dict[str, Any]
 SKIP = ("--on-error", "skip", "--max-bad", "100%", "-q")
@@ -45,12 +44,12 @@ def answers(*texts: str) -> Row:
 
 def convert(folder: Path, rows: list[Row], *options: str) -> tuple[list[str], list[tuple[int, str, str]]]:
     """Return the texts that were written, and the row, code and detail of each one that was left out."""
-    (folder / "in.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
+    write_rows(folder / "in.jsonl", rows)
     for name, template in FILES.items():
         (folder / name).write_text(template)
     done = run_cli("convert", "in.jsonl", "-o", "o.jsonl", "--overwrite", *SKIP, *options, cwd=folder)
     rejects = folder / "o.rejects.jsonl"
-    bad = [json.loads(line) for line in rejects.read_text().splitlines()] if rejects.exists() else []
+    bad = read_rows(rejects) if rejects.exists() else []
     texts = (folder / "o.jsonl").read_text().splitlines() if (folder / "o.jsonl").exists() else []
     assert len(texts) + len(bad) == len(rows), done.stderr
     rejects.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ import pytest
 import chatfmt
 from chatfmt.errors import ChatfmtError, DialectError, UsageError
 
-from ...conftest import run_cli
+from ...conftest import run_cli, write_rows
 
 TURNS = [{"role": "user", "content": "Sky?"}, {"role": "assistant", "content": "It is blue."}]
 TALK = {"messages": TURNS}
@@ -36,7 +36,7 @@ METADATA = {
 
 def write(folder: Path, *rows: dict[str, Any]) -> Path:
     path = folder / "in.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(path, rows)
     return path
 
 
@@ -425,7 +425,7 @@ def test_a_parquet_column_that_is_empty_in_the_sample(tmp_path):
 
 def test_sources_that_are_read_alike_have_ledgers_of_their_own(tmp_path):
     for name in ("a", "b"):
-        (tmp_path / f"{name}.jsonl").write_text(json.dumps({**TALK, name: 1}) + "\n")
+        write_rows(tmp_path / f"{name}.jsonl", [{**TALK, name: 1}])
     recipe = chatfmt.Recipe(source=[str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")])
     summary = chatfmt.convert(recipe, tmp_path / "out.jsonl", executor="serial")
     assert summary.left_columns == ("a (number)", "b (number)")
@@ -463,7 +463,7 @@ def test_names_with_dots_and_deep_values(tmp_path):
 
 def test_names_that_are_renamed_to_roles_are_used(tmp_path: Path) -> None:
     turns = [{"speaker": "guest", "text": "Sky?"}, {"speaker": "Bo", "text": "Blue."}]
-    (tmp_path / "in.jsonl").write_text(json.dumps({"talk": turns}) + "\n")
+    write_rows(tmp_path / "in.jsonl", [{"talk": turns}])
     for flags in (["--role", "guest=user", "--role", "Bo=assistant"], ["--me", "Bo"]):
         run = run_cli("convert", "in.jsonl", *flags, cwd=tmp_path)
         said = run.stderr.decode()
@@ -482,8 +482,8 @@ BATCH = [
 
 
 def test_further_choices_of_a_batch_result_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "requests.jsonl").write_text(json.dumps(BATCH[0]) + "\n")
-    (tmp_path / "results.jsonl").write_text(json.dumps(BATCH[1]) + "\n")
+    write_rows(tmp_path / "requests.jsonl", [BATCH[0]])
+    write_rows(tmp_path / "results.jsonl", [BATCH[1]])
     command = ["convert", "openai-batch", "requests.jsonl", "results.jsonl"]
     run = run_cli(*command, cwd=tmp_path)
     assert (run.returncode, run.stdout) == (2, b"")
@@ -497,7 +497,7 @@ def test_further_choices_of_a_batch_result_are_refused(tmp_path: Path) -> None:
 
 def test_an_answer_beside_the_turns_of_a_log_has_its_flags(tmp_path: Path) -> None:
     log = {"messages": TURNS[:1], "response": {"choices": [{"message": TURNS[1]}]}}
-    (tmp_path / "log.jsonl").write_text(json.dumps(log) + "\n")
+    write_rows(tmp_path / "log.jsonl", [log])
     run = run_cli("convert", "log.jsonl", cwd=tmp_path)
     flags, _, end = run.stderr.decode().partition("hint: ")[2].partition(" reads it as the answer; ")
     assert (run.returncode, flags, end) == (

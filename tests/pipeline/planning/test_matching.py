@@ -14,7 +14,7 @@ import pytest
 
 import chatfmt
 
-from ...conftest import run_cli, run_here, to_lines, write_rows
+from ...conftest import run_cli, run_here, succeed, to_lines, write_rows
 
 KEPT = [2, 3, 5, 7, 11, 13, 17, 19, 23, 29]
 WHERE = f"n in {KEPT}"
@@ -69,8 +69,9 @@ def test_shards_and_workers_do_not_change_them(tmp_path):
 def test_a_pipe_stops_reading_at_the_last_of_them(tmp_path):
     rows = write(tmp_path, "jsonl").read_bytes()
     endless = rows + rows * 500 + b"broken\n"
-    run = run_cli("convert", "-", "--where", WHERE, "--skip", "1", "--limit", "3", "--keep", "n", "-q", stdin=endless)
-    assert run.returncode == 0, run.stderr
+    run = succeed(
+        run_cli("convert", "-", "--where", WHERE, "--skip", "1", "--limit", "3", "--keep", "n", "-q", stdin=endless)
+    )
     assert [json.loads(line)["n"] for line in run.stdout.splitlines()] == KEPT[1:4]
 
 
@@ -117,8 +118,7 @@ def test_what_looks_at_rows_shows_those_that_match(tmp_path):
     write(tmp_path, "jsonl")
 
     def told(command: str, *options: str) -> Any:
-        run = run_here(command, "in.jsonl", "--where", WHERE, *options, cwd=tmp_path)
-        assert run.returncode == 0, run.stderr
+        run = succeed(run_here(command, "in.jsonl", "--where", WHERE, *options, cwd=tmp_path))
         return run.stdout.decode()
 
     shown = [json.loads(line)["record"]["n"] for line in told("preview", "-n", "2", "--json").splitlines()]

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.conftest import from_lines, run_here
+from tests.conftest import from_lines, run_here, succeed
 
 MESSAGES = [[{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]] * 3
 ENDS = pa.array([0, 2, 4, 6], pa.int32()).buffers()[1]
@@ -36,8 +36,7 @@ def written(path: Path, columns: dict[str, object]) -> Path:
 
 @pytest.mark.parametrize("flags", [[], ["--drop", "extra"], ["--where", "messages"], ["--on-error", "skip"]])
 def test_it_is_left_behind_with_a_note(file: Path, flags: list[str]) -> None:
-    run = run_here("convert", file.name, *flags, "-o", "-", cwd=file.parent)
-    assert run.returncode == 0, run.stderr
+    run = succeed(run_here("convert", file.name, *flags, "-o", "-", cwd=file.parent))
     assert [row["messages"] for row in from_lines(run.stdout)] == MESSAGES
     assert run.stderr.decode().startswith(NOTE)
 

@@ -237,18 +237,24 @@ def test_a_refusal_that_credentials_do_not_mend(bucket: Bucket, code: str, says:
     assert bucket.files() == {}
 
 
-def test_a_stop_between_the_last_upload_and_the_manifest(bucket: Bucket) -> None:
-    bucket.fail(".*manifest", 60.0, times=9)
+def kill_once_there(bucket: Bucket, name: str) -> None:
+    """Convert to the bucket until it has a file of that name."""
     command = [sys.executable, "-m", "chatfmt", "convert", "in.jsonl", "-t", "chatml", "-o", bucket.out]
     started = subprocess.Popen(
         [*command, "--rows-per-shard", "4", "--executor", "serial"], env={**os.environ, **bucket.env},
         cwd=bucket.folder, start_new_session=True, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    while "README.md" not in bucket.files():
+    while name not in bucket.files():
         assert started.poll() is None
         time.sleep(0.05)
+    time.sleep(0.2)
     os.killpg(started.pid, signal.SIGKILL)
     started.wait()
+
+
+def test_a_stop_between_the_last_upload_and_the_manifest(bucket: Bucket) -> None:
+    bucket.fail(".*manifest", 60.0, times=9)
+    kill_once_there(bucket, "README.md")
     assert sorted(bucket.files()) == [*RECEIPTS, ".chatfmt/run.json", "README.md", *SHARDS]
     bucket.proxy.faults.clear()
     bucket.puts()
@@ -267,17 +273,7 @@ def test_a_file_needs_no_permission_to_remove(bucket: Bucket) -> None:
 
 def test_a_killed_run_shows_nothing_and_uploads_only_the_rest(bucket: Bucket) -> None:
     bucket.fail(".*train-00001-of-00003.parquet(?!.json)", 60.0, times=9)
-    command = [sys.executable, "-m", "chatfmt", "convert", "in.jsonl", "-t", "chatml", "-o", bucket.out]
-    started = subprocess.Popen(
-        [*command, "--rows-per-shard", "4", "--executor", "serial"], env={**os.environ, **bucket.env},
-        cwd=bucket.folder, start_new_session=True, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    while RECEIPTS[0] not in bucket.files():
-        assert started.poll() is None
-        time.sleep(0.05)
-    time.sleep(0.2)
-    os.killpg(started.pid, signal.SIGKILL)
-    started.wait()
+    kill_once_there(bucket, RECEIPTS[0])
     assert sorted(bucket.files()) == [RECEIPTS[0], ".chatfmt/run.json", SHARDS[0]]
     bucket.proxy.faults.clear()
     bucket.puts()

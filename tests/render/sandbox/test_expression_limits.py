@@ -8,7 +8,7 @@ import pytest
 
 from chatfmt.errors import RowError, UsageError
 from chatfmt.render.sandbox.expressions import expression, text_expression
-from tests.conftest import run_cli
+from tests.conftest import run_cli, write_rows
 
 RANDOM = "to sample rows: --fraction 0.1, to order them at random: --shuffle"
 
@@ -46,7 +46,7 @@ def test_deep_nesting_is_refused(source):
 )
 def test_long_expressions_are_refused_before_rows_are_read(tmp_path, source, problem):
     turns = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]
-    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    write_rows(tmp_path / "in.jsonl", [{"messages": turns}])
     (tmp_path / "r.yaml").write_text(json.dumps({"source": "in.jsonl", "where": source}))
     found = run_cli("convert", "r.yaml", "-o", "out.jsonl", cwd=tmp_path)
     error = f"error: in.jsonl: the expression `{source[:40]}…` {problem}"
