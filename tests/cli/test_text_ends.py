@@ -22,6 +22,10 @@ TAGGED = (
     "{% generation %}{{ m.content }}<|end|>\n\n{% endgeneration %}{% else %}{{ m.content }}<|end|>\n\n{% endif %}"
     "{% endfor %}"
 )
+PLAIN = "{user_message}|{assistant_message}"
+STOPS_WITHIN = (
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% if not loop.last %}<|end|>{% endif %}{% endfor %}"
+)
 
 
 @pytest.fixture
@@ -92,12 +96,12 @@ def test_eos_is_added_and_trained_where_the_template_prints_no_stop_token(conver
     assert trained(convert("glm-4", "--mask", "--end", "cut")[0]) == ["Hello"]  # for a trainer that adds one
 
 
-def test_eos_needs_a_token(convert: Convert, capsys: pytest.CaptureFixture[str]) -> None:
-    template = "{user_message}|{assistant_message}"
+@pytest.mark.parametrize(("template", "name"), [(PLAIN, PLAIN), (STOPS_WITHIN, "inline")])
+def test_eos_needs_a_token(convert: Convert, capsys: pytest.CaptureFixture[str], template: str, name: str) -> None:
     assert convert("tagged.jinja", "--end", "eos") == convert("tagged.jinja")  # it has a stop token
     assert main(["convert", "in.jsonl", "-t", template, "--end", "eos"]) == 2
     assert capsys.readouterr().err == (
-        f"error: in.jsonl: the template `{template}` names no EOS token for `--end eos` to add\n"
+        f"error: in.jsonl: the template `{name}` names no EOS token for `--end eos` to add\n"
         "hint: --var eos_token=TOKEN, or --end keep\n"
     )
     made = convert(template, "--var", "eos_token=</s>", "--end", "eos", rows=ROWS[:1])

@@ -382,11 +382,12 @@ def render_options(recipe: Recipe, template: ChatTemplate | None) -> render.Rend
     if template is None or (recipe.bos, recipe.end) == ("keep", "keep"):
         return options
     from ...render.inspection.probe import Probe
-    from ...render.masks.turn_boundaries import TurnBoundaries
+    from ...render.masks.turn_boundaries import TurnBoundaries, missing_stop
 
     kept = replace(options, bos="keep")
     single = render.template_renderer(template, kept, recipe.template_isolation)
-    if recipe.end == "eos" and not single.special_tokens.get("eos_token") and not TurnBoundaries(single).stops:
+    needs_eos = recipe.end == "eos" and not single.special_tokens.get("eos_token")
+    if needs_eos and (not TurnBoundaries(single).stops or missing_stop(single)):
         raise UsageError(
             f"the template `{template.name}` names no EOS token for `--end eos` to add",
             hint="--var eos_token=TOKEN, or --end keep",
