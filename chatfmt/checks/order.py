@@ -124,6 +124,13 @@ def ends_with_user(view: ColumnView, limits: Limits) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+def other_in_completion(view: ColumnView, limits: Limits) -> Iterator[Finding]:
+    """A turn of a completion that is not the assistant's, if that is named: the trainer trains on all of it."""
+    if "row.completion" in limits.named and view.name == "completion":
+        others = view.roles != ASSISTANT
+        yield from view.at_turns("row.completion", others, "the trainer would train on this turn too")
+
+
 def no_turns(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     """A conversation, or a prompt, without turns."""
     if not view.is_answer:

@@ -124,10 +124,9 @@ def unread_calls(name: str | None, view: str, *, rendered: bool) -> str:
     return "" if name is None or is_text else find(name).unread_calls.get(view, "")
 
 
-def refused_codes(name: str | None, view: str, *, rendered: bool) -> tuple[str, ...]:
+def refused_codes(name: str | None, view: str) -> tuple[str, ...]:
     """Return the codes of the checks whose rows a trainer would change or leave out in a view."""
-    is_text = rendered and view not in UNRENDERED
-    return () if name is None or is_text else find(name).refuses.get(view, ())
+    return () if name is None else find(name).refuses.get(view, ())
 
 
 def ignored_weights(name: str | None, view: str, transforms: Mapping[str, Any]) -> IgnoredWeights:

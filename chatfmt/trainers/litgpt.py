@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from .trainer import Output, Trainer, quoted
+from .trainer import WHOLE, Output, Trainer, quoted
 
 FOLDER = "litgpt-data"
 ONE_SPLIT = (
@@ -52,5 +52,5 @@ TRAINERS = {
                       source="litgpt 0.5.13: litgpt/data/json_data.py, litgpt/data/base.py, litgpt/tokenizer.py",
                       views={}, rendered=dict.fromkeys(("language-modeling", "prompt-completion"), "instruction"),
                       settings={"format": "jsonl"}, text={"end": "cut", "transforms": {"split_turns": True}},
-                      formats=("jsonl",), takes=("prompt",), loader=loader),
+                      formats=("jsonl",), refuses=WHOLE, takes=("prompt",), loader=loader),
 }  # fmt: skip

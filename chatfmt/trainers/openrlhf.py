@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .trainer import TEXT_INSTEAD, Output, Trainer, as_command, unread_column
+from .trainer import TEXT_INSTEAD, WHOLE, Output, Trainer, as_command, unread_column
 
 PROGRAMS: dict[str, tuple[str, dict[str, list[str]]]] = {
     "messages": ("train_sft", {"--data.input_key": ["messages"], "--data.multiturn": []}),
@@ -52,7 +52,7 @@ TRAINERS = {
         messages={"transforms": {"arguments": "object"}},
         text={"end": "strip", "transforms": {"split_turns": True}},
         by_turn=True,
-        refuses={"messages": ("msg.ends_user",)},  # it cuts the text where the answer would begin
+        refuses={**WHOLE, "messages": ("msg.ends_user",)},  # it cuts the text where the answer would begin
         unread_calls=dict.fromkeys(PROGRAMS, "-t MODEL"),
         problem=lambda output: unread_column(output, "tools", "chat_template_kwargs", remedy=TEXT_INSTEAD),
         loader=loader,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from .trainer import TEXT_INSTEAD, Output, Trainer, quoted, tokenized_text_problem, unread_column
+from .trainer import TEXT_INSTEAD, WHOLE, Output, Trainer, quoted, tokenized_text_problem, unread_column
 
 SOURCE = "trl 1.16.0: trl/trainer/{}_trainer.py, trl/data_utils.py"
 TEXT = {"bos": "strip", "end": "strip"}
@@ -151,7 +151,7 @@ TRAINERS = {
         "supervised fine-tuning with TRL", "sft",
         {"language-modeling": "messages", "prompt-completion": "prompt-completion", "text": "text"},
         "prompt", "completion", "chosen", "rejected", "input_ids", "labels", "seq_lengths",
-        rendered={"language-modeling": "text"}, also=("tokens",), media=("images",),
+        rendered={"language-modeling": "text"}, also=("tokens",), refuses=WHOLE, media=("images",),
         mask="--to tokens --tokenizer MODEL", loader=sft,
     ),
     "trl-dpo": _entry("preference optimization with TRL", "dpo", {"preference": "preference"},

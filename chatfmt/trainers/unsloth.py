@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .trainer import Output, Trainer, quoted
+from .trainer import WHOLE, Output, Trainer, quoted
 
 
 def loader(output: Output) -> str:
@@ -58,6 +58,7 @@ TRAINERS = {
         views={"language-modeling": "messages", "prompt-completion": "prompt-completion", "text": "text"},
         rendered={"language-modeling": "text"},
         also=("tokens",),
+        refuses=WHOLE,
         takes=("input_ids", "labels", "prompt", "completion"),
         messages={"transforms": {"arguments": "object"}},
         text={"end": "eos"},

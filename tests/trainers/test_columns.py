@@ -67,6 +67,7 @@ def test_axolotl_gets_arguments_as_text_since_it_leaves_out_nulls_of_objects(tmp
 
 TURNS = [*CHAT["messages"], cases.user("And you?")]
 RESULT = [cases.user("Rome?"), *CALL, {"role": "tool", "tool_call_id": "call00001", "content": "sun"}]
+ANSWERED = {"prompt": TURNS[:1], "completion": [TURNS[1], *TURNS]}
 ENDS = "the last role is `user` (message 2, line 1)", "--transform trailing_user=drop"
 
 
@@ -78,6 +79,9 @@ ENDS = "the last role is `user` (message 2, line 1)", "--transform trailing_user
         ("nemo-rl", {"messages": TURNS[::2]}, "`user` follows `user` (message 1, line 1)",
          """--transform merge='"\\n\\n"'"""),
         ("openrlhf", {"messages": TURNS}, *ENDS),
+        *[(name, ANSWERED, "`completion`: the trainer would train on this turn too (message 1, line 1)",
+           "--to messages trains on the answers alone, where the trainer reads it")
+          for name in ("trl-sft", "unsloth", "openrlhf", "litgpt -t chatml")],
         ("llama-factory", {**PAIR, "chosen": CALL}, "`chosen`: the trainer does not read calls and results "
          "(message 0, line 1)", "--for trl-dpo writes them"),
         ("llama-factory", {**PAIR, "prompt": RESULT}, "`prompt`: the trainer does not read calls and results "
@@ -91,7 +95,7 @@ ENDS = "the last role is `user` (message 2, line 1)", "--transform trailing_user
 def test_a_row_that_a_trainer_would_change_is_refused(
     trainer: str, row: dict[str, Any], problem: str, hint: str, tmp_path: Path
 ) -> None:
-    assert run(tmp_path, row, "--for", trainer) == [f"error: in.jsonl row 0: {problem}", f"hint: {hint}"]
+    assert run(tmp_path, row, "--for", *trainer.split()) == [f"error: in.jsonl row 0: {problem}", f"hint: {hint}"]
 
 
 @pytest.mark.parametrize("trainer", ["ms-swift", "llama-factory", "torchtune"])

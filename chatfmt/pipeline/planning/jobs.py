@@ -132,10 +132,8 @@ def with_read_columns(
 
 def codes_that_fail(recipe: Recipe, view: str | None) -> tuple[str, ...]:
     """Return the codes of the findings that make a row a bad one; for a template or `--on-error skip` it has turns."""
-    rendered = renders(recipe.template)
-    refused = trainers.refused_codes(recipe.trainer, str(view), rendered=rendered)
-    loaded = ("json.integer", *refused) if recipe.trainer else ()
-    filled = recipe.on_error == "skip" or rendered
+    loaded = ("json.integer", *trainers.refused_codes(recipe.trainer, str(view))) if recipe.trainer else ()
+    filled = recipe.on_error == "skip" or renders(recipe.template)
     return (*recipe.fail_on, *loaded, *(("row.empty",) if filled else ()))
 
 
