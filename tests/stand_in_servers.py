@@ -38,15 +38,16 @@ class FileServer(Server):
     """Serves the files of a folder; `sent` counts the bytes of their content. Without `ranges` it sends whole files.
 
     With `versions` it says which version of a file it sends; `shift` bytes before those asked for are sent and named;
-    after each byte it waits `pause` seconds.
+    after each byte it waits `pause` seconds. To HEAD it answers that a file has 0 bytes, unless it is `sized`.
     """
 
     def __init__(
-        self, folder: Path, *, ranges: bool = True, versions: bool = False, shift: int = 0, pause: float = 0
-    ) -> None:
+        self, folder: Path, *, ranges: bool = True, versions: bool = False, shift: int = 0, pause: float = 0,
+        sized: bool = True,
+    ) -> None:  # fmt: skip
         super().__init__(_FileHandler)
         self.folder, self.ranges, self.versions, self.sent = folder, ranges, versions, 0
-        self.shift, self.pause = shift, pause
+        self.shift, self.pause, self.sized = shift, pause, sized
 
 
 class _FileHandler(BaseHTTPRequestHandler):
@@ -69,7 +70,7 @@ class _FileHandler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{start + len(part) - 1}/{len(data)}")
         if self.stand_in.versions:
             self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
-        self.send_header("Content-Length", str(len(part)))
+        self.send_header("Content-Length", str(len(part) if self.stand_in.sized or self.command == "GET" else 0))
         self.end_headers()
         if self.command == "GET":
             size = 1 if self.stand_in.pause else max(len(part), 1)

@@ -39,9 +39,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("name", ["x.jsonl", "x.jsonl.gz", "x.parquet"])
-@pytest.mark.parametrize("ranges", [True, False])
-def test_a_remote_file_is_fetched_once(folder: Path, name: str, ranges: bool) -> None:
-    with FileServer(folder, ranges=ranges) as server:
+@pytest.mark.parametrize(("ranges", "sized"), [(True, True), (False, True), (False, False)])
+def test_a_remote_file_is_fetched_once(folder: Path, name: str, ranges: bool, sized: bool) -> None:
+    with FileServer(folder, ranges=ranges, sized=sized) as server:
         given = ["-t", "chatml", "--rows-per-shard", "700", "-q", "-o"]
         assert run_here("convert", f"{server.url}/{name}", *given, "remote").returncode == 0
         assert run_here("convert", f"data/{name}", *given, "local").returncode == 0

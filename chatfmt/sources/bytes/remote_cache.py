@@ -78,7 +78,7 @@ def open_remote(uri: str) -> io.BufferedIOBase:
     if whole is not None and whole.exists():
         return whole.open("rb")
     size = system.info(path).get("size")
-    if size is None or (size and not _has_ranges(url, size)):
+    if not size or not _has_ranges(url, size):  # 0 may be the size of an answer to HEAD
         return _download(system, path, whole)
     fetch = lru_cache(maxsize=2)(lambda number: _block(system, path, folder, key, number, size))
     return io.BufferedReader(_Blocks(fetch, size), 1)
