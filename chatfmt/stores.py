@@ -93,6 +93,8 @@ def open_store(url: str) -> tuple[Any, str]:
     if scheme not in fsspec.available_protocols():
         text = f"cannot open `{without_credentials(url)}`: no file system of fsspec is called `{scheme}`"
         raise UsageError(text, hint="use one such as s3://, gs://, az://, https:// or hf://")
+    if EXTRAS.get(scheme) in ("s3", "gcs") and _USER.search(url):  # their libraries would print it as part of a name
+        raise _holds_password(url)
     for name in ("asyncio", "google", _package_of(scheme)):  # what they log is in the errors that they raise
         logging.getLogger(name).addHandler(_SILENT)
     try:
@@ -106,6 +108,12 @@ def open_store(url: str) -> tuple[Any, str]:
         raise UsageError(f"cannot open `{without_credentials(url)}`: {reason_of(error)}") from None
     _check_answers(system, path, "/".join(url.split("/", 3)[:3]))
     return system, path
+
+
+def _holds_password(url: str) -> UsageError:
+    return UsageError(
+        f"`{without_credentials(url)}` holds a password", hint="leave it to the configuration of its library"
+    )
 
 
 def _web_options(scheme: str) -> dict[str, Any]:
@@ -246,10 +254,7 @@ def check_writable(url: str, *, is_file: bool = False) -> None:
         text = f"cannot write to `{without_credentials(url)}`"
         raise UsageError(text, hint=_WRITABLE)
     if has_credentials(url):
-        raise UsageError(
-            f"`{without_credentials(url)}` holds a password",
-            hint="leave it to the configuration of its library",
-        )
+        raise _holds_password(url)
     if wild := WILD.search(url):
         text = f"`{wild[0]}` is a wildcard in URLs, so nothing is written to `{url}`"
         raise UsageError(text, hint="choose a name without `*`, `?` and `[`")

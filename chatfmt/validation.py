@@ -122,8 +122,11 @@ def to_path(text: str) -> Path:
     """
     found = re.fullmatch(r"(?:file|local):(?://)?(/(?!/).*)", text, re.IGNORECASE | re.DOTALL)
     path = Path(found[1] if found else text)
-    if not found and "://" in text and str(path) != text.rstrip("/").replace("://", ":/", 1):
-        raise UsageError("the URL of an output has an empty part, or one that is `.`", hint="leave that part out")
+    plain = str(path) == text.rstrip("/").replace("://", ":/", 1) and ".." not in path.parts
+    if not found and "://" in text and not plain:
+        raise UsageError(
+            "the URL of an output has an empty part, or one that is `.` or `..`", hint="leave that part out"
+        )
     return path
 
 

@@ -94,7 +94,7 @@ def part_of_step(environment: Mapping[str, str]) -> tuple[int, int]:
 def number_in(environment: Mapping[str, str], name: str) -> int | None:
     """Return the number in a variable; None if it is not set, or has another value."""
     value = environment.get(name, "")
-    return int(value) if value.isdigit() else None
+    return int(value) if value.isdecimal() else None
 
 
 def gaps(name: str) -> UsageError:

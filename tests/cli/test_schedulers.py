@@ -59,6 +59,7 @@ def test_outside_of_arrays_one_part_is_all() -> None:
     assert to_part(None, {}) == (1, 1)
     assert to_part(None, srun(0, 4)) == (1, 1)  # as a batch script sees it
     assert to_part(None, {"LSB_JOBINDEX": "0"}) == (1, 1)
+    assert to_part(None, {"LSB_JOBINDEX": "²"}) == (1, 1)
     assert to_part(None, sge("undefined", "undefined", "undefined", "undefined")) == (1, 1)
     assert to_part("3/8", {}) == (3, 8)
     assert to_part("1/2", slurm(3, 0, 3, 4)) == (1, 2)

@@ -312,7 +312,8 @@ def test_a_damaged_output_is_found() -> None:
     ("name", "problem", "hint"),
     [
         ("out", ".chatfmt/manifest.json: is missing",
-         "the same `chatfmt convert` with --resume finishes an interrupted run, with --overwrite it begins again"),
+         "name a folder that chatfmt wrote; the same `chatfmt convert` with --resume finishes an interrupted run, "
+         "with --overwrite it begins again"),
         ("out/x.jsonl", "it is a file; only folders have a manifest", "name a folder that chatfmt wrote"),
         ("none", "there is no such folder", "name a folder that chatfmt wrote"),
     ],
@@ -371,7 +372,8 @@ def test_a_busy_server_is_asked_for_a_block_again(refusals: int, rows: int, monk
         ("sftp://me:hunter2@host/x", "`sftp://…@host/x` holds a password",
          "leave it to the configuration of its library"),
         ("memory://", "`memory://` names no folder", "-o memory://BUCKET/PREFIX"),
-        ("memory://b//x", "the URL of an output has an empty part, or one that is `.`", "leave that part out"),
+        ("memory://b//x", "the URL of an output has an empty part, or one that is `.` or `..`", "leave that part out"),
+        ("memory://b/../y", "the URL of an output has an empty part, or one that is `.` or `..`", "leave that part out"),
         ("memory://b/x[1]", "`[` is a wildcard in URLs, so nothing is written to `memory://b/x[1]`",
          "choose a name without `*`, `?` and `[`"),
         ("memory://b/x*.jsonl", "`*` is a wildcard in URLs, so nothing is written to `memory://b/x*.jsonl`",
@@ -589,3 +591,10 @@ def test_a_loader_reads_folders_of_this_machine() -> None:
     assert (done.returncode, done.stderr.decode()) == (3, (
         "error: `s3://bucket/out` is not a folder on this machine\nhint: download it, and name the copy\n"
     ))  # fmt: skip
+
+
+def test_a_source_on_a_store_with_a_password_in_its_url_is_refused() -> None:
+    done = run_here("inspect", "s3://me:hunter2@bucket/x.jsonl")
+    assert (done.returncode, done.stderr.decode()) == (
+        2, "error: `s3://…@bucket/x.jsonl` holds a password\nhint: leave it to the configuration of its library\n",
+    )  # fmt: skip
