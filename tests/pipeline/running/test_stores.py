@@ -373,7 +373,7 @@ def test_a_busy_server_is_asked_for_a_block_again(refusals: int, rows: int, monk
          "leave it to the configuration of its library"),
         ("memory://", "`memory://` names no folder", "-o memory://BUCKET/PREFIX"),
         ("memory://b//x", "the URL of an output has an empty part, or one that is `.` or `..`", "leave that part out"),
-        ("memory://b/../y", "the URL of an output has an empty part, or one that is `.` or `..`", "leave that part out"),
+        ("memory://../y", "the URL of an output has an empty part, or one that is `.` or `..`", "leave that part out"),
         ("memory://b/x[1]", "`[` is a wildcard in URLs, so nothing is written to `memory://b/x[1]`",
          "choose a name without `*`, `?` and `[`"),
         ("memory://b/x*.jsonl", "`*` is a wildcard in URLs, so nothing is written to `memory://b/x*.jsonl`",
