@@ -141,6 +141,10 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str, str]] = {
         "string-turns", {"messages": ['{"role": "user", "content": "q"}', '{"role": "assistant", "content": "bro']},
         "msg.type", "the turns are JSON, and one of them cannot be read",
     ),
+    "a conversation as JSON text in a list": (
+        "string-turns", {"messages": ['[{"role": "user", "content": "q"}]']},
+        "msg.type", "the turns are JSON, and one of them cannot be read",
+    ),
     "an observation after the input of an action": (
         "react", {"messages": [{"role": "assistant", "content": 'Action: w\nAction Input: {}\nObservation: sun'}]},
         "msg.type", "the turn goes on after the input of its action",

@@ -156,6 +156,7 @@ CASES: dict[str, tuple[list[Row], list[Row]]] = {
         [{"question": "q", "options": [{"key": "A", "value": "x"}, {"key": "B", "value": "y"}], "answer": "y"}],
         [talk(user("q\n\nA. x\nB. y"), assistant("B"))],
     ),
+    "a system text of blocks": ([{"system": json.dumps([{"type": "text", "text": "s"}]), **TALK}], [WITH_SYSTEM]),
     "a question beside metadata": ([{"question": "q", "topic": "t", "id": "1"}], [{"prompt": [Q]}]),
     "reasoning in a column": (
         [{"Question": "q", "Complex_CoT": "t", "Response": "a"}],

@@ -110,7 +110,7 @@ def user_turns(record: SourceRow, columns: Columns) -> OutputRow:
     return {"prompt": _alternating(record, columns, "prompt", ("user",))}
 
 
-_TURN = re.compile(r"""\s*\{\s*["'](role|from)["']\s*:""")
+_TURN = re.compile(r"""\s*\[?\s*\{\s*["'](role|from)["']\s*:""")
 
 
 def _alternating(record: SourceRow, columns: Columns, part: str, roles: Sequence[str] = ()) -> list[dict[str, Any]]:

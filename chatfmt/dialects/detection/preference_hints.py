@@ -62,7 +62,7 @@ _SCORES = _CHOICE | {"score", "rating", "reward"}
 
 def several_answers_hint(answers: str, names: Sequence[str]) -> str:
     """Hint for answers in a list, whose order may be their ranking if no column says which is the best."""
-    if choice := next((name for name in names if has_word(name, _CHOICE | {"ranking"})), None):
+    if choice := next((name for name in names if has_word(name, _CHOICE | {"ranking", "labels"})), None):
         flags = f"--map chosen='{{{{ {answers}[INDEX] }}}}' --map rejected='{{{{ {answers}[INDEX] }}}}'"
         return f"`{answers}` holds several answers, and `{choice}` could say which is the best: {flags}"
     flag = "--dialect-option ranked=best-first"

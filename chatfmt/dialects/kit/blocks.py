@@ -88,8 +88,8 @@ def readable_content(fields: Mapping[str, pa.Array], lists: pa.ListArray) -> dic
         out |= _changed("content", content, f"{_UNTYPED}|{_QUOTED_PARTS}|{_RICH_TEXT}|{_CACHED}", _read_content, lists)
     elif content is not None and content.type == json_columns.TEXT:
         likely = starting_with(content, b"[ \t\n\f\r")  # there are few, and a pattern is slower
-        if pc.any(pc.match_substring_regex(likely, _WRITTEN_PARTS)).as_py():
-            out |= _changed("content", content, _WRITTEN_PARTS, _read_content, lists)
+        if pc.any(pc.match_substring_regex(likely, WRITTEN_PARTS)).as_py():
+            out |= _changed("content", content, WRITTEN_PARTS, _read_content, lists)
     ids = fields.get("tool_call_ids")
     if ids is not None and "tool_call_id" not in fields:
         found = [value if value is json_columns.ABSENT else _only(value) for value in json_columns.decode_values(ids)]
@@ -111,7 +111,7 @@ def _only(ids: Any) -> Any:
     return ids[0] if isinstance(ids, list) and len(ids) == 1 and isinstance(ids[0], str) else json_columns.ABSENT
 
 
-_WRITTEN_PARTS = r'^\s*\[\s*\{\s*"type"\s*:\s*"(text|image|image_url|video|audio)"'
+WRITTEN_PARTS = r'^\s*\[\s*\{\s*"type"\s*:\s*"(text|image|image_url|video|audio)"'
 _QUOTED_PARTS = r'^"\s*\[\s*\{\s*\\"type\\"\s*:\s*\\"(text|image|image_url|video|audio)\\"'
 _UNTYPED = r'[\[,]\{"text":'
 _RICH_TEXT = r'^\["|^\[\{[^{}]*\},"'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial, wraps
@@ -28,7 +29,7 @@ from ...turn_columns import (
     with_field,
     with_same_type,
 )
-from .blocks import content_of, text_of
+from .blocks import WRITTEN_PARTS, content_of, text_of
 from .columns import (
     SWITCHES,
     Columns,
@@ -128,11 +129,12 @@ def read_system(batch: pa.RecordBatch, columns: Columns) -> pa.Array | None:
     values = column_at(batch, path)
     if values is None:
         return None
-    if values.type == json_columns.TEXT:
+    if values.type == json_columns.TEXT and not pc.any(pc.match_substring_regex(values, WRITTEN_PARTS)).as_py():
         return pc.if_else(has_text(values), values, pa.scalar(None, json_columns.TEXT))
 
     def system_in(value: Any) -> Any:
-        content = content_of(value)
+        written = isinstance(value, str) and re.match(WRITTEN_PARTS, value)
+        content = content_of(read_literal(value)) if written else content_of(value)
         if content is None and value:
             raise DialectError(f"column `{path}` holds {json_type(value)}, not text or blocks", code="col.type")
         return json_columns.ABSENT if is_blank(content) else content

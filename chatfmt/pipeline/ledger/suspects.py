@@ -41,7 +41,7 @@ PARTS: dict[str, frozenset[str]] = {
         "context", "contexts", "passage", "passages", "document", "documents", "paragraph", "paragraphs", "story",
     }),
     "label": frozenset({"label", "labels", "kto", "desirable"}),
-    "tools": frozenset({"tool", "tools", "function", "functions", "api", "apis"}),
+    "tools": frozenset({"tool", "tools", "toolset", "toolkit", "function", "functions", "api", "apis"}),
     "media": frozenset({
         "image", "images", "img", "imgs", "picture", "pictures", "photo", "photos", "video", "videos", "audio",
         "audios",

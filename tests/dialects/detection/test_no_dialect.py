@@ -211,6 +211,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "no dialect fits: the columns are `persona`, `talks`",
         "the turns could be in `talks`: --map messages=talks",
     ),
+    "turns as text of text": (
+        {"messages": json.dumps(json.dumps([TURN]))},
+        "no dialect fits: the columns are `messages`",
+        "map a column of turns with --map messages=COLUMN",
+    ),
     "objects as text": (
         {"id": "d", "data": json.dumps({"question": "q", "answer": "a"})},
         "no dialect fits: the columns are `id`, `data`",

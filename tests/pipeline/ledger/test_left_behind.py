@@ -124,6 +124,8 @@ def test_the_summary_names_what_is_left(tmp_path):
          "--drop config leaves it behind"),
         ({"apis": [{"name": "look", "description": "Looks up."}]}, "`apis` looks like tools",
          "--map tools=apis reads it; --keep apis copies it to the output; --drop apis leaves it behind"),
+        ({"toolset": [{"name": "look", "description": "Looks up."}]}, "`toolset` looks like tools",
+         "--map tools=toolset reads it; --keep toolset copies it to the output; --drop toolset leaves it behind"),
         ({"shot": "data:image/png;base64,AAAA"}, "`shot` looks like media",
          "--keep shot copies it to the output; --drop shot leaves it behind"),
         ({"audio_path": "a/b.wav"}, "`audio_path` looks like media", "--map audios=audio_path reads it; "
@@ -140,8 +142,8 @@ def test_the_summary_names_what_is_left(tmp_path):
         ({"options": [{"key": "A", "value": "It is grey."}]}, "`options[].value` looks like an answer",
          "--keep options copies it to the output; --drop options leaves it behind"),
     ],
-    ids=["answer", "system", "turns", "json", "nested", "tools", "config", "apis", "data", "path", "passages", "base64",
-         "inside", "definition", "options"],
+    ids=["answer", "system", "turns", "json", "nested", "tools", "config", "apis", "toolset", "data", "path",
+         "passages", "base64", "inside", "definition", "options"],
 )  # fmt: skip
 def test_what_looks_like_conversation_is_refused(more, message, hint, tmp_path):
     source = write(tmp_path, {**TALK, **more}, {**TALK, **more})
