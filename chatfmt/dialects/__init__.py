@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
+from ..lazy import on_call
 from .chat import content_blocks, exports, messages, transcripts, trees, untagged_turns
 from .detection.detect import Detection, detect_dialect, used_columns
 from .detection.mixed import mixed
-from .detection.no_dialect import empty_column, turns_in_turn
 from .dialect import Dialect
 from .instruction import multiple_choice, prompt_completion, reasoning
 from .kit.columns import ALIASES, SIDE_PARTS, Columns
@@ -38,6 +38,9 @@ DIALECTS: dict[str, Dialect] = dict(sorted(_ENTRIES, key=lambda entry: entry[1].
 """Every dialect by name, in order of rank: the most specific first."""
 
 DIALECTS["mixed"] = mixed(DIALECTS)
+
+empty_column = on_call(__name__, ".detection.no_dialect:empty_column")
+turns_in_turn = on_call(__name__, ".detection.no_dialect:turns_in_turn")
 
 
 def detect(

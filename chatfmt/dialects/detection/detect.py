@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from ... import schema
 from ...errors import Location, NoDialect, UnknownName
 from ...field_path import top_level
+from ...lazy import on_call
 from ..dialect import Dialect
 from ..kit.columns import SIDE_PARTS, Columns, SourceRow, columns_named, records_of
 from ..kit.labels import label_of
@@ -27,8 +28,13 @@ from ..kit.names import (
     TOOLS,
 )
 from .alternatives import left_as_text, other_dialects, rendered_text
-from .no_dialect import ambiguous_hint, empty_conversation, no_dialect, no_turns, rows_differ, types_differ
 from .record_reader import Reading, RecordReader
+
+ambiguous_hint, empty_conversation, no_dialect, no_turns, rows_differ, types_differ = (
+    on_call(__package__, f".no_dialect:{name}")
+    for name in ("ambiguous_hint", "empty_conversation", "no_dialect", "no_turns", "rows_differ", "types_differ")
+)
+"""Only rows that no dialect fits need the patterns and words of the hints."""
 
 
 class Detection(Struct, frozen=True):
