@@ -39,6 +39,7 @@ TRAINERS = {
             "transforms": {"arguments": "object", "reasoning": "inline", "developer": "system", "weights": "loss"},
             "media_tags": True,
         },
+        refuses=dict.fromkeys(COMMANDS, ("msg.order",)),  # it joins turns without a break, and asks nothing first
         problem=media_part_problem,
         loader=loader,
     ),

@@ -76,8 +76,8 @@ ENDS = "the last role is `user` (message 2, line 1)", "--transform trailing_user
     [
         ("nemo-rl", cases.CALLS[0], "`tool` follows `tool` (message 3, line 1)", "--transform parallel_calls=split"),
         ("nemo-rl", {"messages": TURNS}, *ENDS),
-        ("nemo-rl", {"messages": TURNS[::2]}, "`user` follows `user` (message 1, line 1)",
-         """--transform merge='"\\n\\n"'"""),
+        *[(name, {"messages": [*TURNS[::2], TURNS[1]]}, "`user` follows `user` (message 1, line 1)",
+           """--transform merge='"\\n\\n"'""") for name in ("nemo-rl", "ms-swift")],
         ("openrlhf", {"messages": TURNS}, *ENDS),
         *[(name, ANSWERED, "`completion`: the trainer would train on this turn too (message 1, line 1)",
            "--to messages trains on the answers alone, where the trainer reads it")
