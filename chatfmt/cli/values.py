@@ -114,3 +114,5 @@ def _json_or_text(text: str) -> Any:
         return PYTHON[text] if text in PYTHON else json.loads(text)
     except ValueError:
         return text
+    except RecursionError:
+        raise UsageError(f"`{text[:40]}…` is nested too deeply", hint="write it with fewer levels") from None

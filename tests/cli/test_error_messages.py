@@ -137,6 +137,12 @@ def test_lists_show_names_in_full(kind):
     assert len(names) > 50 and names <= {word for line in lines for word in line.split()[:1]}
 
 
+def test_a_variable_that_is_nested_too_deeply(folder: Path) -> None:
+    run = run_cli("convert", EVERYDAY, "-t", "chatml", "--var", f"x={'[' * 5000}", "-o", "out.jsonl", cwd=folder)
+    error = f"error: `{'[' * 40}…` is nested too deeply\nhint: write it with fewer levels\n"
+    assert (run.returncode, run.stderr.decode()) == (2, error)
+
+
 @pytest.mark.parametrize(
     "given", [("--where", b'topic == "\xff"'), ("-t", "chatml", "--var", 'x="\\ud800"'), ("--system", b"\xed\xa0\x80")]
 )

@@ -107,6 +107,8 @@ def _guarded(source: str, environment: LimitedSandbox, evaluate: CompiledExpress
 
 
 def _hint(error: Exception) -> str:
+    if isinstance(error, (OverLimit, RecursionError)):
+        return "write an expression that does less, or --on-error skip leaves such rows out"
     if isinstance(error, ValueError) and str(error).endswith(" number"):
         return "--on-error skip leaves such rows out"
     kinds = set(re.findall(r"'(str|int|float)'", str(error)))
