@@ -24,13 +24,20 @@ def sparse(head: bytes) -> Callable[[Path], None]:
     return write
 
 
-def zipped(name: str) -> bytes:
+def zipped(name: str, method: int = zipfile.ZIP_STORED) -> bytes:
     """A zip archive of a file of that name."""
-    with zipfile.ZipFile(made := io.BytesIO(), "w") as archive:
+    with zipfile.ZipFile(made := io.BytesIO(), "w", method) as archive:
         archive.writestr(name, GOOD)
     return made.getvalue()
 
 
+def damaged(method: int) -> bytes:
+    """A zip archive whose packed data are damaged."""
+    made = zipped("in.jsonl", method)
+    return made[:40] + bytes(byte ^ 0x5A for byte in made[40:80]) + made[80:]
+
+
+UNREAD = Error(3, "file.damaged", "the archive cannot be read: ")
 TOO_LONG = Error(3, "file.damaged", "the archive has a file whose name is too long")
 ROW = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]}
 EMPTY = Error(3, "file.empty", "no records")
@@ -87,6 +94,8 @@ CASES: list[Case] = [
     Case("no file", {}, Error(3, "file.missing", "no such file `in.jsonl`")), Case("a name that ends in a slash", {"in.jsonl": GOOD}, Rows([ROW]), ("convert", "in.jsonl/", "-o", "out.jsonl")),
     Case("an empty name", {}, Error(3, "file.missing", "no such file ``"), ("convert", "", "-o", "out.jsonl")), Case("a name that is too long", {}, Error(3, "file.missing", "no such file `xxxx"), ("convert", "x" * 300 + ".jsonl", "-o", "out.jsonl")),
     Case("a name of 60,000 characters", {}, Told(3, stderr=(f"no such file `{'x' * 199} … {'x' * 193}.jsonl`\n",)), ("convert", "x" * 60_000 + ".jsonl", "-o", "out.jsonl")),
+    *(Case(f"damaged data in an archive, method {method}", {"in.zip": damaged(method)}, UNREAD, ("convert", "in.zip", "-o", "out.jsonl")) for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)),
+    Case("a name that is not UTF-8 in an archive", {"in.zip": zipped("ü.jsonl").replace("ü".encode(), b"\x81x")}, UNREAD, ("convert", "in.zip", "-o", "out.jsonl")),
     Case("such names in an archive", {"in.zip": zipped("x" * 60_000 + ".jsonl")}, TOO_LONG, ("convert", "in.zip", "-o", "out.jsonl")), Case("deep folders in an archive", {"in.zip": zipped("x/" * 20_000 + "x.jsonl")}, TOO_LONG, ("convert", "in.zip", "-o", "out.jsonl")),
     Case("a folder without data", {"d/README.txt": b"x"}, Error(3, "file.missing", "no data files in `d`"), ("convert", "d", "-o", "out.jsonl")),
     Case("a folder of code", {"d/data.py": b"open('pwned','w')"}, Error(3, "file.missing", "no data files in `d`"), ("convert", "d", "-o", "out.jsonl")),

@@ -63,7 +63,7 @@ def unpacker(path: Path) -> Unpack | None:
 def _is_office(path: Path) -> bool:
     from zipfile import ZipFile
 
-    with ZipFile(path) as archive:
+    with _damaged(path), ZipFile(path) as archive:
         return any(name.startswith(("xl/", "word/", "ppt/", "[Content_Types]")) for name in archive.namelist())
 
 
@@ -178,16 +178,21 @@ def _target(path: Path, folder: Path, name: str, others: Collection[Path]) -> Pa
 @contextmanager
 def _damaged(path: Path) -> Iterator[None]:
     """Raise what archives raise, as when they are cut off or need a password, as InputError."""
+    import lzma
     import tarfile
     import zipfile
+    import zlib
 
     try:
         yield
-    except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
+    except (
+        zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError, NotImplementedError,
+        RuntimeError, OSError,
+    ) as error:  # fmt: skip
+        number = getattr(error, "errno", None)  # damaged bz2 data has none
+        if number not in (None, errno.ENAMETOOLONG):
             raise
-        message, hint = "the archive has a file whose name is too long", "unpack it and name a file"
-        raise InputError(message, hint=hint, code="file.damaged", at=Location(str(path))) from None
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError, RuntimeError) as error:
         message, hint = f"the archive cannot be read: {error}", "download it again, or unpack it and name its files"
+        if number is not None:
+            message, hint = "the archive has a file whose name is too long", "unpack it and name a file"
         raise InputError(message, hint=hint, code="file.damaged", at=Location(str(path))) from None
