@@ -47,7 +47,7 @@ INNER = {
         {"jinja_renderer", "single", "trace"},
         {"sandbox", "masks"},
         {"tagging"},
-        {"safety", "inspection", "engine", "ending"},
+        {"safety", "inspection", "engine", "ending", "start"},
         {"__init__"},
     ],
     "sources": [

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
         compile,
         isolation_level,
         needs_sandbox,
-        prestart,
         sandbox_sessions,
         template_renderer,
         tracer_of,
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from .jinja_renderer import JinjaRenderer
     from .options import RenderOptions
     from .sandbox.renderer import Isolation, SandboxRenderer
+    from .start import prestart
     from .template.chat_template import ChatTemplate
     from .trace.renderer import TracedRenderer
 
@@ -32,12 +32,13 @@ __getattr__, __all__ = attach(
     __name__,
     {
         ".engine": (
-            "EngineChoice", "choose_engine", "compile", "isolation_level", "needs_sandbox", "prestart",
+            "EngineChoice", "choose_engine", "compile", "isolation_level", "needs_sandbox",
             "sandbox_sessions", "template_renderer", "tracer_of",
         ),
         ".jinja_renderer": ("JinjaRenderer",),
         ".options": ("RenderOptions",),
         ".sandbox.renderer": ("Isolation", "SandboxRenderer"),
+        ".start": ("prestart",),
         ".template.chat_template": ("ChatTemplate",),
         ".trace.renderer": ("TracedRenderer",),
     },

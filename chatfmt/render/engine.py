@@ -28,13 +28,11 @@ from ..rendering import ConversationBatch, Renderer
 from .jinja.determinism import random_names
 from .jinja_renderer import JinjaRenderer
 from .options import ENGINES, RenderOptions
-from .sandbox import interpreters
 from .sandbox.limits import FOR_ROWS, FOR_SAMPLES, SandboxLimits
 from .sandbox.renderer import Isolation, SandboxRenderer
 from .sandbox.sessions import SandboxSessions
 from .single import TemplateRenderer
-from .template import inline
-from .template.chat_template import TRUSTED, ChatTemplate, is_trusted
+from .template.chat_template import TRUSTED, ChatTemplate
 from .trace.renderer import TracedRenderer, Tracer
 from .trace.tracer import trace
 from .types import CONTEXT_NAMES, Moment
@@ -125,19 +123,6 @@ def check_reproducible(template: ChatTemplate) -> None:
 def needs_sandbox(template: ChatTemplate, isolation: Isolation) -> bool:
     """Return whether the template is untrusted and must run in a sandbox process."""
     return isolation != "off" and template.origin not in TRUSTED
-
-
-def prestart(reference: str | None, isolation: Isolation) -> None:
-    """Compile the template of `-t`, if it is a built-in one, or start what forks the sandbox processes that it needs.
-
-    Workers that are forked later share it.
-    """
-    if reference is None or reference == "none" or inline.is_form(reference):
-        return
-    if is_trusted(reference):
-        ChatTemplate.load(reference).check()
-    elif isolation != "off":
-        interpreters.server()
 
 
 def sandbox_sessions(

@@ -18,6 +18,7 @@ template is requested: listing the names reads no file.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -84,8 +85,15 @@ def aliases() -> Mapping[str, str]:
     return MappingProxyType(dict(sorted(pairs)))
 
 
+def is_name(reference: str) -> bool:
+    """Return whether a reference can only be a name: not a path, a Hub model or a template file."""
+    return "/" not in reference and os.sep not in reference and not reference.endswith(".jinja")
+
+
 def find(name_or_alias: str) -> Builtin | None:
     """Return the template with that name or alias, or None; case is ignored (`Llama-3.1` finds `llama-3.1`)."""
+    if not is_name(name_or_alias):
+        return None
     wanted = name_or_alias.lower()
     if wanted in names():
         return _read(wanted)

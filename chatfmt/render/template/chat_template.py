@@ -170,7 +170,7 @@ def special_tokens_of(reference: str) -> dict[str, str]:
         return model_files.tokens(model_files.folder(path))
     if path.is_file():
         raise InputError(f"`{reference}` is not the folder of a model", hint=f"name its folder: `{path.parent}`")
-    if _is_name(reference) and (known := builtin.find(reference)):
+    if known := builtin.find(reference):
         return dict(known.special_tokens)
     if MODEL_ID.fullmatch(reference) and not reference.startswith(".") and not path.exists():
         return model_files.tokens(hub.repository(reference, None))
@@ -202,27 +202,17 @@ def load(reference: str, revision: str | None = None) -> ChatTemplate:
 
 def _find(reference: str, revision: str | None) -> ChatTemplate:
     path = Path(reference).expanduser()
-    named = _is_name(reference)
-    if named and (known := builtin.find(reference)):
+    if known := builtin.find(reference):
         return ChatTemplate(known.name, known.text, dict(known.special_tokens), origin="built-in")
     if path.is_dir():
         return _of_model(model_files.folder(path), "folder")
     if path.is_file():
         return _of_file(path)
-    if named:
+    if builtin.is_name(reference):
         raise _unknown(reference)
     if MODEL_ID.fullmatch(reference) and not reference.startswith(".") and path.suffix != ".jinja":
         return _of_model(hub.repository(reference, revision), "hub")
     raise InputError(f"there is no template file or model folder `{reference}`", hint="check the path")
-
-
-def _is_name(reference: str) -> bool:
-    return "/" not in reference and os.sep not in reference and not reference.endswith(".jinja")
-
-
-def is_trusted(reference: str) -> bool:
-    """Return whether `load` returns a template that chatfmt itself has written; reads no file of the user."""
-    return inline.is_form(reference) or (_is_name(reference) and builtin.find(reference) is not None)
 
 
 def _unknown(reference: str) -> UnknownName:
