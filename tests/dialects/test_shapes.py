@@ -241,6 +241,10 @@ CASES: dict[str, tuple[list[Row], list[Row]]] = {
         ],
         [talk(Q, assistant("", tool_calls=[call("f", {"a": 1})]))] * 5,
     ),
+    "null beside calls with other keys": (
+        [talk(Q, assistant("", tool_calls=[{"name": "f", "arguments": {}}])), talk(Q, assistant("a", tool_calls=None))],
+        [talk(Q, assistant("", tool_calls=[call("f", {})])), talk(Q, assistant("a", tool_calls=None))],
+    ),
     "a later call with other keys": (
         [talk(Q, assistant("", tool_calls=[call("f", {}), {"name": "g", "arguments": {}}]))],
         [talk(Q, assistant("", tool_calls=[call("f", {}), call("g", {})]))],

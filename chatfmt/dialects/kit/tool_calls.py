@@ -85,7 +85,7 @@ def _read_calls(values: pa.Array, columns: Columns, lists: pa.ListArray) -> pa.A
     found = json_columns.decode_values(values)
     for turn in turns:
         found[turn] = call_list(found[turn], columns)
-    wrong = pa.array([value is None for value in found])
+    wrong = pc.and_not(pa.array([value is None for value in found]), done)  # a null stays
     refuse_turns(lists, wrong, lambda _: _no_calls())
     return json_columns.json_array(found, [value is not json_columns.ABSENT for value in found])
 
