@@ -192,7 +192,8 @@ def _damaged(path: Path) -> Iterator[None]:
         number = getattr(error, "errno", None)  # damaged bz2 data has none
         if number not in (None, errno.ENAMETOOLONG):
             raise
-        message, hint = f"the archive cannot be read: {error}", "download it again, or unpack it and name its files"
         if number is not None:
             message, hint = "the archive has a file whose name is too long", "unpack it and name a file"
+            raise InputError(message, hint=hint, code="file.damaged", at=Location(str(path))) from None
+        message, hint = f"the archive cannot be read: {error}", "download it again, or unpack it and name its files"
         raise InputError(message, hint=hint, code="file.damaged", at=Location(str(path))) from None
