@@ -243,7 +243,7 @@ CASES: dict[str, tuple[list[Row], list[Row]]] = {
     ),
     "null beside calls with other keys": (
         [talk(Q, assistant("", tool_calls=[{"name": "f", "arguments": {}}])), talk(Q, assistant("a", tool_calls=None))],
-        [talk(Q, assistant("", tool_calls=[call("f", {})])), talk(Q, assistant("a", tool_calls=None))],
+        [talk(Q, assistant("", tool_calls=[call("f", {})])), talk(Q, A)],
     ),
     "a later call with other keys": (
         [talk(Q, assistant("", tool_calls=[call("f", {}), {"name": "g", "arguments": {}}]))],
