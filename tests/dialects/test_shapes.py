@@ -224,6 +224,10 @@ CASES: dict[str, tuple[list[Row], list[Row]]] = {
     ),
     "available tools": ([{"available_tools": [{"name": "f"}], **TALK}], [{**TALK, "tools": [spec("f")]}]),
     "a tool schema": ([{"tool_schema": '[{"name": "f"}]', **TALK}], [{**TALK, "tools": [spec("f")]}]),
+    "null as JSON text beside tools": (
+        [{"tools": '[{"name": "f"}]', **TALK}, {"tools": "null", **TALK}],
+        [{**TALK, "tools": [spec("f")]}, TALK],
+    ),
     "Bedrock's tools": (
         [{"tools": [{"toolSpec": {"name": "f", "inputSchema": {"json": {"type": "object"}}}}], **TALK}],
         [{**TALK, "tools": [spec("f", parameters={"type": "object"})]}],

@@ -29,7 +29,7 @@ def to_specs(values: pa.Array) -> pa.Array:
 
 def specs_in(value: Any) -> list[Any] | None:
     """Return the specifications in one value, None if there are none; raises DialectError `col.type`."""
-    if value is None or value is json_columns.ABSENT or (isinstance(value, str) and not value.strip()):
+    if value is None or value is json_columns.ABSENT or (isinstance(value, str) and value.strip() in ("", "null")):
         return None
     items = read_objects(value)
     items = _listed(items) if isinstance(items, Mapping) else items
