@@ -28,10 +28,15 @@ from .base import TASKS_AHEAD, OnPosition, R, T, cores, ignore_position, task_na
 from .versions import Difference, difference
 from .worker_died import WorkerDied, lost_twice
 
-CONNECT_SECONDS, ANSWER_SECONDS = 8, 15
+CONNECT_SECONDS, ANSWER_SECONDS = 5, 12
 """Timeouts for reaching the address of a cluster, and for its answer; Ray itself tries for minutes.
 
 On a busy machine the answer may take five times as long as importing Ray.
+"""
+CLIENT = "ray://"
+"""How the address of a server for clients begins.
+
+Ray 2.60 fails to start the process for one client in twenty, and says so after 40 seconds: connecting is tried twice.
 """
 CONNECT = """
 import ray, sys
@@ -118,13 +123,22 @@ def connected(workers: int) -> Any:
     try:
         with stdout_to_stderr(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            engine.init(address=address, **own, **quiet)
+            _connect(engine, address, **own, **quiet)
     except Exception as error:
         raise unreachable(address, str(error)) from None
     finally:
         if on_term is not None:  # Ray sets its own
             signal.signal(signal.SIGTERM, on_term)
     return engine
+
+
+def _connect(engine: Any, address: str, **settings: Any) -> None:
+    try:
+        engine.init(address=address, **settings)
+    except ConnectionError:
+        if not address.startswith(CLIENT):
+            raise
+        engine.init(address=address, **settings)
 
 
 def may_have_cluster(processes: Path = Path("/proc")) -> bool:
@@ -152,6 +166,14 @@ def check_address(address: str) -> None:
             socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
     except OSError as error:
         raise unreachable(address, error.strerror or str(error)) from None
+    if (why := _refusal(address)) and address.startswith(CLIENT):
+        why = _refusal(address)
+    if why:
+        raise unreachable(address, why)
+
+
+def _refusal(address: str) -> str:
+    """Return why Ray does not connect to an address; empty if it does."""
     started, command = time.monotonic(), python_command(CONNECT, address)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as tries:
         assert tries.stdout is not None
@@ -163,8 +185,7 @@ def check_address(address: str) -> None:
         except subprocess.TimeoutExpired:
             tries.kill()
             why, log = f"not within {seconds:.0f} seconds", tries.communicate()[1]
-    if tries.returncode:
-        raise unreachable(address, why if "InvalidAuthToken" not in log else "InvalidAuthToken")
+    return "" if not tries.returncode else "InvalidAuthToken" if "InvalidAuthToken" in log else why
 
 
 def unreachable(address: str, why: str) -> OutputError:

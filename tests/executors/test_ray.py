@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import re
@@ -195,6 +196,34 @@ def test_an_address_that_accepts_connections_and_never_answers_is_given_up(
         address = f"{scheme}127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(OutputError, match=f"the Ray cluster at `{address}` does not answer: not within"):
             ray.check_address(address)
+
+
+@pytest.mark.parametrize(("scheme", "tries"), [("", 1), ("ray://", 2)])
+def test_a_client_connects_at_the_second_try(scheme: str, tries: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray as engine
+
+    ray, seen = importlib.import_module("chatfmt.executors.ray"), list[str]()
+
+    def fail_once(address: str, **more: object) -> str:
+        seen.append(address)
+        if more and len(seen) == 1:
+            raise ConnectionError("no process")
+        return "no process" if len(seen) == 1 else ""
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"{scheme}127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setattr(ray, "_refusal", fail_once)
+        with pytest.raises(OutputError) if tries == 1 else contextlib.nullcontext():
+            ray.check_address(address)
+        assert seen == [address] * tries
+    seen.clear()
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr(ray, "check_address", lambda address: None)
+    monkeypatch.setattr(engine, "is_initialized", lambda: False)
+    monkeypatch.setattr(engine, "init", fail_once)
+    with pytest.raises(OutputError) if tries == 1 else contextlib.nullcontext():
+        ray.connected(1)
+    assert seen == [address] * tries
 
 
 def test_an_error_that_another_node_may_not_have_names_the_node() -> None:
