@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
+import threading
 from collections.abc import Collection, Iterator, Sequence
 
 import pyarrow as pa
@@ -24,6 +27,7 @@ from .read import read
 _FILES = 4
 _BATCH = 256
 _BYTES = 16 << 20  # per file
+_CHUNK = 1 << 20  # of JSON Lines, which mostly has all rows of a file that are wanted
 
 
 def sample(
@@ -135,7 +139,8 @@ def _first(
             explain_encoding(error, raw)
         bad.append(error)
 
-    for batch in read(whole_file(file, name, source.options), columns=columns, on_bad=add, batch_rows=size):
+    whole = whole_file(file, name, source.options)
+    for batch in read(whole, columns=columns, on_bad=add, batch_rows=size, line_bytes=_CHUNK):
         yield batch.slice(0, rows).replace_schema_metadata({**(batch.schema.metadata or {}), FILE: file.shown})
         rows, left = rows - batch.num_rows, left - batch.nbytes
         if rows <= 0 or left <= 0:
@@ -166,7 +171,13 @@ def _hash_in_threads(files: Sequence[SourceFile]) -> list[str]:
     from concurrent.futures import ThreadPoolExecutor
 
     try:
-        with ThreadPoolExecutor(HASHED_AT_ONCE) as hashers:
+        with ThreadPoolExecutor(HASHED_AT_ONCE, initializer=_give_way) as hashers:
             return list(hashers.map(_hash, files))
     except RuntimeError:  # no thread can start
         return list(map(_hash, files))
+
+
+def _give_way() -> None:
+    """Let other processes go first, the one that detects the dialect among them; a thread of Linux can (nice(2))."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
