@@ -6,6 +6,7 @@ tasks are in flight as the cluster can run; a node that is lost has its tasks ru
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import os
@@ -107,6 +108,7 @@ def connected(workers: int) -> Any:
         raise MissingExtra.of("ray", "ray") from None
     if not isinstance(sys.stdout, OfOneThread):
         sys.stdout = OfOneThread(sys.stdout)
+        atexit.register(sys.stdout.end)  # before Ray, which then repeats the news that came twice
     if engine.is_initialized():
         return engine
     given = os.environ.get("RAY_ADDRESS")
@@ -313,6 +315,10 @@ class OfOneThread:
 
     def __init__(self, stdout: Any) -> None:
         self._stdout, self._thread = stdout, threading.current_thread()
+
+    def end(self) -> None:
+        """Send what any thread prints from now on to stderr."""
+        self._thread = threading.Thread()
 
     def write(self, text: str) -> int:
         return int((self._stdout if threading.current_thread() is self._thread else sys.stderr).write(text))
