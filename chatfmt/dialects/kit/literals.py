@@ -10,13 +10,15 @@ from typing import Any
 from ... import json_columns
 
 _BETWEEN_OBJECTS = re.compile(r"\}\s*\n\s*\{")
+_TEXT = re.compile(r"""("(?:[^"\\]|\\.)*"?|'(?:[^'\\]|\\.)*'?)(\s+(?=['"]))?""", re.DOTALL)
+"""A text in a Python literal, and the space between it and the next."""
 
 
 def read_literal(value: Any) -> Any:
     """Return the list or object in text, written as JSON or as a Python literal; any other value unchanged.
 
     Numpy prints lists without commas. A Python string literal holds no raw line break, so a line break between two
-    objects stands for such a comma.
+    objects stands for such a comma, and so does space between two texts.
     """
     if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{"):
         return value
@@ -24,7 +26,8 @@ def read_literal(value: Any) -> Any:
         return json_columns.loads(value)
     except ValueError:
         pass
-    for source in (value, _BETWEEN_OBJECTS.sub("}, {", value)):
+    literal = _TEXT.sub(lambda text: text[1] + ("," if text[2] else ""), value)
+    for source in (literal, _BETWEEN_OBJECTS.sub("}, {", literal)):
         try:
             return _plain(ast.literal_eval(source.strip()))
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
