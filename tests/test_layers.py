@@ -246,6 +246,11 @@ def test_light_commands_import_nothing_heavy(arguments):
     assert ("chatfmt.executors" in found) == (arguments == ["convert", "--help-all"])  # it lists the registry
 
 
+@pytest.mark.parametrize("registry", ["dialects", "transforms", "checks"])
+def test_lists_of_registries_import_nothing_that_is_not_needed(registry):
+    assert imported_by(registry) & NEVER == set()
+
+
 def test_json_lines_are_converted_without_what_other_formats_need(tmp_path):
     source = tmp_path / "x.jsonl"
     turns = '[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]'

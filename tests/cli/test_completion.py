@@ -23,6 +23,7 @@ CASES = {
     "chatfmt convert gsm8k --split ": ["train", "test", "all"],
     "chatfmt convert gsm": ["gsm8k"],
     "chatfmt convert x.jsonl --for trl-d": ["trl-dpo"],
+    "chatfmt loader x --for axo": ["axolotl"],
     "chatfmt templates show qwen2.5-": ["qwen2.5-vl"],
     "chatfmt templates list --supports im": ["images"],
     "chatfmt recipes show gsm": ["gsm8k"],

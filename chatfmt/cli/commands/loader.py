@@ -8,13 +8,20 @@ from typing import Annotated
 import typer
 
 from .. import terminal
+from ..completion import completer
 from ..values import positive
 
 
 def loader(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="A folder that chatfmt wrote.")],
     wanted: Annotated[  # not `trainer`, whose help is that of `convert`
-        str | None, typer.Option("--for", metavar="TRAINER", help="The trainer; default: that of the conversion.")
+        str | None,
+        typer.Option(
+            "--for",
+            metavar="TRAINER",
+            help="The trainer; default: that of the conversion.",
+            autocompletion=completer("trainer"),
+        ),
     ] = None,
     model: Annotated[
         str | None, typer.Option("--model", metavar="MODEL", help="Folder or Hub id of the model.")

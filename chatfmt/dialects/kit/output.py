@@ -104,23 +104,19 @@ def _late_column(name: str, part: str, row: int) -> DialectError:
     return DialectError(text, hint=f"{read}--drop {name} leaves it behind", code="col.late")
 
 
-_EMPTY_JSON = pa.array(["null", "[]", "{}", '""'], json_columns.JSON)
-
-
 def is_filled(values: pa.Array) -> pa.BooleanArray:
     """Return whether each row has a value: text that is not blank, a list or an object that is not empty."""
     if pa.types.is_null(values.type):
         return pa.nulls(len(values), pa.bool_()).fill_null(False)
     if values.type == json_columns.TEXT:
-        return pc.and_(has_text(values), pc.invert(pc.is_in(pc.utf8_trim_whitespace(values), _EMPTY_TEXTS)))
+        empty = pa.array(["[]", "{}", "null"], json_columns.TEXT)  # not at import, where it would import pandas
+        return pc.and_(has_text(values), pc.invert(pc.is_in(pc.utf8_trim_whitespace(values), empty)))
     if values.type == json_columns.JSON:
-        return pc.and_(values.is_valid(), pc.invert(pc.is_in(values, _EMPTY_JSON)))
+        empty = pa.array(["null", "[]", "{}", '""'], json_columns.JSON)
+        return pc.and_(values.is_valid(), pc.invert(pc.is_in(values, empty)))
     if pa.types.is_list(values.type):
         return pc.greater(values.value_lengths().fill_null(0), 0)
     return values.is_valid()
-
-
-_EMPTY_TEXTS = pa.array(["[]", "{}", "null"], json_columns.TEXT)
 
 
 def read_system(batch: pa.RecordBatch, columns: Columns) -> pa.Array | None:
