@@ -19,7 +19,7 @@ from zlib import crc32
 import pytest
 from hypothesis import HealthCheck, settings
 
-from chatfmt.cli import main
+from chatfmt.cli import main, terminal
 from chatfmt.executors import fork_server, worker_handle
 from chatfmt.executors.fork_server import ForkServer
 from chatfmt.render.sandbox import interpreters
@@ -172,6 +172,7 @@ def run_here(
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, pytest.MonkeyPatch.context() as patch:
         patch.setattr(fork_server, "can_fork", lambda: False)
         patch.setattr(gc, "freeze", lambda: None)  # what a command leaves behind is collected
+        patch.setattr(terminal, "LOG_EVERY", PATIENCE)
         for name, value in (env or {}).items():
             patch.setenv(name, value)
         with contextlib.chdir(cwd or Path.cwd()), streams(request, out.fileno(), err.fileno()):

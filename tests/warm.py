@@ -94,11 +94,13 @@ class Warm:
 def serve(connection: socket.socket, *libraries: str) -> None:
     """Answer requests until the tests' side is gone; commands may need `libraries`, as far as they are installed."""
     import chatfmt
+    from chatfmt.cli import terminal
     from chatfmt.executors.worker_main import without_pandas
     from chatfmt.render.sandbox import interpreters
 
     interpreters.server()
     without_pandas()
+    terminal.LOG_EVERY = PATIENCE  # a busy machine brings no lines about progress into stderr
     modules = [module.name for module in pkgutil.walk_packages(chatfmt.__path__, "chatfmt.")]
     for name in (*modules, *LIBRARIES):
         importlib.import_module(name)
