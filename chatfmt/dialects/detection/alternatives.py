@@ -60,33 +60,25 @@ def left_as_text(
     if prompt and completion and any(_MARK in str(value_at(record, prompt)) for record in records):
         flags = _MARKED.format(prompt=prompt, completion=completion)
         notes.append(f"turns marked with `{_MARK}` in `{prompt}`: left as one text, split it with {flags}")
-    if text := rendered_text(dialect, columns, records):
-        path = _rendered(columns, records[:_ROWS])
-        flags = f"--dialect transcript --map text={shlex.quote(text)} --transform empty_turns=drop"
-        notes.append(f"`{path}` has rendered text, special tokens and all: left as one text, {flags} reads its turns")
     return tuple(notes)
-
-
-def rendered_text(dialect: str, columns: Columns, records: Sequence[SourceRow]) -> str:
-    """Return what `--map text=` reads of rows whose questions are rendered text in all rows; empty if they are not."""
-    path, completion = _rendered(columns, records[:_ROWS]), columns.path("completion")
-    if path is None or dialect == "transcript":
-        return ""
-    return f"{{{{ {path} }}}}{{{{ {completion} }}}}" if completion and path == columns.path("prompt") else path
 
 
 _RENDERED = re.compile(r"(?:<s>|<bos>|<\|begin_of_text\|>)?(?:<\|im_start\|>|<\|start_header_id\|>|<start_of_turn>)")
 """How text begins that a template with special tokens has rendered."""
 
 
-def _rendered(columns: Columns, records: Sequence[SourceRow]) -> str | None:
-    """Return the path of a question that is rendered text in all rows."""
-    path = columns.path("messages") or columns.path("prompt")
-    for inner in (path, f"{path}[0].content") if path else ():
-        texts = [value_at(record, inner) for record in records]
+def rendered_question(dialect: str, columns: Columns, records: Sequence[SourceRow]) -> tuple[str, tuple[str, ...]]:
+    """Return what `--map text=` reads of rows whose questions are all rendered text, and a note on it; else nothing."""
+    path, completion = columns.path("messages") or columns.path("prompt"), columns.path("completion")
+    for inner in (path, f"{path}[0].content") if path and dialect != "transcript" else ():
+        texts = [value_at(record, inner) for record in records[:_ROWS]]
         if texts and all(isinstance(text, str) and _RENDERED.match(text) for text in texts):
-            return inner
-    return None
+            joined = completion and inner == columns.path("prompt")
+            text = f"{{{{ {inner} }}}}{{{{ {completion} }}}}" if joined else inner
+            flags = f"--dialect transcript --map text={shlex.quote(text)} --transform empty_turns=drop"
+            note = f"`{inner}` has rendered text, special tokens and all: left as one text, {flags} reads its turns"
+            return text, (note,)
+    return "", ()
 
 
 def _fits(dialect: Dialect, record: SourceRow, columns: Columns) -> bool:

@@ -27,7 +27,7 @@ from ..kit.names import (
     TEMPLATE_KWARGS,
     TOOLS,
 )
-from .alternatives import left_as_text, other_dialects, rendered_text
+from .alternatives import left_as_text, other_dialects, rendered_question
 from .record_reader import Reading, RecordReader
 
 ambiguous_hint, empty_conversation, no_dialect, no_turns, rows_differ, types_differ = (
@@ -252,6 +252,7 @@ def _detection(
     registry: Mapping[str, Dialect], name: str, columns: Columns, sample: _Sample, shown: Mapping[str, str]
 ) -> Detection:
     dialect, used, fitting = registry[name], _used(columns, sample), sample.fitting()
+    rendered, notes = rendered_question(name, columns, sample.records)
     return Detection(
         dialect=name,
         columns=_with_late(dialect, columns, used, sample.names, fitting),
@@ -263,14 +264,15 @@ def _detection(
         others=other_dialects(registry, name, columns, sample.records),
         type=type_of(dialect, name, columns),
         whole_file=dialect.whole_file,
-        left=left_as_text(registry, name, columns, sample.records),
-        rendered=rendered_text(name, columns, sample.records),
+        left=(*left_as_text(registry, name, columns, sample.records), *notes),
+        rendered=rendered,
     )
 
 
 def _mixed_detection(registry: Mapping[str, Dialect], columns: Columns, sample: _Sample, type: str) -> Detection:
     used, found = _used(columns, sample), sample.found()
     counts = Counter(name for name, _ in found).most_common()
+    _, notes = rendered_question("mixed", columns, sample.records)
     return Detection(
         dialect="mixed",
         columns=replace(columns, type=type),
@@ -280,7 +282,7 @@ def _mixed_detection(registry: Mapping[str, Dialect], columns: Columns, sample: 
         used=used,
         unused=_unused(columns, used, sample.names),
         type=type,
-        left=left_as_text(registry, "mixed", columns, sample.records),
+        left=(*left_as_text(registry, "mixed", columns, sample.records), *notes),
     )
 
 

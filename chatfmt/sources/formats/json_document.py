@@ -39,7 +39,7 @@ def find_records(document: Any, path: str, shown: str) -> Iterator[Any]:
 def keys_beside(document: Any, path: str) -> list[str]:
     """Return the paths of what stands beside the records at `path`, in the first of the lists that it leads through."""
     beside, prefix, value = [], "", document
-    for step in FieldPath.parse_in_document(path).steps if "[]." in path else ():
+    for step in FieldPath.parse_in_document(path).steps:
         if isinstance(step, str) and type(value) is dict:
             beside += [f"{prefix}{key}" for key in value if key != step]
             prefix, value = f"{prefix}{step}", value.get(step)
