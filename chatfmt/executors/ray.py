@@ -168,10 +168,14 @@ def check_address(address: str) -> None:
             socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
     except OSError as error:
         raise unreachable(address, error.strerror or str(error)) from None
-    if (why := _refusal(address)) and address.startswith(CLIENT):
+    if (why := _refusal(address)) and address.startswith(CLIENT) and not why.startswith(_LASTING):
         why = _refusal(address)
     if why:
         raise unreachable(address, why)
+
+
+_VERSION, _TOKEN = _LASTING = ("Version mismatch", "InvalidAuthToken")
+"""How reasons begin that a second try does not change."""
 
 
 def _refusal(address: str) -> str:
@@ -187,16 +191,16 @@ def _refusal(address: str) -> str:
         except subprocess.TimeoutExpired:
             tries.kill()
             why, log = f"not within {seconds:.0f} seconds", tries.communicate()[1]
-    return "" if not tries.returncode else "InvalidAuthToken" if "InvalidAuthToken" in log else why
+    return "" if not tries.returncode else _TOKEN if _TOKEN in log else why
 
 
 def unreachable(address: str, why: str) -> OutputError:
     """Return the error for an address where Ray finds no cluster that it can use."""
     reason = next((line.strip() for line in why.splitlines() if line.strip()), "no answer")
-    if reason.startswith("Version mismatch"):  # both versions are in the lines that follow
+    if reason.startswith(_VERSION):  # both versions are in the lines that follow
         text = f"the Ray cluster at `{address}` has another version of Ray or Python: {' '.join(why.split())}"
         return OutputError(text, hint="use the same Ray and Python here and there", code="worker.address")
-    if "InvalidAuthToken" in why:
+    if _TOKEN in why:
         text = f"the Ray cluster at `{address}` wants a token, or another one"
         hint = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to its token"
         return OutputError(text, hint=hint, code="worker.address")

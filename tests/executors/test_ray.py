@@ -198,6 +198,15 @@ def test_an_address_that_accepts_connections_and_never_answers_is_given_up(
             ray.check_address(address)
 
 
+@pytest.mark.parametrize("why", ["Version mismatch: The cluster was started with:", "InvalidAuthToken"])
+def test_what_a_second_try_does_not_change_is_tried_once(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ray, seen = importlib.import_module("chatfmt.executors.ray"), list[str]()
+    monkeypatch.setattr(ray, "_refusal", lambda address: seen.append(address) or why)
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(OutputError):
+        ray.check_address(address := f"ray://127.0.0.1:{server.getsockname()[1]}")
+    assert seen == [address]
+
+
 @pytest.mark.parametrize(("scheme", "tries"), [("", 1), ("ray://", 2)])
 def test_a_client_connects_at_the_second_try(scheme: str, tries: int, monkeypatch: pytest.MonkeyPatch) -> None:
     import ray as engine
