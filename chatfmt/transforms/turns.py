@@ -13,7 +13,9 @@ from ..json_columns import JSON, TEXT, message_columns, with_column
 from ..schema import REASONING_FIELDS, Conversation, Turn, is_text_part, reasoning_field
 from ..turn_columns import (
     BoolArray,
+    IntArray,
     any_turn,
+    concat,
     contains,
     field,
     lengths_of,
@@ -25,8 +27,8 @@ from ..turn_columns import (
     rows_of_turns,
     text_where_all_text,
     to_bools,
+    to_lists,
     untrained_answers,
-    with_turns,
 )
 from .edit import TAILS, Changed, all_rows, drop_turns, edit_conversations, edit_rows, heads
 from .system import SYSTEM, is_joinable, join
@@ -205,17 +207,21 @@ def _flatten(turn: Turn) -> Turn:
 def split_turns(batch: pa.RecordBatch, value: bool) -> Changed:
     """Make one row per trained assistant turn: the conversation up to and including it.
 
-    Counts the rows added, and as `split_turns.cut` the rows with turns after their last such turn, which are lost.
+    Counts the rows added, as `split_turns.cut` the rows with turns after their last such turn, which are lost, and as
+    `split_turns.prompt` the rows whose turns before the answer of a completion follow the prompt now.
 
         u1 a1 u2 a2                u1 a1   and   u1 a1 u2 a2
         u1 a1 (weight 0) u2 a2     u1 a1 u2 a2
+        u1 → a1 u2 a2              u1 → a1   and   u1 a1 u2 → a2
 
-    Only `messages` are split; every other column is repeated. A row without an assistant turn stays as it is.
+    Not split are rated completions and pairs, and rows without an assistant turn; other columns are repeated.
     Raises CheckError `row.untrained` for a row whose assistant turns all have a weight of 0.
     """
-    if "messages" not in batch.schema.names or not value:
+    names = batch.schema.names
+    name = "messages" if "messages" in names or "label" in names else "completion"
+    if name not in names or not value:
         return batch, Counter()
-    column = batch.column("messages")
+    column = batch.column(name)
     untrained = untrained_answers(column)
     answers = role_is(column.flatten(), "assistant") & ~untrained
     answered = any_turn(column, answers)
@@ -226,16 +232,23 @@ def split_turns(batch: pa.RecordBatch, value: bool) -> Changed:
     upto = np.concatenate([np.flatnonzero(answers) + 1, (starts + lengths)[~answered]])
     order = np.lexsort((upto, rows))
     rows, upto = rows[order], upto[order]
+    start = starts[rows]
+    first = np.where(answered[rows], upto - 1, start) if name == "completion" else start
     last = np.append(rows[1:] != rows[:-1], True)
-    cut = int((upto - starts[rows] < lengths[rows])[last].sum())
-    if len(rows) == len(batch) and not cut:
+    cut = int((upto - start < lengths[rows])[last].sum())
+    if len(rows) == len(batch) and not cut and (first == start).all():
         return batch, Counter()
     wide = batch.take(pa.array(rows))
-    turns = column.flatten().take(pa.array(ranges(starts[rows], upto - starts[rows])))
-    split = with_turns(wide.column("messages"), turns, upto - starts[rows])
-    return with_column(wide, "messages", split), Counter(
-        {"split_turns": len(rows) - len(batch), "split_turns.cut": cut}
-    )
+    if (moved := first > start).any():
+        before = _turns_between(column, start, first, pa.array(~moved))
+        wide = with_column(wide, "prompt", concat(wide.column("prompt"), before))
+    counts = {"split_turns": len(rows) - len(batch), "split_turns.cut": cut, "split_turns.prompt": int(moved.sum())}
+    return with_column(wide, name, _turns_between(column, first, upto, wide.column(name).is_null())), Counter(counts)
+
+
+def _turns_between(column: pa.ListArray, start: IntArray, end: IntArray, absent: pa.BooleanArray) -> pa.ListArray:
+    """Return a messages column with the turns from `start` to `end` in each row."""
+    return to_lists(column.flatten().take(pa.array(ranges(start, end - start))), end - start, absent)
 
 
 def untrained_row(row: int) -> CheckError:

@@ -81,7 +81,7 @@ ENDS = "the last role is `user` (message 2, line 1)", "--transform trailing_user
         ("openrlhf", {"messages": TURNS}, *ENDS),
         *[(name, ANSWERED, "`completion`: the trainer would train on this turn too (message 1, line 1)",
            "--to messages trains on the answers alone, where the trainer reads it")
-          for name in ("trl-sft", "unsloth", "openrlhf", "litgpt -t chatml")],
+          for name in ("trl-sft", "unsloth", "openrlhf")],
         ("llama-factory", {**PAIR, "chosen": CALL}, "`chosen`: the trainer does not read calls and results "
          "(message 0, line 1)", "--for trl-dpo writes them"),
         ("llama-factory", {**PAIR, "prompt": RESULT}, "`prompt`: the trainer does not read calls and results "
@@ -96,6 +96,18 @@ def test_a_row_that_a_trainer_would_change_is_refused(
     trainer: str, row: dict[str, Any], problem: str, hint: str, tmp_path: Path
 ) -> None:
     assert run(tmp_path, row, "--for", *trainer.split()) == [f"error: in.jsonl row 0: {problem}", f"hint: {hint}"]
+
+
+def test_a_completion_of_several_answers_is_a_row_for_each(tmp_path: Path) -> None:
+    first, asked, last = TURNS[1], TURNS[2], cases.answer("Good.", weight=1)
+    row = {"prompt": TURNS[:1], "completion": [cases.answer("No.", weight=0), asked, first, asked, last, asked]}
+    turns = [*TURNS[:1], *row["completion"]]
+    assert run(tmp_path, row, "--for", "mlx-lm") == [{"messages": turns[:4]}, {"messages": turns[:6]}]
+    before = [run(tmp_path, {"messages": turns[:end]}, "-t", "chatml", "--generation-prompt") for end in (3, 5)]
+    for flags, names in {"litgpt": ("instruction", "output"), "openrlhf": ("prompt", "completion")}.items():
+        made = run(tmp_path, row, "--for", flags, "-t", "chatml")
+        assert [row[names[0]] for row in made] == [text["text"] for (text,) in before]
+        assert [row[names[1]].split("<", 1)[0] for row in made] == [first["content"], last["content"]]
 
 
 @pytest.mark.parametrize("trainer", ["ms-swift", "llama-factory", "torchtune"])
