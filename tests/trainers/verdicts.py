@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from chatfmt.trainers import settings
 
-from ..conftest import run_cli
+from ..conftest import from_lines, run_cli
 from . import cases, tiny
 from .consumers import Result, Task, consume
 from .table import FILE
@@ -23,12 +23,12 @@ from .table import FILE
 TOKENS, CONVERSATIONS = "same tokens and labels", "same conversations"
 
 
-def convert(*arguments: str | Path) -> str:
-    """Return what chatfmt prints; raises ValueError with its error."""
+def convert(*arguments: str | Path) -> list[dict[str, Any]]:
+    """Return the rows that chatfmt prints; raises ValueError with its error."""
     run = run_cli("convert", *arguments, "-q")
     if run.returncode:
         raise ValueError(run.stderr.decode().splitlines()[0])
-    return run.stdout.decode()
+    return from_lines(run.stdout)
 
 
 def expected(
@@ -43,8 +43,7 @@ def expected(
     flags = ["--mask"] if case.view == "text" else []
     flags += ["--mask-last"] if by_answer and case.view == "text" else []
     flags += ["--transform", "split_turns=true"] if by_answer else []
-    lines = convert(source, "-t", model, "--to", case.view, *flags).splitlines()
-    rows = [json.loads(line) for line in lines]
+    rows = convert(source, "-t", model, "--to", case.view, *flags)
     if case.rendered == "text" and not masked_text:
         return [[wholly(row["text"].rstrip("\n"), tokenizer)] for row in rows]
     return [EXPECTED[case.view](row, tokenizer) for row in rows]

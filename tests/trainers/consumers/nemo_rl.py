@@ -34,7 +34,7 @@ def rows(task: Task) -> list[Any]:
 
 
 def lines(path: str) -> list[Any]:
-    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in Path(path).read_bytes().splitlines()]
 
 
 def by_name(entry: dict[str, str]) -> dict[str, str]:
