@@ -77,6 +77,7 @@ ODD = [
         [ASK, say("assistant", "aa"), say("system", "s"), ASK, say("assistant", "bb")],
         [ASK, say("assistant", "aa", reasoning_content="")], [ASK, say("assistant", "aa", reasoning_content=" \n")],
         [ASK, say("assistant", "aa", train=False), ASK, say("assistant", "bb", weight=1)],
+        [ASK, say("assistant", "aa", name="Al"), ASK, say("assistant", "bb", name="")],
     )),
     *(Chat(turns, [WEATHER]) for turns in (
         [ASK, {**CALLING, "tool_calls": SEVERAL_CALLS}, RESULT, RESULT, say("assistant", "bb")],
