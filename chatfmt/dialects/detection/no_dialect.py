@@ -197,7 +197,7 @@ def _or_text(names: Sequence[str], records: Sequence[SourceRow]) -> str:
     longest = max(sizes, key=lambda name: sizes[name])
     if any(2 * size > sizes[longest] for name, size in sizes.items() if name != longest):  # no text but the others
         return ""
-    if any(re.match(r"""\s*"?(array\()?\[?\{""", record.get(longest) or "") for record in records[:_MARKER_ROWS]):
+    if any(re.match(r"""\s*"?(array\()?\[?\{""", str(record.get(longest) or "")) for record in records[:_MARKER_ROWS]):
         return ""  # objects as text
     prose = [record for record in records if len(str(record.get(longest) or "").split()) > 1]
     return f"; or plain text: --map text={shlex.quote(longest)}" if 2 * len(prose) > len(records) else ""

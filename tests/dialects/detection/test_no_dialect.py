@@ -343,6 +343,12 @@ def test_nulls_in_place_of_turns_are_left_out_as_the_hint_says(name: str, tmp_pa
     assert json.loads(done.stdout) == {"messages": [text, ANSWER]}
 
 
+def test_text_in_some_rows_and_lists_in_others() -> None:
+    with pytest.raises(NoDialect) as caught:
+        convert([{"data": [["x"]]}, {"data": "some words"}])
+    assert caught.value.hint == "map a column of turns with --map messages=COLUMN"
+
+
 def test_rows_inside_one_document() -> None:
     with pytest.raises(NoDialect) as caught:
         convert([{"version": "1", "data": [{"question": "q", "answer": "a"}]}])
