@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import repeat
 from typing import Any
 
 import pyarrow as pa
@@ -118,7 +119,10 @@ def _read_row(reader: RecordReader, record: SourceRow) -> Reading:
 
 
 def _records(batch: pa.RecordBatch) -> list[dict[str, Any]]:
-    return json_columns.decode_objects(json_columns.columns_of(batch))
+    fields = json_columns.columns_of(batch)
+    kept = {name: fields.pop(name) for name in [*fields] if name not in schema.CONVERSATIONS}  # `#keys` has no others
+    others = json_columns.decode_objects(kept) or repeat(dict[str, Any]())
+    return [own | other for own, other in zip(json_columns.decode_objects(fields), others, strict=False)]
 
 
 def _to_batch(records: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
