@@ -41,11 +41,16 @@ _URL = re.compile(r"(?P<scheme>(?:[A-Za-z][\w+.-]+::)*[A-Za-z][A-Za-z0-9+.-]+):(
 _REFUSED = {
     "RequestTimeTooSkewed": ("its clock and that of this machine differ", "set the clock of this machine"),
     "ExpiredToken": ("the credentials have expired", "renew them"),
+    "ProfileNotFound": ("AWS_PROFILE names none that exists", "choose one of `aws configure list-profiles`"),
+    "ParamValidationError": ("a bucket cannot have this name", "correct it"),
 }
-"""What S3 calls some refusals, what they mean and what helps."""
+"""What S3 and its library call some refusals, what they mean and what helps."""
 WILD = re.compile(r"[*?\[]")
 """What makes a URL a pattern."""
-_USER = re.compile(r"(?<=://)[^/@\s`'\"]*:[^/@\s`'\"]*@|(?i:(?<=http://)|(?<=https://))[^/@\s`'\"]+@")
+_USER = re.compile(
+    r"(?<=://)(?!arn:|\[)[^/@:\s`'\"]*:(?!:|\d+[/?#])[^@\s`'\"]*@|(?i:(?<=http://)|(?<=https://))[^/@\s`'\"]+@"
+)
+"""What names a user in a URL. The secret of S3 may have a `/`; ports, addresses, ARNs and chained URLs are none."""
 _SIGNATURE = re.compile(r"(?i)(?<=[?&])([\w.%-]*(?:signature|token|credential|password|secret|key|sig))=[^&\s`'\"]+")
 
 
@@ -395,11 +400,11 @@ def translated(error: Exception, url: str, kind: type[ChatfmtError]) -> ChatfmtE
         return kind(f"no such file `{shown}`", code="file.missing", hint="check the address")
     if isinstance(error, FileNotFoundError):
         return kind(f"`{shown}` does not exist", hint="check the name of the bucket", code="store.missing")
+    said = getattr(cause, "response", None)  # of botocore
+    if found := _REFUSED.get(said.get("Error", {}).get("Code", "") if isinstance(said, dict) else name):
+        return kind(f"`{shown}`: {found[0]}", hint=f"{found[1]} and try again", code="store.forbidden")
     if "Credentials" in name or _is_refused(error):
         missing, scheme = "Credentials" in name, scheme_of(url)
-        said = getattr(cause, "response", None) or {}  # of botocore
-        if found := _REFUSED.get(said.get("Error", {}).get("Code", "")):
-            return kind(f"`{shown}`: {found[0]}", hint=f"{found[1]} and try again", code="store.forbidden")
         why = "no credentials were found" if missing else "access is denied"
         hint = f"set the credentials of {scheme}:// and try again"
         if not missing and not reads:

@@ -81,10 +81,12 @@ def print_note(note: str) -> None:
 
 
 def print_error(error: ChatfmtError) -> None:
-    """Print `error: …` and, if there is a hint, `hint: …` to stderr."""
-    print_err(f"error: {visible(str(error))}")
+    """Print `error: …` and, if there is a hint, `hint: …` to stderr, without the passwords of URLs in them."""
+    from ..stores import without_credentials
+
+    print_err(f"error: {visible(without_credentials(str(error)))}")
     if error.hint:
-        print_err(f"hint: {visible(error.hint)}")
+        print_err(f"hint: {visible(without_credentials(error.hint))}")
 
 
 @contextmanager

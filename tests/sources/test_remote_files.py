@@ -174,15 +174,26 @@ def test_a_server_that_sends_other_bytes_than_those_it_was_asked_for(folder: Pat
     assert [path.name for path in Path.cwd().iterdir()] == ["data"]
 
 
-def test_a_store_without_credentials_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    pytest.importorskip("s3fs")
+NO_PROFILE = "AWS_PROFILE names none that exists\nhint: choose one of `aws configure list-profiles` and try again\n"
+
+
+@pytest.mark.parametrize(
+    ("profile", "says"),
+    [
+        ("", "no credentials were found\nhint: set the credentials of s3:// and try again\n"),
+        ("nosuch", NO_PROFILE),
+    ],
+)
+def test_a_store_without_credentials_is_named(
+    profile: str, says: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("s3fs").S3FileSystem.clear_instance_cache()
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
+    if profile:
+        monkeypatch.setenv("AWS_PROFILE", profile)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     done = run_here("convert", "s3://bucket/x.jsonl")
-    assert (done.returncode, done.stdout, done.stderr.decode()) == (3, b"", (
-        "error: `s3://bucket/x.jsonl`: no credentials were found\n"
-        "hint: set the credentials of s3:// and try again\n"
-    ))  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr.decode()) == (3, b"", f"error: `s3://bucket/x.jsonl`: {says}")

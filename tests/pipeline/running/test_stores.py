@@ -371,6 +371,10 @@ def test_a_busy_server_is_asked_for_a_block_again(refusals: int, rows: int, monk
          "name a folder or file, s3://BUCKET/PREFIX (chatfmt[s3]), gs:// (chatfmt[gcs]), az:// (adlfs) or hf://datasets/OWNER/NAME"),
         ("sftp://me:hunter2@host/x", "`sftp://…@host/x` holds a password",
          "leave it to the configuration of its library"),
+        ("s3://me:hun/ter2@bucket/x", "`s3://…@bucket/x` holds a password",
+         "leave it to the configuration of its library"),
+        ("https://host:80/x@y", "cannot write to `https://host:80/x@y`",
+         "name a folder or file, s3://BUCKET/PREFIX (chatfmt[s3]), gs:// (chatfmt[gcs]), az:// (adlfs) or hf://datasets/OWNER/NAME"),
         ("memory://", "`memory://` names no folder", "-o memory://BUCKET/PREFIX"),
         ("memory://b//x", "the URL of an output has an empty part, or one that is `.` or `..`", "leave that part out"),
         ("memory://../y", "the URL of an output has an empty part, or one that is `.` or `..`", "leave that part out"),
@@ -593,8 +597,22 @@ def test_a_loader_reads_folders_of_this_machine() -> None:
     ))  # fmt: skip
 
 
-def test_a_source_on_a_store_with_a_password_in_its_url_is_refused() -> None:
-    done = run_here("inspect", "s3://me:hunter2@bucket/x.jsonl")
+@pytest.mark.parametrize("secret", ["hunter2", "hun/ter+2"])
+def test_a_source_on_a_store_with_a_password_in_its_url_is_refused(secret: str) -> None:
+    done = run_here("inspect", f"s3://me:{secret}@bucket/x.jsonl")
     assert (done.returncode, done.stderr.decode()) == (
         2, "error: `s3://…@bucket/x.jsonl` holds a password\nhint: leave it to the configuration of its library\n",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("s3://me:hun/ter2@bucket/t.jinja", "s3://…@bucket/t.jinja"),
+        ("zip://t.zip::s3://bucket/t@2.jinja", "zip://t.zip::s3://bucket/t@2.jinja"),
+    ],
+)
+def test_no_error_prints_a_password(url: str, shown: str) -> None:
+    done = run_here("convert", "in.jsonl", "-t", url)
+    said = f"error: there is no template file or model folder `{shown}`\nhint: check the path\n"
+    assert (done.returncode, done.stderr.decode()) == (3, said)
