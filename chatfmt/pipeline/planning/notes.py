@@ -22,6 +22,7 @@ from ...mapping.names import names_needed
 from ...sources.discovery.archives import unpacker
 from ...sources.discovery.data_files import splits_by_name
 from ...transforms.answers import FINAL
+from ...turn_columns import role_is
 from ...validation import flag_of
 from ...views import VIEWS, is_rendered, own_view
 from ..conversion.fitting import fitting, joins_parts
@@ -86,6 +87,7 @@ def job_notes(rows: pa.RecordBatch | None, job: Job, detection: Detection, recip
     if rows is not None:
         yield from _parts_notes(rows, job)
         yield from _reasoning_notes(rows, job, recipe)
+        yield from _prompt_notes(rows, job, detection, recipe)
         yield from _repeated_notes(rows, job, recipe)
         yield from _truth_notes(rows, job, detection, recipe)
         yield from _rating_notes(rows, job, detection)
@@ -152,6 +154,21 @@ def _reasoning_notes(rows: pa.RecordBatch, job: Job, recipe: Recipe) -> Iterator
     if any(transforms.apply(batch, {"reasoning": "last"})[1] for batch in read_sample(job, [rows.slice(0, _READ)])):
         how = "--transform reasoning=last leaves it out here too"
         yield f"{recipe.trainer} trains other tokens if the model's template leaves out earlier reasoning: {how}"
+
+
+def _prompt_notes(rows: pa.RecordBatch, job: Job, detection: Detection, recipe: Recipe) -> Iterator[str]:
+    """Yield a note on answers in prompts that are trained on, where they and completions become one conversation."""
+    reader = trainers.find(recipe.trainer) if recipe.trainer is not None else None
+    is_joined = reader is not None and job.view in ("messages", "sharegpt", "alpaca", "openai")
+    is_masked = job.mask is not None and not job.mask.last_turn
+    if detection.type != "prompt-completion" or job.transforms.get("split_turns") or not (is_joined or is_masked):
+        return
+    prompts = (batch.column("prompt").flatten() for batch in read_sample(job, [rows.slice(0, _READ)]))
+    if any(role_is(turns, "assistant").any() for turns in prompts):
+        is_read = reader is not None and "prompt-completion" in reader.readable
+        apart = f"{'--to prompt-completion' if is_read else '--for trl-sft'} keeps them apart"
+        how = "--mask-last trains on the last one alone" if is_masked else apart
+        yield f"the answers in prompts are trained on too, like completions: {how}"
 
 
 _READ = 50

@@ -69,6 +69,22 @@ def test_reasoning_that_a_trainer_renders_turn_by_turn(tmp_path):
     assert said(tmp_path, {"messages": turns * 2}, "--for", "trl-sft") == []
 
 
+@pytest.mark.parametrize(
+    ("options", "remedy"),
+    [
+        ("-t chatml --mask", "--mask-last trains on the last one alone"), ("-t chatml --mask --mask-last", ""),
+        ("--for axolotl", "--for trl-sft keeps them apart"), ("--for mlx-lm", ""), ("--for trl-sft", ""),
+        ("--for trl-sft --to messages", "--to prompt-completion keeps them apart"), ("--to messages", ""),
+    ],
+)  # fmt: skip
+def test_answers_in_prompts_that_are_trained_on(options, remedy, tmp_path):
+    row = {"prompt": [*TURNS["messages"], *PAIR["prompt"]], "completion": PAIR["rejected"]}
+    options = options.replace("--mask", "--to text --mask", 1).split()
+    noted = [f"the answers in prompts are trained on too, like completions: {remedy}"] if remedy else []
+    assert said(tmp_path, row, *options) == noted
+    assert said(tmp_path, {**row, "prompt": PAIR["prompt"]}, *options) == []
+
+
 def test_a_variable_that_the_template_does_not_read(tmp_path):
     assert said(tmp_path, TURNS, "-t", "qwen3", "--var", "enable_thinking=false") == []
     assert said(tmp_path, TURNS, "-t", "qwen3", "--var", "enable_thinkin=false") == [
