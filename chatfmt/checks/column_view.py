@@ -44,7 +44,7 @@ class Limits(Struct, frozen=True):
     unread_calls: str = ""
     """What to type if the trainer of the rows reads no calls, for `tool.unread`; empty if it does."""
     named: tuple[str, ...] = ()
-    """The codes that `--fail-on` or the trainer names, for `tool.results` and `row.completion`."""
+    """The codes that `--fail-on` or the trainer names, for checks that look for nothing else."""
     written: bool = False
     """Whether conversations are written as they are, not as text, for `json.integer`."""
     is_file: Callable[[str], bool] | None = None

@@ -82,6 +82,15 @@ def blank_content(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     yield from view.at_needless_turns("msg.blank", blank, "the content is white space")
 
 
+def leading_break(view: ColumnView, limits: Limits) -> Iterator[Finding]:
+    """An answer that begins with a line break, if that is named: the trainer may not find where it begins."""
+    pattern = {TEXT: r"^\s*[\r\n]", JSON: r'^"(\s|\\[tf])*\\[rn]'}.get(view.content.type)
+    if "msg.line_break" in limits.named and pattern:
+        broken = to_bools(pc.match_substring_regex(view.content, pattern)) & ~view.filled(REASONING_FIELDS)
+        detail = "the answer begins with a line break, and the trainer may leave it out"
+        yield from view.at_turns("msg.line_break", broken & (view.roles == ASSISTANT), detail)
+
+
 def blank_row(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     """A row whose content, in all of its columns, is empty or white space."""
     views = () if view.others is None else (view, *view.others)

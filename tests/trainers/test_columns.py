@@ -79,6 +79,12 @@ ENDS = "the last role is `user` (message 2, line 1)", "--transform trailing_user
         *[(name, {"messages": [*TURNS[::2], TURNS[1]]}, "`user` follows `user` (message 1, line 1)",
            """--transform merge='"\\n\\n"'""") for name in ("nemo-rl", "ms-swift")],
         ("openrlhf", {"messages": TURNS}, *ENDS),
+        ("mlx-lm", {"messages": TURNS[:1]}, "the last role is `user` (message 0, line 1)",
+         "--fail-on msg.ends_user --on-error skip"),
+        *[(f"unsloth{flag}", {"messages": [cases.user(question), cases.answer(" \nFine.")]}, "the answer begins with a "
+           "line break, and the trainer may leave it out (message 1, line 1)",
+           "-t MODEL --to tokens --tokenizer MODEL writes labels")
+          for flag, question in (("", "Hi"), ("", [cases.text("Hi")]), (" -t chatml", "Hi"))],
         *[(name, ANSWERED, "`completion`: the trainer would train on this turn too (message 1, line 1)",
            "--to messages trains on the answers alone, where the trainer reads it")
           for name in ("trl-sft", "unsloth", "openrlhf")],
