@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, ProgressColumn
     from rich.table import Table
+    from rich.text import Text
 
     from ..pipeline.running.progress import Reached
 
@@ -147,28 +148,65 @@ def _reader_gone() -> None:
     raise ReaderGone
 
 
-def table(
-    titles: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[int] = (), whole: Sequence[int] = ()
-) -> Table:
-    """Return a table of untrusted cells; columns in `right` are right-aligned, those in `whole` are never folded."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
+def table(titles: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[int] = ()) -> Table:
+    """Return a table of untrusted cells that folds no word of up to `WORD` characters; `right` aligns columns right.
+
+    Without room for that it has no bars, which are the cells of type `Text`, or is a block of lines for each row.
+    """
+    from rich.cells import cell_len
     from rich.text import Text
 
-    made = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for place, title in enumerate(titles):
-        made.add_column(
-            Text(title), justify="right" if place in right else "left", overflow="fold", no_wrap=place in whole
-        )
+    rows = list(rows)
+    heads = [Text(visible(title, lines=True)) for title in titles]
+    shown = [[cell if isinstance(cell, Text) else Text(visible(str(cell))) for cell in row] for row in rows]
+    columns = list(zip(heads, *shown, strict=True))
+    widths = [max(cell_len(line) for cell in column for line in cell.plain.split("\n")) for column in columns]
+    words = [max(cell_len(word) for cell in column for word in ("", *cell.plain.split())) for column in columns]
+    room = max(console().width + 1 - 3 * len(titles), 0)
+    kept = [place for place in range(len(titles)) if not any(isinstance(row[place], Text) for row in rows)]
+    if sum(widths) > room and len(kept) < len(titles):
+        cells = [[row[place] for place in kept] for row in rows]
+        return table([titles[place] for place in kept], cells, right=[kept.index(place) for place in right])
+    while sum(widths) > room:
+        widest = max(kept, key=lambda place: (widths[place] > words[place], place not in right, widths[place]))
+        widths[widest] -= 1
+    if len(titles) > 2 and any(width < min(word, WORD) for width, word in zip(widths, words, strict=True)):
+        return _blocks(heads, shown)
+    made = _empty_table()
+    for place, (head, width) in enumerate(zip(heads, widths, strict=True)):
+        made.add_column(head, justify="right" if place in right else "left", width=width, overflow="fold")
+    for row in shown:
+        made.add_row(*row)
+    return made
+
+
+WORD = 24
+"""Characters of the longest word that tables never fold, if there are so many columns."""
+
+
+def _empty_table(*, titles: bool = True) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    return Table(box=SIMPLE_HEAD, pad_edge=False, show_header=titles)
+
+
+def _blocks(heads: Sequence[Text], rows: Iterable[Sequence[Text]]) -> Table:
+    """Return a table with a block of lines for each row, and a line of it for each column."""
+    made = _empty_table(titles=False)
+    made.add_column()
+    made.add_column(overflow="fold")
     for row in rows:
-        made.add_row(*(cell if isinstance(cell, Text) else Text(visible(str(cell))) for cell in row))
+        for pair in zip(heads, row, strict=True):
+            made.add_row(*pair)
+        made.add_section()
     return made
 
 
 def aligned(rows: Sequence[Sequence[str]], *, cut: int) -> str:
-    """Return one line per row, columns two spaces apart, within 80 characters: `…` ends the cells of column `cut`."""
+    """Return one line per row, columns two spaces apart, on 80 columns at most: `…` ends the cells of column `cut`."""
     rooms = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rooms[cut] -= max(0, sum(rooms) + 2 * (len(rooms) - 1) - 80)
+    rooms[cut] = max(1, rooms[cut] - max(0, sum(rooms) + 2 * (len(rooms) - 1) - min(80, console().width)))
 
     def line(row: Sequence[str]) -> str:
         cells = (cell if len(cell) <= room else cell[: room - 1] + "…" for cell, room in zip(row, rooms, strict=True))

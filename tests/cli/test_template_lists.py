@@ -34,6 +34,14 @@ def test_all_templates_fit_on_lines_of_80_characters_uncut() -> None:
     assert len(lines) > 90 and max(map(len, lines)) <= 80 and not any("…" in line for line in lines)
 
 
+def test_titles_are_cut_to_the_width_of_a_narrow_terminal() -> None:
+    done = run_cli("templates", "list", "granite-3.3", env={"COLUMNS": "56"})
+    assert done.stdout.decode().splitlines() == [
+        "name         for                system  tools  reasoning",
+        "granite-3.3  Granite 3.2 and …  yes     list",
+    ]
+
+
 def test_words_are_found_in_names_aliases_and_families_whatever_their_case() -> None:
     names = [[row["name"] for row in json.loads("".join(listed("--json", *words)))] for words in (
         ["MIXTRAL"], ["glm-4.6"], ["Tülu"], ["gemma", "3"], ["--supports", "images", "--supports", "audios"],

@@ -34,7 +34,7 @@ def doctor(as_json: AsJson = False) -> None:
         terminal.print_json(found)
     else:
         shown = ((key.replace("_", " "), _line(value)) for key, value in found.items() if key != "schema")
-        terminal.console().print(terminal.table(("what", "on this machine"), shown, whole=(0,)))
+        terminal.console().print(terminal.table(("what", "on this machine"), shown))
     if result != PASSED:
         raise DataProblem("the self-test failed")
 

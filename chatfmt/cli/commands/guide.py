@@ -32,7 +32,7 @@ def guide(
     """Read a guide in the terminal, or list the topics."""
     known = topics()
     if topic is None:
-        terminal.console().print(terminal.table(("topic", "guide"), known.items(), whole=(0,)))
+        terminal.console().print(terminal.table(("topic", "guide"), known.items()))
         return
     if topic not in known:
         raise UnknownName.of("topic", topic, known)

@@ -18,7 +18,7 @@ def list_dialects() -> None:
     from ...dialects import DIALECTS
 
     rows = [(name, dialect.summary, ", ".join(sorted(dialect.parts))) for name, dialect in DIALECTS.items()]
-    terminal.console().print(terminal.table(("name", "what it reads", "fields"), rows, whole=(0,)))
+    terminal.console().print(terminal.table(("name", "what it reads", "fields"), rows))
 
 
 def list_checks() -> None:
@@ -26,4 +26,4 @@ def list_checks() -> None:
     from ...checks import CHECKS
 
     rows = [(code, check.kind, check.summary, check.hint) for code, check in CHECKS.items()]
-    terminal.console().print(terminal.table(("code", "kind", "what", "suggested fix"), rows, whole=(0,)))
+    terminal.console().print(terminal.table(("code", "kind", "what", "suggested fix"), rows))

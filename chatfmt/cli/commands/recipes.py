@@ -38,7 +38,7 @@ def list_recipes(
         terminal.print_out(terminal.aligned([("name", "title"), *titles], cut=1))
         return
     cells = [(row["name"], row["source"], row["licence"], row["title"]) for row in rows]
-    terminal.console().print(terminal.table(("name", "dataset", "licence", "title"), cells, whole=(0,)))
+    terminal.console().print(terminal.table(("name", "dataset", "licence", "title"), cells))
 
 
 @recipes.command("show", cls=Command)

@@ -16,7 +16,6 @@ from ..workers import reading_in_workers
 from .inspect import short
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -112,7 +111,7 @@ def print_figures(found: Gathered, limit: int | None) -> None:
     screen.print(terminal.visible(str(Location(found.source.shown))), style="bold")
     screen.print(terminal.visible(heading(found)), soft_wrap=True)
     if figures.lengths["characters"].count or figures.lengths["tokens"].count:
-        screen.print(lengths_table(figures, screen))
+        screen.print(lengths_table(figures))
     for title, noun, counts in (("role", "turns", figures.roles), ("script", "letters", figures.scripts)):
         if counts:
             screen.print(bars_table(title, noun, counts))
@@ -138,11 +137,8 @@ def heading(found: Gathered) -> str:
     return f"{read}, {made}, dialect {dialect}{rendered}"
 
 
-def lengths_table(figures: Figures, screen: Console) -> Table:
-    """Return the table of lengths, each with its distribution as a line of bars from the shortest to the longest.
-
-    On a screen that is too narrow for that, it has a column for each kind of length, and no bars.
-    """
+def lengths_table(figures: Figures) -> Table:
+    """Return the table of lengths, each with its distribution as a line of bars from the shortest to the longest."""
     columns = ("min", "p50", "p90", "p99", "max")
     rows: list[list[object]] = []
     for name, lengths in figures.lengths.items():
@@ -151,16 +147,7 @@ def lengths_table(figures: Figures, screen: Console) -> Table:
         known = dict(lengths.statistics())
         mean = round(known["mean"], 1 if known["mean"] < 100 else 0)
         rows.append([name, coloured(sparkline(lengths)), *(number(known[each]) for each in columns), number(mean)])
-    titles = ("per row", "distribution", *columns, "mean")
-    made = terminal.table(titles, rows, right=range(2, 8), whole=(0, 1))
-    if screen.measure(made, options=screen.options.update(width=WIDE)).maximum <= screen.width:
-        return made
-    (_, *names), _, *figures_of = zip(titles, *rows, strict=True)
-    return terminal.table((titles[0], *names), figures_of, right=range(1, len(titles)))
-
-
-WIDE = 1000
-"""Columns of a screen on which every table is as wide as it may be."""
+    return terminal.table(("per row", "distribution", *columns, "mean"), rows, right=range(2, 8))
 
 
 def sparkline(lengths: Histogram) -> str:
@@ -194,7 +181,7 @@ def groups_table(groups: Groups) -> Table:
         figures = [number(each.percentile(percent)) for each in spreads for percent in (50, 99)]
         part = group.conversations / total
         rows.append([short(name), coloured(bar(part, 10)), f"{group.conversations:,}", share(part), *figures])
-    named = [f"{length}\n{percent}" for length in lengths for percent in ("p50", "p99")]
+    named = [f"{length} {percent}" for length in lengths for percent in ("p50", "p99")]
     return terminal.table((groups.column, "", "rows", "share", *named), rows, right=range(2, 4 + len(named)))
 
 

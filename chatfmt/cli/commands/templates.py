@@ -68,7 +68,7 @@ def list_templates(
     elif wide:
         titles = ("name", "aliases", "family", "supports", "variables")
         cells = [(one.name, *map(", ".join, (one.aliases, [one.family], one.supports, one.variables))) for one in found]
-        terminal.console().print(terminal.table(titles, cells, whole=(0,)))
+        terminal.console().print(terminal.table(titles, cells))
     else:
         lines = [(one.name, one.family, *marks(one.supports)) for one in found]
         terminal.print_out(terminal.aligned([("name", "for", "system", "tools", "reasoning"), *lines], cut=1))

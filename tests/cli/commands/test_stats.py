@@ -58,18 +58,31 @@ SHOWN = [
 ]
 
 
-def test_numbers_stay_whole_where_there_is_no_room_for_bars(source: Path) -> None:
-    shown = run_cli("stats", source.name, cwd=source.parent, env={"COLUMNS": "60"}).stdout.decode()
-    assert [line.rstrip() for line in shown.splitlines()][3:11] == [
-        " per row   turns   characters",
-        " ────────────────────────────",
-        " min           2           11",
-        " p50           2           31",
-        " p90           2           31",
-        " p99           2           31",
-        " max           2           31",
-        " mean          2           26",
-    ]
+NARROW = {
+    59: [
+        " per row      min   p50   p90   p99   max   mean",
+        " ───────────────────────────────────────────────",
+        " turns          2     2     2     2     2      2",
+        " characters    11    31    31    31    31     26",
+    ],
+    30: [
+        " per row   turns",
+        " min       2",
+        " p50       2",
+        " p90       2",
+        " p99       2",
+        " max       2",
+        " mean      2",
+        "",
+        " per row   characters",
+    ],
+}
+
+
+@pytest.mark.parametrize("width", NARROW)
+def test_words_and_numbers_stay_whole_on_narrow_terminals(source: Path, width: int) -> None:
+    shown = run_cli("stats", source.name, cwd=source.parent, env={"COLUMNS": f"{width}"}).stdout.decode()
+    assert [line.rstrip() for line in shown.splitlines()][3 : 3 + len(NARROW[width])] == NARROW[width]
 
 
 def figures(*arguments: Any) -> dict[str, Any]:
