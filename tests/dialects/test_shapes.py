@@ -90,6 +90,18 @@ CASES: dict[str, tuple[list[Row], list[Row]]] = {
         [{"prompt": [json.dumps(Q)], "chosen": [json.dumps(A)], "rejected": [json.dumps(assistant("b"))]}],
         [{"prompt": [Q], "chosen": [A], "rejected": [assistant("b")]}],
     ),
+    "a preference as JSON texts, beside one as texts": (
+        [
+            {"prompt": "q", "chosen": "a", "rejected": "b"},
+            {"prompt": "q", "chosen": json.dumps(A), "rejected": json.dumps([assistant("b")])},
+        ],
+        [{"prompt": [Q], "chosen": [A], "rejected": [assistant("b")]}] * 2,
+    ),
+    "a text and the turns that answer it": ([{"prompt": "q", "completion": [A]}], [{"prompt": [Q], "completion": [A]}]),
+    "a question and a turn as JSON": (
+        [{"system": "s", "question": "q", "answer": json.dumps(A)}],
+        [{"prompt": [system("s"), Q], "completion": [A]}],
+    ),
     "parallel lists": ([{"messages": {"role": ["user", "assistant"], "content": ["q", "a"]}}], [TALK]),
     "turns of LangChain": (
         [

@@ -62,6 +62,7 @@ from .turns import (
     find_turn_keys,
     first_filled,
     role_name,
+    texts_as_turns,
     to_turns,
     turns_at,
     type_key,
@@ -92,9 +93,11 @@ def conversational(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     In:  `{"prompt": [{"role": "user", "content": "Sky?"}], "completion": [{"role": "assistant", "content": "Blue."}]}`
     Out: the same; with a `label` it is an unpaired preference, without a completion a prompt.
 
+    A prompt that is text is a user turn.
+
     Raises DialectError as `messages` does.
     """
-    own: dict[str, pa.Array] = {"prompt": read_required_turns(batch, columns, "prompt")}
+    own: dict[str, pa.Array] = {"prompt": read_required_turns(batch, columns, "prompt", "user")}
     if columns.path("completion") is not None:
         own["completion"] = read_required_turns(batch, columns, "completion")
     if columns.path("label") is not None:
@@ -115,13 +118,16 @@ def answered_turns(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     return conversation_batch(batch, columns, {"messages": concat(read_required_turns(batch, columns, part), answer)})
 
 
-def read_required_turns(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.ListArray:
-    """Return the messages column of a required part; raises DialectError `col.missing` or `col.null`."""
+def read_required_turns(batch: pa.RecordBatch, columns: Columns, part: str, role: str = "") -> pa.ListArray:
+    """Return the messages column of a required part, in which text is a turn of the `role`, if one is given.
+
+    Raises DialectError `col.missing` or `col.null`.
+    """
     path = columns.path(part) or next((name for name in MESSAGES if name in batch.schema.names), None)
     values = column_at(batch, path)
     if values is None:
         raise missing_column(batch, f"column `{path or part}` is missing", hint=f"map it with --map {part}=COLUMN")
-    lists = read_turns(values, columns, path or part)
+    lists = read_turns(texts_as_turns(values, columns, role) if role else values, columns, path or part)
     refuse_nulls(lists, path)
     return lists
 
@@ -372,7 +378,7 @@ def _is_in(text: str, texts: Sequence[str]) -> bool:
 
 _NOT_CONVERSATIONS = frozenset({
     "prompt", "completion", "chosen", "rejected", "context", "input", "tools", "documents", "completions",
-    "segments", "choices", "replies", "conversation_a", "conversation_b", "contents",
+    "segments", "choices", "replies", "conversation_a", "conversation_b", "contents", "answer", "response",
 })  # fmt: skip
 
 
@@ -429,6 +435,8 @@ def find_conversational_parts(record: SourceRow, columns: Columns) -> dict[str, 
     """Return the parts of a row with a prompt of turns, and an answer of turns or none."""
     prompt, completion = _prompt_and_answer(record, columns)
     keys = find_turn_keys(turns_at(record, prompt), columns)
+    if keys is None:
+        prompt, completion, keys = _text_and_answer(record, columns)
     is_pair = not columns.path("completion") and any(name in record for name in ("chosen", "rejected"))
     if keys is None or is_pair:
         return None
@@ -439,6 +447,17 @@ def find_conversational_parts(record: SourceRow, columns: Columns) -> dict[str, 
         return None
     label = {"label": named} if (named := find_label(record, columns)) else {}
     return {**found, **find_answer_sides(record, columns), "completion": completion, **label}
+
+
+def _text_and_answer(record: SourceRow, columns: Columns) -> tuple[str, str, dict[str, str] | None]:
+    """Return the columns of a prompt that is text and of turns that answer it, and their keys; None for other rows."""
+    completion = columns.path("completion") or next(iter(columns_named(record, COMPLETIONS)), "")
+    turns = turns_at(record, completion)
+    keys = find_turn_keys(turns, columns)
+    prompt = columns.path("prompt") or next(iter(text_columns(record, PROMPTS) if keys else ()), "")
+    name = turns[0].get(keys.get("messages.role", "")) if turns and keys else None
+    answers = isinstance(name, str) and role_of(name, columns.roles) == "assistant"
+    return prompt, completion, keys if answers and isinstance(value_at(record, prompt), str) else None
 
 
 ANSWERS = (*COMPLETIONS, "target_json")

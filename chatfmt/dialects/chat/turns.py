@@ -194,6 +194,18 @@ def plain_values(values: pa.Array) -> list[Any]:
     return list(map(read_list_literal, json_columns.decode_or_none(values)))
 
 
+def texts_as_turns(values: pa.Array, columns: Columns, role: str) -> pa.Array:
+    """Return a column in which each text, unless it holds turns, is a turn of that role."""
+    if values.type not in (json_columns.TEXT, json_columns.JSON):
+        return values
+    return json_columns.encode_values([
+        [{"role": role, "content": value}]
+        if isinstance(value, str) and find_turn_keys(read_turn_list(value), columns) is None
+        else value
+        for value in json_columns.decode_or_none(values)
+    ])  # fmt: skip
+
+
 def _turns_value(value: Any, name: str) -> list[dict[str, Any]]:
     turns = read_turn_list(value)
     if _are_parallel(value) and transpose(value) is None:

@@ -13,11 +13,10 @@ from ...errors import DialectError, refuse_rows
 from ...field_path import value_at
 from ...turn_columns import fields_of, stack
 from ..chat.messages import read_required_turns, read_turns
-from ..chat.turns import find_turn_keys, plain_values, turns_at
+from ..chat.turns import find_turn_keys, read_turn_list, texts_as_turns, turns_at
 from ..dialect import Dialect
 from ..instruction.prompt_completion import find_context_parts, find_prompt, read_question, unexplained_columns
 from ..kit.columns import Columns, SourceRow, column_at, find_side_parts, find_value, refuse_nulls, text_columns
-from ..kit.literals import read_literal
 from ..kit.names import HISTORY, MESSAGES, PROMPTS
 from ..kit.output import conversation_batch, first_turns
 from ..kit.roles import role_of
@@ -96,7 +95,7 @@ def _both_texts(batch: pa.RecordBatch, columns: Columns) -> tuple[pa.StringArray
         values is not None
         and values.type == json_columns.TEXT
         and not values.null_count
-        and not _is_turns_as_text(values)
+        and not _is_turns_as_text(values, columns)
         for values in (chosen, rejected)
     )
     return (chosen, rejected) if plain else None
@@ -130,29 +129,16 @@ def shared_length(chosen: str, rejected: str) -> int:
 
 def _answer(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.ListArray:
     values = column_at(batch, columns.path(part))
-    if values is not None and values.type == json_columns.TEXT and not _is_turns_as_text(values):
+    if values is not None and values.type == json_columns.TEXT and not _is_turns_as_text(values, columns):
         refuse_nulls(values, columns.path(part))
         return stack([("assistant", values)])
-    if values is not None and values.type == json_columns.JSON:
-        lists = read_turns(_with_turns(values, "assistant"), columns, columns.path(part) or part)
-        refuse_nulls(lists, columns.path(part))
-        return lists
-    return read_required_turns(batch, columns, part)
+    return read_required_turns(batch, columns, part, "assistant")
 
 
-def _with_turns(values: pa.Array, role: str) -> pa.Array:
-    """Return a column in which some rows hold text and others turns, with a turn of that role for each text."""
-    found = plain_values(values)
-    return json_columns.encode_values(
-        [[{"role": role, "content": value}] if isinstance(value, str) else value for value in found]
-    )
-
-
-def _is_turns_as_text(values: pa.StringArray) -> bool:
-    """Return whether a column of text holds lists of turns, judged by its first value."""
-    first = next((text for text in values.to_pylist() if text), "") if len(values) else ""
-    found = read_literal(first)
-    return isinstance(found, list) and bool(found) and all(isinstance(turn, dict) for turn in found)
+def _is_turns_as_text(values: pa.StringArray, columns: Columns) -> bool:
+    """Return whether a text of a column holds turns."""
+    written = values.filter(pc.match_substring_regex(values, r"^\s*[\[{]"))
+    return any(find_turn_keys(read_turn_list(text), columns) for text in written.to_pylist())
 
 
 def _prompt(batch: pa.RecordBatch, columns: Columns) -> pa.ListArray | None:
@@ -161,11 +147,9 @@ def _prompt(batch: pa.RecordBatch, columns: Columns) -> pa.ListArray | None:
     values = column_at(batch, path)
     if values is None or path is None:
         return None
-    if values.type == json_columns.JSON:
-        return read_turns(_with_turns(values, "user"), columns, path)
-    if values.type != json_columns.TEXT or _is_turns_as_text(values):
-        return read_turns(values, columns, path)
-    return read_question(batch, columns)
+    if values.type == json_columns.TEXT and not _is_turns_as_text(values, columns):
+        return read_question(batch, columns)
+    return read_turns(texts_as_turns(values, columns, "user"), columns, path)
 
 
 def _opens(lists: pa.ListArray) -> pa.BooleanArray:
