@@ -147,6 +147,21 @@ CASES: dict[str, tuple[list[Row], list[Row]]] = {
         ],
         [talk(*PAST, Q, A)],
     ),
+    "a history as text, empty in some rows": (
+        [
+            {"history": "", "question": "q", "answer": "a"},
+            {"history": json.dumps(PAST), "question": "q", "answer": "a"},
+        ],
+        [TALK, talk(*PAST, Q, A)],
+    ),
+    "answers beside a reward": (
+        [{"prompt": "q", "answers": ["b", "a"], "reward": [0, 1]}],
+        [{"prompt": [Q], "chosen": [A], "rejected": [assistant("b")]}],
+    ),
+    "labels in short words": (
+        [{"prompt": "q", "completion": "a", "label": word} for word in ("pos", "neg", "accept", "reject")],
+        [{"prompt": [Q], "completion": [A], "label": good} for good in (True, False) * 2],
+    ),
     "a history of texts": ([{"history": ["hi", "hello"], "input": "q", "output": "a"}], [talk(*PAST, Q, A)]),
     "a context of turns": ([{"context": PAST, "query": "q", "response": "a"}], [talk(*PAST, Q, A)]),
     "a history and its answer": ([{"chat_history": [*PAST, Q], "response": "a"}], [talk(*PAST, Q, A)]),

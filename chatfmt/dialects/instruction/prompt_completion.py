@@ -36,7 +36,17 @@ from ..kit.columns import (
     text_columns,
 )
 from ..kit.literals import read_list_literal
-from ..kit.names import ANSWER_LISTS, COMPLETIONS, CONTEXTS, HISTORY, LAST_PROMPTS, PROMPTS, REASONING, is_metadata
+from ..kit.names import (
+    ANSWER_LISTS,
+    COMPLETIONS,
+    CONTEXTS,
+    HISTORY,
+    LAST_PROMPTS,
+    PROMPTS,
+    REASONING,
+    SIDES,
+    is_metadata,
+)
 from ..kit.output import conversation_batch
 from ..kit.tool_calls import read_call_column
 
@@ -136,6 +146,8 @@ def read_answer(batch: pa.RecordBatch, columns: Columns) -> pa.ListArray:
 def read_history(values: pa.Array, columns: Columns, path: str) -> pa.ListArray:
     """Return the turns of a history: turns, pairs of texts, objects of two texts, or any of these as text."""
     rows = plain_values(values)
+    if "" in rows:  # as CSV writes an empty history
+        values = pc.if_else(pa.array([row == "" for row in rows]), pa.scalar(None, values.type), values)
     items = [item for row in rows if isinstance(row, list) for item in row]
     objects = all(isinstance(item, dict) for item in items) and all(isinstance(row, list) for row in rows if row)
     if objects and find_turn_keys(items, columns):
@@ -271,7 +283,7 @@ def find_prompt_only_parts(record: SourceRow, columns: Columns) -> dict[str, str
 def _could_answer(record: SourceRow, prompt: str) -> bool:
     """Return whether a column has the name of an answer and a value, or, for an unusual prompt, the name alone."""
     lower = {name.lower(): name for name in record}
-    names = [lower[name] for name in (*COMPLETIONS, *ANSWER_LISTS, *REASONING) if name in lower]
+    names = [lower[name] for name in (*COMPLETIONS, *ANSWER_LISTS, *SIDES, *REASONING) if name in lower]
     return any(record[name] not in (None, "", []) or prompt.lower() != "prompt" for name in names)
 
 

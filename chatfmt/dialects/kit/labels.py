@@ -7,12 +7,12 @@ from typing import Any
 
 _WORDS = {
     **dict.fromkeys((
-        "true", "t", "yes", "y", "1", "1.0", "+1", "+", "good", "positive", "correct", "right", "chosen", "accepted",
-        "desirable", "up", "thumbs_up", "thumbs up", "like", "liked", "preferred", "👍",
+        "true", "t", "yes", "y", "1", "1.0", "+1", "+", "good", "positive", "pos", "correct", "right", "chosen",
+        "accept", "accepted", "desirable", "up", "thumbs_up", "thumbs up", "like", "liked", "preferred", "👍",
     ), True),
     **dict.fromkeys((
-        "false", "f", "no", "n", "0", "0.0", "-1", "-", "bad", "negative", "incorrect", "wrong", "rejected",
-        "undesirable", "down", "thumbs_down", "thumbs down", "dislike", "disliked", "👎",
+        "false", "f", "no", "n", "0", "0.0", "-1", "-", "bad", "negative", "neg", "incorrect", "wrong", "reject",
+        "rejected", "undesirable", "down", "thumbs_down", "thumbs down", "dislike", "disliked", "👎",
     ), False),
 }  # fmt: skip
 """Words for good and bad, in lower case."""

@@ -53,11 +53,13 @@ LABELS = ("label", "kto_tag", "kto_label", "is_desirable", "desirable", "is_chos
 ANSWER_LISTS = ("completions", "answers", "responses", "generations", "generation", "candidates", "outputs", "replies",
                 "instances")  # fmt: skip
 """Several answers to one prompt."""
+SIDES = ("chosen", "rejected", "pos", "neg", "positive", "negative", "positives", "negatives")
+"""Better and worse answers to one prompt, also lists of them."""
 OBJECT_STEPS = ("steps", "solution_steps")
 STEPS = ("completions", *OBJECT_STEPS, "step_texts")
 STEP_LABELS = ("labels", "step_labels", "label", "ratings", "step_ratings", "correctness")
 """Whether each step of an answer is right."""
-SCORE_LISTS = ("ratings", "rating", "scores", "score", "rewards", "ranks", "rank")
+SCORE_LISTS = ("ratings", "rating", "scores", "score", "rewards", "reward", "ranks", "rank")
 """The score of each of several answers; a lower rank is better."""
 MEDIA_COLUMNS = {part: (part, kind) for part, kind in MEDIA.items()}
 """Images, videos and audio, as trainers call them: TRL `images` or `image`, ms-swift and LLaMA-Factory the plural."""

@@ -130,7 +130,7 @@ def _rating_notes(rows: pa.RecordBatch, job: Job, detection: Detection) -> Itera
             yield f"if `{name}`, {min(numbers):g} to {max(numbers):g}, rates the answers: {flag} leaves out worse ones"
 
 
-_RATINGS = ("rating", "ratings", "stars", "star", "label", "score", "user_rating", "human_rating", "grade")
+_RATINGS = ("rating", "ratings", "stars", "star", "label", "score", "reward", "user_rating", "human_rating", "grade")
 """Names of columns that may rate answers, in lower case."""
 
 
