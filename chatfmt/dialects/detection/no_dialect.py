@@ -17,7 +17,7 @@ from ..chat.turns import find_turn_keys
 from ..kit.columns import Columns, SourceRow, ambiguous_part, records_of
 from ..kit.names import COMPLETIONS, EVENTS, MESSAGES, PROMPTS, is_metadata
 from ..kit.roles import role_of
-from .preference_hints import ANSWER_WORDS, has_word, opposites_hint, pair_hint, two_answers_hint
+from .preference_hints import ANSWER_WORDS, are_texts, has_word, opposites_hint, pair_hint, two_answers_hint
 from .turn_hints import are_objects, nested_turns, turns_hint
 
 _MARKER_ROWS = 50
@@ -100,7 +100,8 @@ def _hint(names: Sequence[str], records: Sequence[SourceRow], columns: Columns, 
     if "input_ids" in names:
         return "the rows are token ids, which only trainers read: name the source they were made of"
     texts = [name for name in names if isinstance(records[0].get(name), str)]
-    of_pair = pair_hint(records[0]) or opposites_hint(texts) or two_answers_hint(texts, names, records)
+    answers = [name for name in names if name in texts or are_texts(records[0].get(name))]
+    of_pair = pair_hint(records[0]) or opposites_hint(answers, records[0]) or two_answers_hint(texts, names, records)
     by_shape = of_pair or turns_hint(names, records, columns)
     return by_shape or transcript_hint(texts, records) or _texts_hint(names, records, columns, shown)
 
@@ -218,7 +219,7 @@ def ambiguous_hint(error: NoDialect, records: Sequence[SourceRow], columns: Colu
     if by_id and all(isinstance(turns, list) and find_turn_keys(turns, columns) for turns in records[0].values()):
         flags = "--explode 'values(.)' --map messages='values(.)'"
         hint = f"if each value is a conversation, {flags}; else {hint}"
-    return opposites_hint([name for name in records[0] if f"`{name}`" in error.message]) or hint
+    return opposites_hint([name for name in records[0] if f"`{name}`" in error.message], records[0]) or hint
 
 
 def rows_differ(readings: Sequence[Mapping[str, str]]) -> NoDialect:

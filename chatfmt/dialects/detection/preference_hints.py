@@ -38,18 +38,25 @@ def pair_hint(record: SourceRow) -> str | None:
 _OPPOSITES = {
     "accepted": "rejected", "preferred": "dispreferred", "winner": "loser", "winning": "losing", "better": "worse",
     "best": "worst", "good": "bad", "positive": "negative", "w": "l",
+    "pos": "neg", "positives": "negatives",
 }  # fmt: skip
 
 
-def opposites_hint(texts: Sequence[str]) -> str | None:
-    """Hint for two texts whose names differ in a word for a better and one for a worse answer."""
-    names = {tuple(re.split(r"[\W_]+", name.lower())): name for name in texts}
+def opposites_hint(answers: Sequence[str], record: SourceRow) -> str | None:
+    """Hint for two texts or lists whose names differ in a word for a better and one for a worse answer."""
+    names = {tuple(re.split(r"[\W_]+", name.lower())): name for name in answers}
     for words, better in names.items():
         worse = names.get(tuple(_OPPOSITES.get(word, word) for word in words), better)
         if worse != better:
-            flags = f"--map chosen={shlex.quote(better)} --map rejected={shlex.quote(worse)}"
+            first = [f"{name}[0]" if are_texts(record[name]) else name for name in (better, worse)]
+            flags = f"--map chosen={shlex.quote(first[0])} --map rejected={shlex.quote(first[1])}"
             return f"`{better}` could be the better and `{worse}` the worse of two answers: {flags}"
     return None
+
+
+def are_texts(value: Any) -> bool:
+    """Return whether a value is a list of texts."""
+    return isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
 
 
 _CHOICE = frozenset({

@@ -13,7 +13,7 @@ from ..chat.turns import CONTENT_KEYS, ROLE_KEYS, find_turn_keys, read_turn_list
 from ..kit.columns import Columns, SourceRow, columns_named
 from ..kit.literals import read_literal
 from ..kit.names import ANSWER_LISTS, MESSAGES, PROMPTS, is_metadata
-from .preference_hints import answers_hint, several_answers_hint
+from .preference_hints import answers_hint, are_texts, several_answers_hint
 from .rows_as_turns import RowsAsTurns, rows_as_turns
 
 
@@ -113,7 +113,7 @@ def _alternating_path(name: str, value: Any) -> tuple[str, str] | None:
 
 def _are_texts(value: Any) -> bool:
     """Return whether a value is a list of several texts."""
-    return isinstance(value, list) and len(value) > 1 and all(isinstance(item, str) for item in value)
+    return are_texts(value) and len(value) > 1
 
 
 def _holds_turns(value: Any, columns: Columns) -> bool:

@@ -27,7 +27,7 @@ from ...dialects.kit.roles import role_of
 from ...dialects.kit.tool_calls import ARGUMENTS, NAMES
 from ...json_columns import is_turns
 from ...schema import CONVERSATION_COLUMNS, KEYS, REASONING_FIELDS, ROW, TRAIN_DETAILS
-from ...turn_columns import IntArray, rows_of_turns
+from ...turn_columns import IntArray, last_roles, rows_of_turns
 from .read_items import ReadItems, find_others, list_of_others
 from .suspects import find_suspects, outer_paths
 from .trace import Entries, Entry, OutputValues, records_by_row, trace_value
@@ -91,6 +91,8 @@ class Ledger(Struct, frozen=True):
     together: bool = False
     seen: frozenset[str] = frozenset()
     left: tuple[Leaf, ...] = ()
+    answered: bool = False
+    """Whether a conversation ends with an answer."""
     suspects: dict[str, str] = field(default_factory=dict)
 
     def plain(self) -> list[list[str]]:
@@ -138,6 +140,7 @@ class Ledger(Struct, frozen=True):
             self,
             seen=self.seen | new.keys(),
             left=(*self.left, *(leaf for leaf in leaves if leaf.path not in known)),
+            answered=self.answered or "assistant" in _last_roles(conversations),
             suspects=self.suspects | {path: part for path, part in suspects.items() if not self._is_waived(path, part)},
         )
 
@@ -249,6 +252,10 @@ def _first_rows(batch: pa.RecordBatch, new: Mapping[str, IntArray]) -> pa.Record
     """Return the first rows of a batch that have each new leaf, in order."""
     rows = sorted(set(chain.from_iterable(found[:ROWS].tolist() for found in new.values())))
     return batch if len(rows) == len(batch) else batch.take(pa.array(rows, pa.int64()))
+
+
+def _last_roles(conversations: pa.RecordBatch) -> list[str | None]:
+    return last_roles(conversations.column("messages")) if "messages" in conversations.schema.names else []
 
 
 def turn_keys(conversations: pa.RecordBatch) -> frozenset[str]:

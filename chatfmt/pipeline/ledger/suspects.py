@@ -32,7 +32,8 @@ PARTS: dict[str, frozenset[str]] = {
     "history": frozenset({"history", "conversation", "conversations", "messages", "dialog", "dialogue", "turns"}),
     "completion": frozenset({
         "answer", "answers", "response", "responses", "completion", "completions", "output", "outputs", "reply",
-        "replies", "solution", "solutions", "chosen", "rejected", "choices", "options", "targets",
+        "replies", "solution", "solutions", "chosen", "rejected", "choices", "options", "targets", "samples",
+        "candidates", "generations", "rollouts",
     }),
     "prompt": frozenset({
         "question", "query", "prompt", "instruction", "instructions", "problem", "input", "inputs", "definition",
@@ -53,7 +54,7 @@ PHRASES = {
     "reasoning": "the reasoning", "system": "a system message", "history": "earlier turns", "completion": "an answer",
     "prompt": "a question", "context": "the context", "label": "a label", "tools": "tools", "media": "media",
     "train": "what to train on", "messages": "turns", "content": "content",
-    "calls": "calls",
+    "calls": "calls", "channel": "the channel of reasoning",
 }  # fmt: skip
 """The parts in words."""
 _ABOUT = frozenset({
@@ -69,9 +70,11 @@ _VERDICTS = frozenset({"rating", "ratings", "feedback", "vote", "votes", "verdic
 """Words in the names of columns that are metadata unless they hold labels."""
 _PRAISE = frozenset({
     "correct", "accepted", "approved", "safe", "helpful", "harmless", "liked", "good", "right", "acceptable",
-    "preferred",
+    "preferred", "chosen",
 })  # fmt: skip
 """Words that end the names of columns of labels whose true is good, as `is_correct`."""
+_BLAME = frozenset({"rejected"})
+"""Words that end the names of columns of true and false or 1 and 0 whose true is bad."""
 _OF_ANSWERS = frozenset({"is", "was", "answer", "response", "output", "completion", "human", "user"})
 """Words before those."""
 _PLACES = frozenset({"path", "paths", "file", "files", "url", "urls"})
@@ -221,6 +224,8 @@ def _leaves(
             known = key in TRAIN_FLAGS or (key == "mask" and not any(entry.values))  # nothing is masked
             yield from [] if known else [(f"{path.partition('[].')[0]}[].{key}", "train")]
             continue
+        if inside and key == "channel" and "analysis" in entry.values:
+            yield path, "channel"
         if inside and key == _key_of(path) and key in (*CONTENT_KEYS, "refusal"):
             part = "content"
         if inside and depth > 1 and _are_embedded(entry.values, named=part == "media"):
@@ -300,15 +305,24 @@ def _are_verdicts(name: str, values: Sequence[Any]) -> bool:
 
     Less than half may be other words, such as `neutral`.
     """
-    words = words_of(name)
-    praises = bool(words) and words[-1] in _PRAISE and _OF_ANSWERS.issuperset(words[:-1])
-    praises = praises and not any(map(str.isdecimal, name))  # one of several answers
-    found = [label_of(value) for value in values] if praises or not _VERDICTS.isdisjoint(words) else []
+    judges = _ends_with(name, _PRAISE) or (is_blame(name) and all(isinstance(value, int) for value in values))
+    judges = judges and not any(map(str.isdecimal, name))  # one of several answers
+    found = [label_of(value) for value in values] if judges or not _VERDICTS.isdisjoint(words_of(name)) else []
     unclear = [value for value, label in zip(values, found, strict=False) if label is None]
     if 2 * len(unclear) >= len(values) or any(_NUMBER.fullmatch(str(value)[:_NUMERALS]) for value in unclear):
         return False
     labels = {*found} - {None}
     return labels == {True, False} or (labels == {False} and any(str(value) not in ("0", "0.0") for value in values))
+
+
+def is_blame(name: str) -> bool:
+    """Return whether true in a column of that name says that an answer is bad."""
+    return _ends_with(name, _BLAME)
+
+
+def _ends_with(name: str, known: frozenset[str]) -> bool:
+    words = words_of(name)
+    return bool(words) and words[-1] in known and _OF_ANSWERS.issuperset(words[:-1])
 
 
 def _are_media(values: Sequence[Any]) -> bool:

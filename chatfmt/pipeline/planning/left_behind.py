@@ -26,7 +26,7 @@ from ..conversion.source_rows import merge_batches, split_rows
 from ..conversion.stages import Conversion
 from ..ledger.ledger import PRINTED, Leaf, Ledger, flag_to_drop, flag_to_read
 from ..ledger.read_items import ReadItems, read_items
-from ..ledger.suspects import PHRASES, words_of
+from ..ledger.suspects import PHRASES, is_blame, part_named, words_of
 
 _CHOICES = {
     "messages": ("messages", "history"), "transcript": ("messages", "history"), "text": tuple(PHRASES),
@@ -176,11 +176,14 @@ def _flags(recipe: Recipe, job: Job, path: str, part: str, to_job: Callable[[Rec
     part = part if part != "media" else next((name for name, kind in MEDIA.items() if kind in words_of(path)), part)
     of_pair = part == "completion" and not {"chosen", "rejected"}.isdisjoint(words_of(path))
     of_turns = part == "reasoning" and path.startswith(f"{job.columns.path('messages')}[].")
-    if part in dialects.known_parts() and part not in job.columns.parts() and not (of_pair or of_turns):
+    again = part == "completion" and job.ledger.answered
+    negated = part == "label" and is_blame(path)
+    if part in dialects.known_parts() and part not in job.columns.parts() and not (of_pair or of_turns or again):
         name = {"prompt": "user", "completion": "assistant"}.get(part, part) if by_role else part
-        is_column = job.ledger.column_of(path) == path
+        several = part == "completion" or (part == "reasoning" and job.columns.path("messages"))  # never joined
+        joined = [(joined_texts(path), "its texts, joined")] if job.ledger.column_of(path) == path else []
         first = [(path.replace("[]", "[0]"), "the first")] if part == "completion" and "[]" in path else []
-        for source, what in ((path, "it"), *([(joined_texts(path), "its texts, joined")] if is_column else first)):
+        for source, what in ((f"{{{{ not {path} }}}}" if negated else path, "it"), *(first if several else joined)):
             with suppress(ChatfmtError):
                 mapped = to_job(dataclasses.replace(recipe, map={**recipe.map, part: source}))
                 if _reads_more(mapped, job, path):
@@ -188,15 +191,13 @@ def _flags(recipe: Recipe, job: Job, path: str, part: str, to_job: Callable[[Rec
                     break
     if flag := flag_to_read(job.ledger, path, part):
         yield f"{flag} reads it"
-    asked, answer, both = job.columns.path("messages"), job.columns.path("completion"), dict[str, str]()
-    if path.endswith("choices[].message") and asked:
-        both = {"prompt": asked, "completion": path.replace("[]", "[0]")}
-    elif of_pair and "rejected" in words_of(path) and answer:
-        both = {"chosen": answer, "rejected": path}
+    both, what = _both_sides(job, path, part)
     with suppress(ChatfmtError):
-        if both and to_job(dataclasses.replace(recipe, map={**recipe.map, **both})):
+        mapped = to_job(dataclasses.replace(recipe, map={**recipe.map, **both})) if both else job
+        is_read = both and path not in {leaf.path for leaf in mapped.ledger.left}
+        if is_read and (mapped.view == job.view or "history" not in both):
             flags = " ".join(f"--map {name}={shlex.quote(source)}" for name, source in both.items())
-            yield f"{flags} reads it as {'the worse answer' if 'rejected' in both else 'the answer'}"
+            yield f"{flags} reads it as {what}"
     inner = path.removeprefix("messages[].")
     if inner in TRAIN_DETAILS and job.view in ("auto", "text"):
         yield "--mask trains those parts alone"
@@ -205,10 +206,23 @@ def _flags(recipe: Recipe, job: Job, path: str, part: str, to_job: Callable[[Rec
     if recipe.groups_rows and inner in MEDIA:
         yield f"--map {shlex.quote(f'{inner}=messages[].{inner}[]')} reads those of all rows"
     if part == "label" and path.isidentifier() and Leaf(path, "true/false") in job.ledger.left:
-        yield f"--where {path} leaves out the bad ones"
+        good = f"'not {path}'" if negated else path
+        yield f"--where {good} leaves out the bad ones"
     if not job.ledger.is_used(path):
         yield f"--keep {shlex.quote(job.ledger.column_of(path))} copies it to the output"
     yield f"{flag_to_drop(job.ledger, path)} leaves it behind"
+
+
+def _both_sides(job: Job, path: str, part: str) -> tuple[dict[str, str], str]:
+    """Return the parts that are mapped to read a leaf and what is read already, and what the leaf is then."""
+    turns, answer = job.columns.path("messages"), job.columns.path("completion")
+    if part == "completion" and answer and "rejected" in words_of(path):
+        return {"chosen": answer, "rejected": path}, "the worse answer"
+    if turns and not job.ledger.answered and "completion" in (part, part_named(path)):
+        return {"prompt": turns, "completion": path.replace("[]", "[0]")}, "the answer"
+    if turns and job.ledger.answered and part == "prompt":
+        return {"history": turns}, "the question after the turns"
+    return {}, ""
 
 
 GROUPED = ("system", "tools")

@@ -44,6 +44,16 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "no dialect fits: the columns are `talk`",
         "the turns could be the values of `talk`: --map messages='values(talk)'",
     ),
+    "lists of better and worse answers": (
+        {"query": "q", "pos": ["a"], "neg": ["b"]},
+        "no dialect fits: the columns are `query`, `pos`, `neg`",
+        "`pos` could be the better and `neg` the worse of two answers: --map chosen='pos[0]' --map rejected='neg[0]'",
+    ),
+    "a pair of lists": (
+        {"prompt": "q", "chosen": ["a"], "rejected": ["b"]},
+        "no dialect fits: the columns are `prompt`, `chosen`, `rejected`",
+        "answers are in lists: --map chosen='chosen[0]' --map rejected='rejected[0]' reads the first of each",
+    ),
     "texts by language": (
         {"translation": {"en": "Hi", "fr": "Salut"}},
         "no dialect fits: the columns are `translation`",

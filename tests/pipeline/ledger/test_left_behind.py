@@ -77,6 +77,17 @@ def test_the_refusal_of_an_answer_without_content_is_not_left_behind(tmp_path):
     assert convert(source).rows == 1  # which writes the key
 
 
+def test_thoughts_in_a_channel_are_not_written_as_answers(tmp_path):
+    thought = {"role": "assistant", "channel": "analysis", "content": "Light scatters."}
+    source = write(tmp_path, {"messages": [TURNS[0], thought, {**TURNS[1], "channel": "final"}]})
+    error = refusal(source, template="chatml")
+    assert (error.message, error.hint) == (
+        "`messages[].channel` looks like the channel of reasoning, and would be left behind",
+        "--drop messages.channel leaves it behind",
+    )
+    assert convert(source).rows == 1  # which writes the key
+
+
 def test_the_summary_names_what_is_left(tmp_path):
     turns = [{**turn, "lang": "en"} for turn in TURNS]
     write(tmp_path, {"messages": turns, "id": 1, "metadata": {"source": "a", "empty": None}, "note": "", "none": None})
@@ -139,11 +150,13 @@ def test_the_summary_names_what_is_left(tmp_path):
          "--keep context copies it to the output; --drop context leaves it behind"),
         ({"definition": "Answer in a full sentence."}, "`definition` looks like a question",
          "--keep definition copies it to the output; --drop definition leaves it behind"),
+        ({"samples": ["It is grey.", "It is red."]}, "`samples` looks like an answer",
+         "--keep samples copies it to the output; --drop samples leaves it behind"),
         ({"options": [{"key": "A", "value": "It is grey."}]}, "`options[].value` looks like an answer",
          "--keep options copies it to the output; --drop options leaves it behind"),
     ],
     ids=["answer", "system", "turns", "json", "nested", "tools", "config", "apis", "toolset", "data", "path",
-         "passages", "base64", "inside", "definition", "options"],
+         "passages", "base64", "inside", "definition", "samples", "options"],
 )  # fmt: skip
 def test_what_looks_like_conversation_is_refused(more, message, hint, tmp_path):
     source = write(tmp_path, {**TALK, **more}, {**TALK, **more})
@@ -162,7 +175,7 @@ def test_what_looks_like_conversation_is_refused(more, message, hint, tmp_path):
     [("rating", ("good", "bad"), (True, False)), ("user_feedback", (1, -1), (True, False)),
      ("votes", ("\N{THUMBS DOWN SIGN}", "\N{THUMBS UP SIGN}"), (False, True)),
      ("feedback", ("down", "down"), (False, False)), ("response_correct", (1, 0), (True, False)),
-     ("accepted", ("yes", "no"), (True, False))],
+     ("accepted", ("yes", "no"), (True, False)), ("chosen", (1, 0), (True, False))],
 )  # fmt: skip
 def test_verdicts_of_which_some_are_bad_are_labels(name, values, labels, tmp_path):
     source = write(tmp_path, *({"prompt": "Sky?", "completion": "Blue.", name: value} for value in values))
@@ -185,8 +198,12 @@ def test_verdicts_of_which_some_are_bad_are_labels(name, values, labels, tmp_pat
          """--map context='{{ documents | join("\\n\\n") }}' reads its texts, joined"""),
         ({"instruction": "Sky?", "output": "Blue.", "rejected": "Green."},
          "--map chosen=output --map rejected=rejected reads it as the worse answer"),
+        ({"response": "It is blue.", "messages": TURNS[:1]},
+         "--map prompt=messages --map completion=response reads it as the answer"),
+        ({"question": "Why is that?", "answer": "Light scatters.", "past": TURNS},
+         "--map history=past reads it as the question after the turns"),
     ],
-    ids=["calls", "choices", "documents", "rejected"],
+    ids=["calls", "choices", "documents", "rejected", "response", "history"],
 )  # fmt: skip
 def test_other_columns_of_an_answer_can_be_read(row, flags, tmp_path):
     source = write(tmp_path, row)
@@ -198,18 +215,27 @@ def test_other_columns_of_an_answer_can_be_read(row, flags, tmp_path):
     assert all(text in run.stdout.decode() for text in (row[next(iter(row))], last))
 
 
-def test_bad_answers_can_be_left_out(tmp_path):
-    source = write(tmp_path, *({"prompt": "Sky?", "completion": "Blue.", "is_correct": good} for good in (True, False)))
+@pytest.mark.parametrize(
+    ("name", "label", "good"),
+    [("is_correct", "is_correct", "is_correct"), ("rejected", "{{ not rejected }}", "not rejected")],
+)
+def test_bad_answers_can_be_left_out(name, label, good, tmp_path):
+    verdicts = (name == "is_correct", name != "is_correct")
+    source = write(tmp_path, *({"prompt": "Sky?", "completion": "Blue.", name: verdict} for verdict in verdicts))
     assert refusal(source).hint.startswith(
-        "--map label=is_correct reads it; --where is_correct leaves out the bad ones; "
+        f"--map label={shlex.quote(label)} reads it; --where {shlex.quote(good)} leaves out the bad ones; "
     )
-    assert convert(source, where="is_correct").rows == 1
+    assert convert(source, map={"label": label}, to="unpaired-preference").rows == 2
+    rows = source.with_suffix(".out.jsonl").read_text().splitlines()
+    assert [json.loads(row)["label"] for row in rows] == [True, False]
+    assert convert(source, where=good).rows == 1
 
 
 @pytest.mark.parametrize(("values", "cast"), [((5, 2, None), ""), (("5", "2"), "|float")])
-def test_numbers_that_may_rate_answers_are_noted(values, cast, tmp_path):
-    source = write(tmp_path, *({"prompt": "Sky?", "completion": "Blue.", "stars": value} for value in values))
-    note = f"note: if `stars`, 2 to 5, rates the answers: --where 'stars{cast} >= MINIMUM' leaves out worse ones\n"
+@pytest.mark.parametrize("name", ["stars", "reward"])
+def test_numbers_that_may_rate_answers_are_noted(name, values, cast, tmp_path):
+    source = write(tmp_path, *({"prompt": "Sky?", "completion": "Blue.", name: value} for value in values))
+    note = f"note: if `{name}`, 2 to 5, rates the answers: --where '{name}{cast} >= MINIMUM' leaves out worse ones\n"
     assert note in run_cli("convert", source).stderr.decode()
 
 
