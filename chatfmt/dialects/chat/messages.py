@@ -59,6 +59,7 @@ from .turns import (
     ROLE_KEYS,
     SYSTEM_CONTENT_KEYS,
     find_key,
+    find_text_and_answer,
     find_turn_keys,
     first_filled,
     role_name,
@@ -436,7 +437,7 @@ def find_conversational_parts(record: SourceRow, columns: Columns) -> dict[str, 
     prompt, completion = _prompt_and_answer(record, columns)
     keys = find_turn_keys(turns_at(record, prompt), columns)
     if keys is None:
-        prompt, completion, keys = _text_and_answer(record, columns)
+        prompt, completion, keys = find_text_and_answer(record, columns)
     is_pair = not columns.path("completion") and any(name in record for name in ("chosen", "rejected"))
     if keys is None or is_pair:
         return None
@@ -447,17 +448,6 @@ def find_conversational_parts(record: SourceRow, columns: Columns) -> dict[str, 
         return None
     label = {"label": named} if (named := find_label(record, columns)) else {}
     return {**found, **find_answer_sides(record, columns), "completion": completion, **label}
-
-
-def _text_and_answer(record: SourceRow, columns: Columns) -> tuple[str, str, dict[str, str] | None]:
-    """Return the columns of a prompt that is text and of turns that answer it, and their keys; None for other rows."""
-    completion = columns.path("completion") or next(iter(columns_named(record, COMPLETIONS)), "")
-    turns = turns_at(record, completion)
-    keys = find_turn_keys(turns, columns)
-    prompt = columns.path("prompt") or next(iter(text_columns(record, PROMPTS) if keys else ()), "")
-    name = turns[0].get(keys.get("messages.role", "")) if turns and keys else None
-    answers = isinstance(name, str) and role_of(name, columns.roles) == "assistant"
-    return prompt, completion, keys if answers and isinstance(value_at(record, prompt), str) else None
 
 
 ANSWERS = (*COMPLETIONS, "target_json")

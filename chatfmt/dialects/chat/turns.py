@@ -14,8 +14,9 @@ from ...errors import DialectError, Location, map_rows, refuse_rows
 from ...field_path import value_at
 from ...schema import KEYS
 from ...turn_columns import fields_of, lengths_of, struct_of, to_bools, to_lists, with_same_type
-from ..kit.columns import SKIP_HINT, Columns, SourceRow, json_type
+from ..kit.columns import SKIP_HINT, Columns, SourceRow, columns_named, json_type, text_columns
 from ..kit.literals import read_list_literal
+from ..kit.names import COMPLETIONS, PROMPTS
 from ..kit.roles import ANY, ROLE_NAMES, role_of
 
 ROLE_KEYS = ("role", "from", "speaker", "author", "sender")
@@ -109,6 +110,17 @@ def find_turn_keys(turns: Sequence[Mapping[str, Any]] | None, columns: Columns) 
     if role is None or (content is None and not any(key in names for key in INSTEAD_OF_CONTENT)):
         return None
     return {"messages.role": role, **({"messages.content": content} if content else {})}
+
+
+def find_text_and_answer(record: SourceRow, columns: Columns) -> tuple[str, str, dict[str, str] | None]:
+    """Return the columns of a prompt that is text and of turns that answer it, and their keys; None for other rows."""
+    completion = columns.path("completion") or next(iter(columns_named(record, COMPLETIONS)), "")
+    turns = turns_at(record, completion)
+    keys = find_turn_keys(turns, columns)
+    prompt = columns.path("prompt") or next(iter(text_columns(record, PROMPTS) if keys else ()), "")
+    name = turns[0].get(keys.get("messages.role", "")) if turns and keys else None
+    answers = isinstance(name, str) and role_of(name, columns.roles) == "assistant"
+    return prompt, completion, keys if answers and isinstance(value_at(record, prompt), str) else None
 
 
 def _mapped_key(turns: Sequence[Mapping[str, Any]], columns: Columns, key: str) -> str | None:

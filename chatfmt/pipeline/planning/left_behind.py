@@ -171,33 +171,12 @@ def refuse_suspects(recipe: Recipe, job: Job, to_job: Callable[[Recipe], Job]) -
 
 def _flags(recipe: Recipe, job: Job, path: str, part: str, to_job: Callable[[Recipe], Job]) -> Iterator[str]:
     """Yield the flags that use or leave a leaf, each with what it does."""
-    by_role = not {"user", "assistant"}.isdisjoint(recipe.map)
     part = "tool_calls" if part == "calls" and job.ledger.column_of(path) == path else part
     part = part if part != "media" else next((name for name, kind in MEDIA.items() if kind in words_of(path)), part)
-    of_pair = part == "completion" and not {"chosen", "rejected"}.isdisjoint(words_of(path))
-    of_turns = part == "reasoning" and path.startswith(f"{job.columns.path('messages')}[].")
-    again = part == "completion" and job.ledger.answered
     negated = part == "label" and is_blame(path)
-    if part in dialects.known_parts() and part not in job.columns.parts() and not (of_pair or of_turns or again):
-        name = {"prompt": "user", "completion": "assistant"}.get(part, part) if by_role else part
-        several = part == "completion" or (part == "reasoning" and job.columns.path("messages"))  # never joined
-        joined = [(joined_texts(path), "its texts, joined")] if job.ledger.column_of(path) == path else []
-        first = [(path.replace("[]", "[0]"), "the first")] if part == "completion" and "[]" in path else []
-        for source, what in ((f"{{{{ not {path} }}}}" if negated else path, "it"), *(first if several else joined)):
-            with suppress(ChatfmtError):
-                mapped = to_job(dataclasses.replace(recipe, map={**recipe.map, part: source}))
-                if _reads_more(mapped, job, path):
-                    yield f"--map {name}={shlex.quote(source)} reads {what}"
-                    break
+    yield from _flags_to_map(recipe, job, f"{{{{ not {path} }}}}" if negated else path, (path, part), to_job)
     if flag := flag_to_read(job.ledger, path, part):
         yield f"{flag} reads it"
-    both, what = _both_sides(job, path, part)
-    with suppress(ChatfmtError):
-        mapped = to_job(dataclasses.replace(recipe, map={**recipe.map, **both})) if both else job
-        is_read = both and path not in {leaf.path for leaf in mapped.ledger.left}
-        if is_read and (mapped.view == job.view or "history" not in both):
-            flags = " ".join(f"--map {name}={shlex.quote(source)}" for name, source in both.items())
-            yield f"{flags} reads it as {what}"
     inner = path.removeprefix("messages[].")
     if inner in TRAIN_DETAILS and job.view in ("auto", "text"):
         yield "--mask trains those parts alone"
@@ -211,6 +190,35 @@ def _flags(recipe: Recipe, job: Job, path: str, part: str, to_job: Callable[[Rec
     if not job.ledger.is_used(path):
         yield f"--keep {shlex.quote(job.ledger.column_of(path))} copies it to the output"
     yield f"{flag_to_drop(job.ledger, path)} leaves it behind"
+
+
+def _flags_to_map(
+    recipe: Recipe, job: Job, source: str, leaf: tuple[str, str], to_job: Callable[[Recipe], Job]
+) -> Iterator[str]:
+    """Yield the flags that map a leaf, by its `source` or another, to its part, or with what is read already."""
+    path, part = leaf
+    of_pair = part == "completion" and not {"chosen", "rejected"}.isdisjoint(words_of(path))
+    of_turns = part == "reasoning" and path.startswith(f"{job.columns.path('messages')}[].")
+    again = part == "completion" and job.ledger.answered
+    if part in dialects.known_parts() and part not in job.columns.parts() and not (of_pair or of_turns or again):
+        by_role = not {"user", "assistant"}.isdisjoint(recipe.map)
+        name = {"prompt": "user", "completion": "assistant"}.get(part, part) if by_role else part
+        several = part == "completion" or (part == "reasoning" and job.columns.path("messages"))  # never joined
+        joined = [(joined_texts(path), "its texts, joined")] if job.ledger.column_of(path) == path else []
+        first = [(path.replace("[]", "[0]"), "the first")] if part == "completion" and "[]" in path else []
+        for found, what in ((source, "it"), *(first if several else joined)):
+            with suppress(ChatfmtError):
+                mapped = to_job(dataclasses.replace(recipe, map={**recipe.map, part: found}))
+                if _reads_more(mapped, job, path):
+                    yield f"--map {name}={shlex.quote(found)} reads {what}"
+                    break
+    both, what = _both_sides(job, path, part)
+    with suppress(ChatfmtError):
+        mapped = to_job(dataclasses.replace(recipe, map={**recipe.map, **both})) if both else job
+        is_read = both and path not in {other.path for other in mapped.ledger.left}
+        if is_read and (mapped.view == job.view or "history" not in both):
+            flags = " ".join(f"--map {name}={shlex.quote(found)}" for name, found in both.items())
+            yield f"{flags} reads it as {what}"
 
 
 def _both_sides(job: Job, path: str, part: str) -> tuple[dict[str, str], str]:
