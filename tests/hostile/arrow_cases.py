@@ -81,16 +81,28 @@ def sharing(name: str, column: pa.Array, value: Any) -> Case:
     )
 
 
+def views(rows: int) -> pa.Array:
+    """Views of the same megabyte of text."""
+    each = struct.pack("<i4sii", 2**20, b"xxxx", 0, 0)
+    return pa.Array.from_buffers(pa.string_view(), rows, [None, pa.py_buffer(each * rows), pa.py_buffer(b"x" * 2**20)])
+
+
+def lists_of(texts: pa.Array) -> pa.Array:
+    """Lists of one text each."""
+    return pa.ListArray.from_arrays(pa.array(range(len(texts) + 1), pa.int32()), texts)
+
+
 CONVERT = ("convert", "in.arrow", "-o", "out.jsonl", "--keep", "all")
 SHARED = [
     sharing("text", large_text(), "x" * 2**20), sharing("text in objects", pa.StructArray.from_arrays([large_text()], ["a"]), {"a": "x" * 2**20}),
     sharing("lists", pa.DictionaryArray.from_arrays(pa.array([0] * 9, pa.int32()), pa.array([["a"], ["b"]])), ["a"]),
     sharing("a run", pa.RunEndEncodedArray.from_arrays(pa.array([3000], pa.int32()), pa.array(["x" * 2**20])), "x" * 2**20),
-    sharing("views of text", pa.Array.from_buffers(pa.string_view(), 3000, [None, pa.py_buffer(struct.pack("<i4sii", 2**20, b"xxxx", 0, 0) * 3000), pa.py_buffer(b"x" * 2**20)]), "x" * 2**20),
+    sharing("views of text", views(3000), "x" * 2**20),
     sharing("views of lists", pa.ListViewArray.from_arrays(pa.array([0] * 3000, pa.int32()), pa.array([3000] * 3000, pa.int32()), pa.array(["x" * 99] * 3000)), ["x" * 99] * 3000),
 ]  # fmt: skip
 CASES: list[Case] = [
-    *SHARED, *(file(f"text that says it has {size} bytes", claiming(size), BOMB) for size in (1 << 33, 1 << 62)),
+    *SHARED, file("a terabyte of views", arrow(table(10**6, v=views(10**6))), BOMB), file("a terabyte of views in lists", arrow(table(10**6, v=lists_of(views(10**6)))), BOMB),
+    *(file(f"text that says it has {size} bytes", claiming(size), BOMB) for size in (1 << 33, 1 << 62)),
     file("100 MB of one letter", lambda path: path.write_bytes(packed(table(1, v=pa.array(["x" * 100_000_000])))), BOMB),
     Case("100 MB of one letter, not read", {"in.arrow": lambda path: path.write_bytes(packed(beside("x" * 100_000_000)))}, Rows([ROW]), CONVERT[:-2]),
     Case("100 MB of one letter in a list, not read", {"in.arrow": lambda path: path.write_bytes(packed(beside(["x" * 100_000_000])))}, Rows([ROW]), CONVERT[:-2]),

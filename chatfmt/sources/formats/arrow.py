@@ -18,9 +18,11 @@ from ..model import ReadOptions
 from .arrow_messages import Message, buffers_of, file_messages, stream_messages
 from .columnar import PLAINLY, between, check_decoded, columns_to_read, next_batch, to_source_batch
 from .columnar import translate_arrow_errors as translated
-from .shared_values import joined
+from .shared_values import joined, viewed_bytes
 
 _MAGIC = b"ARROW1"
+_MOST_VIEWED = 32 << 30
+"""Bytes of shared texts up to which a batch is validated whatever the size of its file: some seconds."""
 
 
 def read_arrow(
@@ -80,7 +82,7 @@ def _opened(
         is_file = open_reader is pa.ipc.open_file
         batches = map(reader.get_batch, range(reader.num_record_batches)) if is_file else iter(reader)
         messages = file_messages(file) if is_file else stream_messages(file)
-        yield names, _checked(batches, _bounded(messages, uri, shown, wanted))
+        yield names, _checked(batches, _bounded(messages, uri, shown, wanted), _size(uri), shown)
 
 
 @contextmanager
@@ -91,10 +93,15 @@ def _source(uri: str) -> Iterator[tuple[Any, Callable[..., Any]]]:
         yield source, pa.ipc.open_file if is_file else pa.ipc.open_stream
 
 
-def _checked(batches: Iterator[pa.RecordBatch], messages: Iterator[Message]) -> Iterator[pa.RecordBatch]:
-    """Yield the batches, each after its message."""
+def _checked(
+    batches: Iterator[pa.RecordBatch], messages: Iterator[Message], size: int, shown: str
+) -> Iterator[pa.RecordBatch]:
+    """Yield the batches, each after its message, and unless its views stand for more bytes than the file can mean."""
     for message in messages:
         if message.is_batch and (batch := next(batches, None)) is not None:
+            batch.validate()
+            if (viewed := sum(map(viewed_bytes, batch.columns))) > _MOST_VIEWED:
+                check_ratio(viewed, size, shown, PLAINLY)
             yield batch
     yield from batches
 

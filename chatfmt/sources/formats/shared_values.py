@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -77,6 +78,22 @@ def own_values(column: pa.Array) -> pa.Array:
     return pa.LargeListArray.from_arrays(starts, own_values(column.flatten()), mask=column.is_null())
 
 
+def viewed_bytes(column: pa.Array) -> int:
+    """Return the bytes that the views in a column stand for, all of which a validation reads."""
+    type = column.type
+    if _is_view(type):
+        return int(_view_sizes(column).clip(0).sum(dtype=np.int64))
+    if pa.types.is_struct(type):
+        return sum(viewed_bytes(column.field(index)) for index in range(type.num_fields))
+    return viewed_bytes(column.values) if is_list(type) and _is_shared(type) else 0
+
+
+def _view_sizes(column: pa.Array) -> Any:
+    """Return the lengths of views, which come first in their 16 bytes."""
+    sizes = np.frombuffer(column.buffers()[1] or b"", np.int32)[::4]
+    return sizes[column.offset : column.offset + len(column)]
+
+
 def _largest(column: pa.Array) -> int:
     """Return the most bytes that a value of the column may have of its own."""
     type = column.type
@@ -88,9 +105,8 @@ def _largest(column: pa.Array) -> int:
         return sum(map(_largest, column.flatten()))
     if is_list(type):
         return 8 + int(pc.max(pc.list_value_length(column)).as_py() or 0) * _largest(column.values)
-    if _is_view(type):  # the length comes first in its 16 bytes
-        sizes = np.frombuffer(column.buffers()[1], np.int32)[::4][column.offset : column.offset + len(column)]
-        return 8 + int(sizes.max(initial=0))
+    if _is_view(type):
+        return 8 + int(_view_sizes(column).max(initial=0))
     if pa.types.is_string(type) or pa.types.is_large_string(type) or pa.types.is_binary(type):
         return 8 + int(pc.max(pc.binary_length(column)).as_py() or 0)
     return 8 if type.num_fields == 0 else column.nbytes
