@@ -462,7 +462,8 @@ def _has_answers(record: SourceRow) -> bool:
 def find_answered_turns_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """Return the parts of a row with a prompt of turns and an answer as text.
 
-    A row whose turns are only the history of a question in another column is not one.
+    A row whose turns are only the history of a question in another column is not one, nor, unless `prompt` is mapped,
+    one whose turns end with an answer: the question to the other answer is somewhere else.
     """
     mapped = columns.path("prompt") or columns.path("messages")
     names = (mapped,) if mapped else ("prompt", "input", "context", "question", *HISTORY, *TARGETS)
@@ -476,6 +477,9 @@ def find_answered_turns_parts(record: SourceRow, columns: Columns) -> dict[str, 
     if not mapped and prompt in ("context", *HISTORY) and any(not _is_in(text, texts) for text in asked):
         return None
     keys = find_turn_keys(turns, columns) or {}
+    last = value_at(turns[-1], keys.get("messages.role", ""))
+    if not columns.path("prompt") and isinstance(last, str) and role_of(last, columns.roles) == "assistant":
+        return None
     return {"prompt": prompt, "completion": completion, **keys, **find_sides_of_turns(record, turns, columns)}
 
 

@@ -12,7 +12,8 @@ from ...field_path import value_at
 from ..chat.turns import CONTENT_KEYS, ROLE_KEYS, find_turn_keys, read_turn_list
 from ..kit.columns import Columns, SourceRow, columns_named
 from ..kit.literals import read_literal
-from ..kit.names import ANSWER_LISTS, MESSAGES, PROMPTS, is_metadata
+from ..kit.names import ANSWER_LISTS, COMPLETIONS, MESSAGES, PROMPTS, is_metadata
+from ..kit.roles import role_of
 from .preference_hints import answers_hint, are_texts, several_answers_hint
 from .rows_as_turns import RowsAsTurns, rows_as_turns
 
@@ -180,6 +181,8 @@ def _nested_hint(found: Sequence[tuple[str, str | None]], record: SourceRow) -> 
             f"the turns could be in `{path}` and `{answer}`: "
             f"--map prompt={shlex.quote(path)} --map completion={shlex.quote(answer)}"
         )
+    if last is not None and role_of(last, {}) == "assistant" and columns_named(record, COMPLETIONS):
+        return f"`{path}` could hold the turns before a question: --map history={shlex.quote(path)} --map user=COLUMN"
     outer, several, inner = path.partition("[0].")
     if several and len(value_at(record, outer)) > 1:
         flags = f"--explode {shlex.quote(outer)} --map messages={shlex.quote(inner)}"

@@ -296,6 +296,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "no dialect fits: the columns are `prompt`, `chosen`",
         "the turns could be in `prompt` and `chosen`: --map prompt=prompt --map completion=chosen",
     ),
+    "an answer after turns that end with one": (
+        {"history": [TURN, ANSWER], "user_message": "q", "response": "a"},
+        "no dialect fits: the columns are `history`, `user_message`, `response`",
+        "`history` could hold the turns before a question: --map history=history --map user=COLUMN",
+    ),
     "names with blanks": (
         {"My Question": "q", "The Reply": "r"},
         "no dialect fits: the columns are `My Question`, `The Reply`",
