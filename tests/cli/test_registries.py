@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib.resources import files
 from pathlib import Path
 
@@ -71,6 +72,8 @@ def test_lists_name_every_entry_and_recipes_take_a_line_each(capsys: pytest.Capt
         assert main([command]) == 0
         words = capsys.readouterr().out.split()
         assert names and [name for name in names if name not in words] == []
+        assert main([command, "--json"]) == 0
+        assert [next(iter(row.values())) for row in json.loads(capsys.readouterr().out)] == list(names)
     assert main(["recipes", "list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1:]] == list(recipe.names()) and max(map(len, lines)) <= 80
