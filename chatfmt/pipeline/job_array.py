@@ -282,9 +282,13 @@ def summarise_published(out: Path) -> Summary:
 def shards_missing(path: Path | str, names: Sequence[str], numbers: Sequence[int], total: int) -> OutputError:
     """Return the error for shards that no part has written yet."""
     listed = abridged([f"`{name}`" for name in names], SHOWN)
+    hint = f"chatfmt run {path} --task {numbers[0]}/{total}"
+    if len(numbers) > 1:
+        each = abridged([*map(str, numbers)], SHOWN)
+        hint = f"chatfmt run {path} --task 1/1 runs them here; as parts: --task I/{total}, where I is {each}"
     verb = "is" if len(names) == 1 else "are"
     return OutputError(
         f"{len(names)} of {total} shards {verb} missing: {listed}",
-        hint=f"chatfmt run {path} --task {numbers[0]}/{total}",
+        hint=hint,
         code="output.missing",
     )

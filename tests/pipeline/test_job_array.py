@@ -95,11 +95,12 @@ def test_a_commit_names_what_is_missing(tmp_path):
     assert (str(caught.value), caught.value.hint) == (
         "3 of 6 shards are missing: `data/train-00000-of-00006.parquet`, `data/train-00002-of-00006.parquet`, "
         "`data/train-00004-of-00006.parquet`",
-        f"chatfmt run {path} --task 1/6",
+        f"chatfmt run {path} --task 1/1 runs them here; as parts: --task I/6, where I is 1, 3, 5",
     )
     do(path, 1, 3, of=6)
-    with pytest.raises(OutputError, match="1 of 6 shards is missing: `data/train-00004-of-00006.parquet`"):
+    with pytest.raises(OutputError, match="1 of 6 shards is missing: `data/train-00004-of-00006.parquet`") as caught:
         commit(Path("out"), SERIAL)
+    assert caught.value.hint == f"chatfmt run {path} --task 5/6"
     do(path, 1, of=1)
     assert commit(Path("out"), SERIAL).rows == 900 and manifest.verify(Path("out")) == []
     assert commit(Path("out"), SERIAL).already_complete

@@ -543,7 +543,8 @@ def test_parts_of_a_plan_share_the_store_alone(local: dict[str, bytes], tmp_path
     assert sorted(files()) == [".chatfmt/plan.json", ".chatfmt/run.json"]
     assert run_here("commit", STORE).stderr.decode().splitlines() == [
         "error: 3 of 3 shards are missing: " + ", ".join(f"`{name}`" for name in SHARDS),
-        f"hint: chatfmt run {STORE}/.chatfmt/plan.json --task 1/3",
+        f"hint: chatfmt run {STORE}/.chatfmt/plan.json --task 1/1 runs them here; "
+        "as parts: --task I/3, where I is 1, 2, 3",
     ]
     for part in (2, 1, 2):
         assert run_here("run", STORE, "--task", f"{part}/2", "--executor", "serial").returncode == 0
