@@ -239,9 +239,11 @@ def types_differ(types: Mapping[str, int], rows: Iterable[tuple[Location, str | 
     counts = ", ".join(f"{count} {name}" for name, count in types.items())
     most = max(types, key=lambda name: types[name])
     other, name = next((at, name) for at, name in rows if name not in (None, most))
+    share = -(-100 * (sum(types.values()) - types[most]) // sum(types.values()))
+    skip = f"--on-error skip{f' --max-bad {share}%' if share > 10 else ''}"
     return NoDialect(
         f"the rows are of different types: {counts}; {other} is {name}",
-        hint=f"--dialect mixed reads those of type {most}: the others are bad rows, which --on-error skip leaves out",
+        hint=f"--dialect mixed reads those of type {most}: the others are bad rows, which {skip} leaves out",
     )
 
 

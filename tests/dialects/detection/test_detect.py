@@ -200,8 +200,11 @@ def test_rows_of_different_types() -> None:
     )
     assert caught.value.hint == (
         "--dialect mixed reads those of type language-modeling: "
-        "the others are bad rows, which --on-error skip leaves out"
+        "the others are bad rows, which --on-error skip --max-bad 34% leaves out"
     )
+    with pytest.raises(NoDialect) as caught:
+        detect([to_batch([{"messages": [USER]}] * 9 + [pair])], Columns())
+    assert (caught.value.hint or "").endswith("the others are bad rows, which --on-error skip leaves out")
     found = detect([to_batch(rows)], Columns(), "mixed")
     assert (found.type, found.columns.type) == ("language-modeling", "language-modeling")
     for batch, place in ((to_batch(rows), 2), (to_batch([pair]), 0)):
