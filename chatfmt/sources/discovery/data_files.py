@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from mimetypes import guess_type
 from pathlib import Path
@@ -116,7 +117,10 @@ def _splits_by_names(root: Path) -> tuple[Splits, tuple[str, ...], tuple[str, ..
     """The visible data files below `root` by split, the names of those without a split, and those of other files."""
     names, others = _listed(root)
     if not names:
-        raise InputError(f"no data files in `{root}`", code="file.missing", hint=f"data files are named {_SUFFIXES}")
+        hint = f"data files are named {_SUFFIXES}"
+        if others:
+            hint += f"; a glob reads others, as in {shlex.quote(str((root / others[0]).with_stem('*')))}"
+        raise InputError(f"no data files in `{root}`", code="file.missing", hint=hint)
     splits = splits_by_name(names)
     taken = {path for paths in splits.values() for path in paths}
     return splits, tuple(name for path, name in names.items() if path not in taken), others

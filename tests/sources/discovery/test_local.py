@@ -122,7 +122,12 @@ def test_missing_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     (tmp_path / "gsm8k").mkdir()
     with pytest.raises(InputError) as empty:
         resolve("gsm8k")
-    assert empty.value.message == "no data files in `gsm8k`"
+    names = "`*.jsonl`, `*.ndjson`, `*.jl`, `*.json`, `*.csv`, `*.tsv`, `*.tab`, `*.parquet`, `*.arrow`, `*.feather`"
+    assert (empty.value.message, empty.value.hint) == ("no data files in `gsm8k`", f"data files are named {names}")
+    written(tmp_path, ROW, "gsm8k/more/x.txt")
+    with pytest.raises(InputError) as empty:
+        resolve("gsm8k")
+    assert empty.value.hint == f"data files are named {names}; a glob reads others, as in 'gsm8k/more/*.txt'"
     written(tmp_path, ROW, "gsm8k/x.jsonl")
     assert splits_of(resolve("gsm8k")) == {"train": ["x.jsonl"]}
     assert splits_of(resolve("gsm8k/*.jsonl")) == {"train": ["gsm8k/x.jsonl"]}
