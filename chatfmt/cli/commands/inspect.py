@@ -177,7 +177,8 @@ def print_problems(problems: Sequence[RowProblem], rows: int) -> None:
         hints[problem.code] |= {problem.hint: None} if problem.hint else {}
     fixes = {code: "; or ".join([*found][:SHOWN_HINTS]) for code, found in hints.items()}
     listed = [(code, kinds[code], f"{count:,}", fixes[code]) for code, count in counts_by_code(problems).items()]
-    screen.print(terminal.table(("code", "kind", "found", "suggested fix"), listed, right=(2,)))
+    titles = ("code", "kind", "found", "suggested fix")[: 4 if any(fixes.values()) else 3]
+    screen.print(terminal.table(titles, [row[: len(titles)] for row in listed], right=(2,)))
     alike: dict[str, dict[tuple[str, str], list[RowProblem]]] = {}
     for problem in problems:
         alike.setdefault(problem.at.file, {}).setdefault((problem.code, problem.detail), []).append(problem)

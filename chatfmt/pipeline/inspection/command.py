@@ -107,7 +107,7 @@ READING = {
         "name", "split", "revision", "data_files", "data_dir", "field", "header", "quote", "delimiter", "encoding",
         "map", "role", "me", "roles", "marker", "explode", "where", "group_by", "order_by", "keep", "drop",
         "fallback_template", "tokens_from", "var", "date", "generation_prompt", "continue_final", "bos", "end",
-        "allow_loss", "control_tokens", "to",
+        "allow_loss", "control_tokens", "to", "allow_empty",
     )},
     "dialect_options": "--dialect-option", "transforms": "--transform", "from_rejects": "--from-rejects",
 }  # fmt: skip

@@ -81,6 +81,18 @@ def test_check_puts_problems_of_a_kind_on_one_line(tmp_path: Path) -> None:
     assert "and 2 more" in shown("check", source)
 
 
+def test_check_has_no_column_of_fixes_where_there_are_none(tmp_path: Path) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "g", "arguments": {}}}
+    asked = {"role": "assistant", "content": "", "tool_calls": [call]}
+    turns = [TALK["messages"][0], asked, {"role": "tool", "tool_call_id": "1", "content": "3"}, TALK["messages"][1]]
+    lines = [line.rstrip() for line in shown("check", written(tmp_path, [{**CALL, "messages": turns}])).splitlines()]
+    assert lines[1:4] == [
+        " code           kind      found",
+        " ──────────────────────────────",
+        " tool.unknown   warning       1",
+    ]
+
+
 def test_preview_shows_a_record_that_cannot_be_read_and_goes_on(tmp_path: Path) -> None:
     source = written(tmp_path, [TALK, "oops\n", TALK])
     rows = [json.loads(line) for line in shown("preview", source, "--json").splitlines()]
@@ -277,6 +289,9 @@ def test_inspect_recommends_no_command_that_is_refused_or_stops(tmp_path: Path) 
     command = shlex.split(shown("inspect", source).splitlines()[-1])
     assert command[3:-2] == ["-t", "chatml", "--on-error", "skip", "--max-bad", "75%"]
     assert run_cli(*command[1:-1], tmp_path / "out").returncode == 0
+    written(tmp_path, [])
+    command = shlex.split(shown("inspect", source, "--allow-empty").splitlines()[-1])
+    assert run_cli(*command[1:-1], tmp_path / "empty").returncode == 0
 
 
 def test_the_error_of_a_json_object_that_is_one_record_is_its_own(tmp_path: Path) -> None:
