@@ -107,7 +107,7 @@ SUCH_AS = "such as '{split}-{shard:05d}-of-{shards:05d}': letters, digits, `_` a
     [
         (["--shards", "2", "-o", "x.jsonl"], "`--shards` divides a folder of shards", "name a folder with -o"),
         (["--shards", "0"], "`--shards` must be 1 or more, not `0`", None),
-        (["--shards", "1000000"], "`--shards 1000000` is more than the rows of `train`: 7", "--shards 7"),
+        (["--shards", "2000"], "`--shards 2000` is more than the rows of `train`: 7", "--shards 7"),
         (["--shards", "2", "--rows-per-shard", "5"], "`--rows-per-shard` and `--shards` cannot be combined", None),
         (["--tokens-per-shard", "9"], "`--tokens-per-shard` counts the tokens of texts",
          "-t chatml --tokenizer FILE --to text"),
