@@ -34,7 +34,7 @@ def change_reasoning(batch: pa.RecordBatch, value: str) -> Changed:
         split    content "<think>\nr\n</think>\n\na"   →   content "a", reasoning_content "r"
 
     A turn that has both a field and an inline block stays as it is under `inline` and `split`. Where fields differ,
-    `inline` writes the first; `reasoning.conflict` counts the turns that lose the text of another.
+    `inline` writes the first that is not empty; `reasoning.conflict` counts the turns that lose the text of another.
     """
     if value != "inline":
         return edit_conversations(batch, "reasoning", _with_reasoning, _CHANGES[value])
@@ -78,14 +78,15 @@ def _keep_last(turns: Conversation) -> Conversation:
 
 
 def _inline(conflicts: Counter[str], turn: Turn) -> Turn:
-    name, content = reasoning_field(turn), turn.get("content")
+    told = {key: value for key, value in turn.items() if key not in REASONING_FIELDS or value != ""}
+    name, content = reasoning_field(told), told.get("content")
     if name is None or not isinstance(content, (str, type(None))) or split_inline(content):
-        return turn
-    reasoning = turn[name]
+        return told
+    reasoning = told[name]
     if not isinstance(reasoning, str):
-        return turn
-    conflicts["reasoning.conflict"] += reasoning_conflict(turn) is not None
-    kept = {key: value for key, value in turn.items() if key not in REASONING_FIELDS}
+        return told
+    conflicts["reasoning.conflict"] += reasoning_conflict(told) is not None
+    kept = {key: value for key, value in told.items() if key not in REASONING_FIELDS}
     return {**kept, "content": f"<think>\n{reasoning}\n</think>\n\n{content or ''}"}
 
 
