@@ -65,7 +65,8 @@ CHECKS: dict[str, Check] = {
                            "--on-error skip drops such rows"),
     "row.completion": Check("warning", order.other_in_completion,
                             "completion with a turn that is not the assistant's, if `--fail-on` names that",
-                            "--to messages trains on the answers alone, where the trainer reads it"),
+                            "--to messages trains on the answers alone, where the trainer reads it; --on-error skip "
+                            "drops such rows"),
     "row.blank": Check("warning", content.blank_row, "all content empty or white space"),
     "row.too_long": Check("warning", content.too_long, "longer than the limit"),
     "media.file": Check("warning", media.missing_files, "image, video or audio without its file",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .trainer import Output, Trainer, as_yaml, tokenized_text_problem, unread_column
+from .trainer import WHOLE, Output, Trainer, as_yaml, tokenized_text_problem, unread_column
 
 MESSAGES = {
     "type": "chat_template", "field_messages": "messages", "roles_to_train": ["assistant"], "train_on_eos": "turn",
@@ -86,6 +86,7 @@ TRAINERS = {
         rendered={"language-modeling": "segments", "prompt-completion": "segments", "preference": "preference"},
         also=("tokens", "alpaca", "sharegpt"),
         renders=("unpaired-preference",),
+        refuses=WHOLE,
         takes=("input_ids",),
         messages={"transforms": {"arguments": "text", "weights": "train"}},  # of objects it leaves out nulls
         text={"end": "strip"},

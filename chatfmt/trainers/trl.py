@@ -160,7 +160,7 @@ TRAINERS = {
     "trl-kto": _entry("optimization by good and bad answers with TRL", "kto",
                       {"preference": "unpaired-preference", "unpaired-preference": "unpaired-preference"},
                       "chosen", "rejected",
-                      also=("preference",), media=("images",), loader=kto),
+                      also=("preference",), refuses=WHOLE, media=("images",), loader=kto),
     "trl-reward": _entry("a reward model with TRL", "reward", {"preference": "preference"},
                          also=("preference-conversations",), loader=lambda output: script(output, "Reward", {})),
     "trl-grpo": _entry("reinforcement learning with TRL", "grpo",

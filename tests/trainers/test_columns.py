@@ -85,9 +85,10 @@ ENDS = "the last role is `user` (message 2, line 1)", "--transform trailing_user
            "line break, and the trainer may leave it out (message 1, line 1)",
            "-t MODEL --to tokens --tokenizer MODEL writes labels")
           for flag, question in (("", "Hi"), ("", [cases.text("Hi")]), (" -t chatml", "Hi"))],
-        *[(name, ANSWERED, "`completion`: the trainer would train on this turn too (message 1, line 1)",
-           "--to messages trains on the answers alone, where the trainer reads it")
-          for name in ("trl-sft", "unsloth", "openrlhf")],
+        *[(name, row, "`completion`: the trainer would train on this turn too (message 1, line 1)",
+           "--to messages trains on the answers alone, where the trainer reads it; --on-error skip drops such rows")
+          for row, names in ((ANSWERED, ("trl-sft", "unsloth", "openrlhf")),
+                             ({**ANSWERED, "label": True}, ("trl-kto", "axolotl"))) for name in names],
         ("llama-factory", {**PAIR, "chosen": CALL}, "`chosen`: the trainer does not read calls and results "
          "(message 0, line 1)", "--for trl-dpo writes them"),
         ("llama-factory", {**PAIR, "prompt": RESULT}, "`prompt`: the trainer does not read calls and results "
