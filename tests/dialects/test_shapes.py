@@ -259,6 +259,30 @@ CASES: dict[str, tuple[list[Row], list[Row]]] = {
         [{"tools": [{"toolSpec": {"name": "f", "inputSchema": {"json": {"type": "object"}}}}], **TALK}],
         [{**TALK, "tools": [spec("f", parameters={"type": "object"})]}],
     ),
+    "tools with JSON text in place of objects": (
+        [
+            {"tools": [given], **TALK}
+            for given in (
+                {"name": "f", "parameters": '{"type": "object"}'},
+                {"name": "f", "input_schema": '{"type": "object"}'},
+                {"type": "function", "function": '{"name": "f", "parameters": {"type": "object"}}'},
+                {"type": "function", "function": {"name": "f", "parameters": '{"type": "object"}'}},
+            )
+        ],
+        [{**TALK, "tools": [spec("f", parameters={"type": "object"})]}] * 4,
+    ),
+    "choices that begin with their labels": (
+        [
+            {"question": "q", "options": ["A. x", "B. y"], "answer": "b"},
+            {"question": "q", "options": ["A) x", "B) y"], "answer": "B) y"},
+            {"question": "q", "options": ["A. Einstein", "Bohr"], "answer": "A"},
+        ],
+        [
+            talk({"role": "user", "content": "q\n\nA. x\nB. y"}, assistant("B")),
+            talk({"role": "user", "content": "q\n\nA) x\nB) y"}, assistant("B")),
+            talk({"role": "user", "content": "q\n\nA. A. Einstein\nB. Bohr"}, assistant("A")),
+        ],
+    ),
     "calls with other keys": (
         [
             talk(Q, assistant("", tool_calls=[given]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -52,7 +53,7 @@ def multiple_choice(record: SourceRow, columns: Columns) -> dict[str, Any]:
         raise DialectError("there are no choices", code="col.null")
     passage = value_at(record, columns.path("context") or "")
     before = f"{passage}\n\n" if isinstance(passage, str) and passage.strip() else ""
-    lines = "\n".join(f"{label}. {text}" for label, text in choices)
+    lines = "\n".join(_labelled(choices))
     answer = _explanation(record, columns) or _right_answer(record, columns, choices)
     asked = f"{before}{question}\n\n{lines}"
     return {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]}
@@ -75,18 +76,20 @@ def _right_answer(record: SourceRow, columns: Columns, choices: Sequence[tuple[s
             hint="--dialect-option mc_base=1 counts from 1" if answer == len(choices) else "",
             code="col.type",
         )
-    return _answer(choices[right], columns)
+    label, text = choices[right]
+    return {"letter": label, "text": text, "both": _labelled(choices)[right]}[
+        columns.option("mc_answer", "letter", "letter", "text", "both")
+    ]
+
+
+def _labelled(choices: Sequence[tuple[str, str]]) -> list[str]:
+    """Return the choices with their labels, unless each text begins with its own: `A) red`."""
+    own = all(re.match(rf"\(?{re.escape(label)}[.):]", text) for label, text in choices)
+    return [text if own else f"{label}. {text}" for label, text in choices]
 
 
 def _shown(value: Any) -> str:
     return f"`{value}`" if isinstance(value, (str, int)) else json_type(value)
-
-
-def _answer(choice: tuple[str, str], columns: Columns) -> str:
-    label, text = choice
-    return {"letter": label, "text": text, "both": f"{label}. {text}"}[
-        columns.option("mc_answer", "letter", "letter", "text", "both")
-    ]
 
 
 def read_choices(record: SourceRow, columns: Columns) -> list[tuple[str, str]] | None:
@@ -146,6 +149,8 @@ def find_choice(answer: Any, choices: Sequence[tuple[str, str]]) -> int | None:
     for names in (labels, texts):
         if answer in names:
             return names.index(answer)
+    if isinstance(answer, str) and answer.upper() in labels:
+        return labels.index(answer.upper())
     digits = isinstance(answer, str) and answer.isascii() and answer.isdigit() and not any(map(str.isdigit, labels))
     return int(answer) if digits and int(answer) < len(choices) else None
 

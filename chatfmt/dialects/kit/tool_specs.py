@@ -68,7 +68,7 @@ def to_spec(value: Any) -> Any:
     """Return one specification as `{"type": "function", "function": {"name": …, "parameters": …}}`.
 
     A bare function is wrapped, and the key of its schema renamed to `parameters` (`input_schema` of Anthropic,
-    `inputSchema` of MCP, `toolSpec` of Bedrock); a wrapped one is unchanged.
+    `inputSchema` of MCP, `toolSpec` of Bedrock); JSON text in place of an object is read.
     """
     item = read_literal(value)
     if not isinstance(item, Mapping):
@@ -77,7 +77,7 @@ def to_spec(value: Any) -> Any:
             hint="--drop COLUMN leaves the column of tools behind",
             code="col.type",
         )
-    item = item["toolSpec"] if isinstance(item.get("toolSpec"), Mapping) else item
+    item = _with_objects(item["toolSpec"] if isinstance(item.get("toolSpec"), Mapping) else item)
     if "function" in item or not isinstance(item.get("name"), str):
         return item
     if item.get("type", "function") != "function":
@@ -87,6 +87,12 @@ def to_spec(value: Any) -> Any:
     return {"type": "function", "function": function}
 
 
+def _with_objects(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a specification whose function and schema are objects, also where they are written as JSON text."""
+    read = {key: read_literal(part) if key in _OBJECTS else part for key, part in spec.items()}
+    return {**read, "function": _with_objects(read["function"])} if isinstance(read.get("function"), Mapping) else read
+
+
 SCHEMA_TYPES = {
     "str": "string", "string": "string", "int": "integer", "integer": "integer", "float": "number", "number": "number",
     "bool": "boolean", "boolean": "boolean", "list": "array", "array": "array", "set": "array", "tuple": "array",
@@ -94,6 +100,7 @@ SCHEMA_TYPES = {
 }  # fmt: skip
 """The types of Python and JSON Schema, as JSON Schema has them."""
 _SCHEMAS = ("input_schema", "inputSchema")
+_OBJECTS = frozenset({"function", "parameters", *_SCHEMAS})
 
 
 def _schema_in(part: Any) -> Any:
