@@ -104,6 +104,14 @@ def _order(role: int, before: int) -> str:
     return f"the first role is `{ROLES[role]}`" if before == _BEGIN else f"`{ROLES[role]}` follows `{ROLES[before]}`"
 
 
+def answer_first(view: ColumnView, limits: Limits) -> Iterator[Finding]:
+    """A conversation that begins with an answer, if that is named: the trainer renders what comes before each."""
+    if "msg.answer_first" in limits.named:
+        first = np.zeros(len(view.turns), np.bool_)
+        first[view.starts[view.begins & (view.lengths > 0)]] = True
+        yield from view.at_turns("msg.answer_first", first & (view.roles == ASSISTANT), "no turn before an answer")
+
+
 def no_user(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     """A conversation without a user turn."""
     yield from view.at_rows(

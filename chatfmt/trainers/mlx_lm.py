@@ -36,7 +36,7 @@ TRAINERS = {
                       views={**dict.fromkeys(("language-modeling", "prompt-completion"), "messages"), "text": "text"},
                       rendered=dict.fromkeys(("language-modeling", "prompt-completion"), "text"),
                       messages={"transforms": {"arguments": "object", "split_turns": True}},
-                      refuses={"messages": ("msg.ends_user",)},  # it trains on the last turn, whatever its role
+                      refuses={"messages": ("msg.answer_first", "msg.ends_user")},  # it trains on any last turn
                       text={"bos": "strip", "end": "strip"}, takes=("prompt", "completion"),
                       problem=problem, loader=loader),
 }  # fmt: skip

@@ -52,7 +52,7 @@ TRAINERS = {
         messages={"transforms": {"arguments": "object"}},
         text={"end": "strip", "transforms": {"split_turns": True}},
         by_turn=True,
-        refuses={**WHOLE, "messages": ("msg.ends_user",)},  # it cuts the text where the answer would begin
+        refuses={**WHOLE, "messages": ("msg.answer_first", "msg.ends_user")},  # it cuts where an answer would begin
         unread_calls=dict.fromkeys(PROGRAMS, "-t MODEL"),
         problem=lambda output: unread_column(output, "tools", "chat_template_kwargs", remedy=TEXT_INSTEAD),
         loader=loader,

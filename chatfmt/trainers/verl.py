@@ -47,6 +47,7 @@ TRAINERS = {
         settings={"format": "parquet", "keep": ["all"]},
         messages={"transforms": {"arguments": "object"}, "media_tags": True, "embed_media": True},
         unread_calls={"messages": "--for trl-sft"},
+        refuses={"messages": ("msg.answer_first",)},  # it would train on what the template prints before it
         problem=lambda output: unread_column(output, "tools", "chat_template_kwargs") or media_part_problem(output),
         loader=loader,
     ),

@@ -194,7 +194,7 @@ def test_every_check_has_a_case_and_finds_alone_what_it_finds_among_all() -> Non
     shown = {code for _, expected in CASES.values() for code, _, _ in expected}
     elsewhere = {"pair.same", "msg.weight", "msg.ignored_weight", "media.file", "media.place"}  # have their own tests
     elsewhere |= {"tool.unknown", "tool.misfit", "tool.unanswered", "token.control", "row.no_answer"}
-    elsewhere |= {"tool.unread", "tool.results", "row.completion", "msg.line_break"}  # of trainers
+    elsewhere |= {"tool.unread", "tool.results", "row.completion", "msg.line_break", "msg.answer_first"}
     assert shown | elsewhere == set(checks.CHECKS)
     for turns, expected in CASES.values():
         for code in checks.CHECKS:

@@ -81,6 +81,9 @@ ENDS = "the last role is `user` (message 2, line 1)", "--transform trailing_user
         ("openrlhf", {"messages": TURNS}, *ENDS),
         ("mlx-lm", {"messages": TURNS[:1]}, "the last role is `user` (message 0, line 1)",
          "--fail-on msg.ends_user --on-error skip"),
+        *[(name, {"messages": TURNS[1:] + TURNS[1:2]}, "no turn before an answer (message 0, line 1)",
+           "--transform leading_assistant=drop; --on-error skip drops such rows")
+          for name in ("verl -o out", "open-instruct", "openrlhf", "mlx-lm")],
         *[(f"unsloth{flag}", {"messages": [cases.user(question), cases.answer(" \nFine.")]}, "the answer begins with a "
            "line break, and the trainer may leave it out (message 1, line 1)",
            "-t MODEL --to tokens --tokenizer MODEL writes labels")
