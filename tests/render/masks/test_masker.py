@@ -43,8 +43,11 @@ CHATS = {**CONVERSATIONS, **dict(oracle_conversations())}
 
 
 def some(number: int, share: slice) -> list[tuple[str, Chat]]:
-    """Every other conversation, one in ten without `--full`: other ones for each template, so that all are there."""
-    step = 2 * (share.step or 1)
+    """Every other conversation; without `--full` one in ten, or one in three of the few without the shared datasets.
+
+    They are other ones for each template, so that all are there.
+    """
+    step = min(2 * (share.step or 1), len(CHATS) // 3)
     return list(CHATS.items())[number % step :: step]
 
 
