@@ -1,4 +1,4 @@
-"""What each output column holds, in the words of `datasets`: from here Parquet files and cards are written.
+"""The features that `datasets` gives each output column, for Parquet files and cards.
 
 A *feature* is plain data in the form of `datasets.Features.to_dict`: `{"_type": "Value", "dtype": "string"}`,
 `{"_type": "List", "feature": …}`, `{"_type": "Json"}`, `{"_type": "Image"}`, or the features of a struct by name. Most

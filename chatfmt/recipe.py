@@ -194,7 +194,7 @@ class Recipe:
 
     @property
     def role_names(self) -> Mapping[str, str]:
-        """What `role` renames; with `me`, that speaker is the assistant and all others are users."""
+        """The roles of speakers: those of `role`; with `me`, that speaker is the assistant and all others are users."""
         return self.role if self.me is None else {"*": "user", self.me: "assistant", **self.role}
 
     @property

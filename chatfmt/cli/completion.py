@@ -1,4 +1,4 @@
-"""What the shell completes after an option: names from the registries, and the columns of the source already typed."""
+"""Shell completion after an option: names from the registries, and the columns of the source already typed."""
 
 from __future__ import annotations
 

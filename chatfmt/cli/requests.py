@@ -1,4 +1,4 @@
-"""What a command is asked for: the recipe and the run that arguments, options, environment and files make together."""
+"""Make the recipe and the run of a command from its arguments, options, environment and files."""
 
 from __future__ import annotations
 

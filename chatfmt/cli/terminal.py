@@ -269,14 +269,14 @@ LOG_EVERY = 10.0
 
 
 class Stopwatch:
-    """How far a run is, in numbers; `total` has the rows of the stage that it is in, if they are known."""
+    """The progress of a run in numbers; `total` is the number of rows of the current stage, if it is known."""
 
     def __init__(self, total: int | None) -> None:
         self.total, self._source_rows = total, total
         self._stage, self._rows, self._started = "", 0, time.monotonic()
 
     def line(self, reached: Reached) -> str:
-        """Return the line that says so."""
+        """Return the line that shows the progress."""
         if (self._stage and reached.stage != self._stage) or reached.rows < self._rows:  # a new stage or source
             self._started = time.monotonic()
         self._stage, self._rows = reached.stage, reached.rows

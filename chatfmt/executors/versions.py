@@ -35,7 +35,7 @@ def versions() -> dict[str, str]:
 
 
 class Difference(NamedTuple):
-    """What has another version elsewhere; the hash of chatfmt's files is left out where its releases differ."""
+    """A package of another version elsewhere; the hash of chatfmt's files is left out where its releases differ."""
 
     name: str
     theirs: str

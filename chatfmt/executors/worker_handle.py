@@ -26,7 +26,7 @@ CRASHES = {
 
 
 class Process(Protocol):
-    """What a `Worker` uses of `subprocess.Popen`: calls go to `stdin`, answers come from `stdout`."""
+    """The part of `subprocess.Popen` that a `Worker` uses: calls go to `stdin`, answers come from `stdout`."""
 
     pid: int
     stdin: BinaryIO

@@ -199,7 +199,7 @@ class _Editor:
 
 
 class Places(Struct, frozen=True):
-    """Where the media of a column go in a conversation: into parts without a medium, and where else."""
+    """The places in a conversation for the media of a column: parts without a medium, and others."""
 
     in_text: Collection[int] = ()
     """The turns whose placeholders stand for media."""

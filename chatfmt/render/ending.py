@@ -1,4 +1,4 @@
-"""How a rendered text ends: `--end strip`, `eos` and `cut`, for trainers that append an EOS token of their own.
+"""Change the end of rendered texts: `--end strip`, `eos` and `cut`, for trainers that append an EOS token of their own.
 
 A trainer such as TRL appends its tokenizer's EOS to a text that does not end with it. Many templates print a line break
 after the last stop token (`<|im_end|>⏎`), which hides it, and some print no stop token at all. LitGPT appends EOS to a

@@ -1,4 +1,4 @@
-"""What can start before the engine is imported, which takes a tenth of a second."""
+"""Start what needs no engine before the engine is imported, which takes a tenth of a second."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which tokens lie in the spans of a text, from the bytes of the tokens: no offsets are asked of the tokenizer.
+"""Find the tokens in the spans of a text from the bytes of the tokens, without offsets from the tokenizer.
 
 Without offsets `tokenizers` encodes faster and in less memory. The tokens of most vocabularies are bytes of the text:
 where the bytes of a row's tokens, joined, are the bytes of its text, the place of each token is known exactly. Other
@@ -56,7 +56,7 @@ class TokenBytes:
         return cls(pa.array([spelled.get(id) for id in range(max(spelled, default=-1) + 1)], pa.large_binary()))
 
     def places(self, text: bytes, row_bytes: IntArray, ids: Int32Array, row_tokens: IntArray) -> TokenPlaces:
-        """Where the tokens of several texts are, which are joined in `text` and start at `row_bytes`.
+        """The positions of the tokens of several texts, which are joined in `text` and start at `row_bytes`.
 
         `ids` are the tokens of all of them, those of each text from `row_tokens` on.
         """

@@ -1,4 +1,4 @@
-"""What chatfmt knows of a trainer, and what the text of a loader is made from."""
+"""The description of a trainer, and the data that the text of a loader is made from."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Output(Struct, frozen=True, kw_only=True):
 
     @property
     def ends_with(self) -> str:
-        """What follows the last answer in each text."""
+        """The text after the last answer in each text."""
         return str(self.template.get("ends_with", ""))
 
     def files(self, split: str) -> str:

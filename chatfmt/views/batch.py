@@ -27,7 +27,7 @@ class AnswerFinder(Protocol):
 
 
 class RenderMemory:
-    """What was rendered of a batch: once some of its rows are rejected, the others are not rendered again."""
+    """The rendered rows of a batch: once some of its rows are rejected, the others are not rendered again."""
 
     def __init__(self) -> None:
         self._calls: list[tuple[RenderRequest, IntArray, ConversationBatch, Rendered]] = []

@@ -1,4 +1,4 @@
-"""What the Hub files a dataset under: the first keys of the card, from the sources and the output.
+"""The metadata of a dataset on the Hub: the first keys of the card, from the sources and the output.
 
 The keys and their values are those of `datasetcard.md` in the Hub's documentation (docs/hub/datasets-cards). Nothing is
 guessed: without a licence or language that every source states, the card states none.

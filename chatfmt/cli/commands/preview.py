@@ -38,7 +38,7 @@ STYLES = {0: "default", 1: "green", 2: "bold magenta", 3: "bold magenta underlin
 
 
 class Look(Struct, frozen=True):
-    """How rows are shown: with marks for white space, in full, in two panes, in colour."""
+    """The ways to show rows: with marks for white space, in full, in two panes, in colour."""
 
     white: bool = False
     full: bool = False

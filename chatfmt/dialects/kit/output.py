@@ -57,7 +57,7 @@ rows: a count by reason, as JSON."""
 
 
 class Dropped(Struct, frozen=True):
-    """What a dialect leaves out of a row by policy, such as a pair of answers with equal scores."""
+    """A part of a row that a dialect leaves out by policy, such as a pair of answers with equal scores."""
 
     reason: str
 

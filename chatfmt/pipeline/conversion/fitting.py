@@ -27,7 +27,7 @@ OF_TEMPLATES = ("template.loss", "template.raised", "template.error")
 
 
 class Fitting(Struct, frozen=True):
-    """What `--fit` sets: template variables and transforms."""
+    """The template variables and transforms that `--fit` sets."""
 
     variables: Mapping[str, Any]
     transforms: Mapping[str, Any]

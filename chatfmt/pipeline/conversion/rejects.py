@@ -23,7 +23,7 @@ class Rejected(Struct, gc=False):
 
     @property
     def at(self) -> Location:
-        """Where the row was read."""
+        """The location of the row in its source."""
         at = self.error.at
         return Location(at.file, self.row, at.message, self.line, at.byte)
 

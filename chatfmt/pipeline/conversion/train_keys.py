@@ -1,4 +1,4 @@
-"""What rows train: check that the keys of turns that say so still fit, weigh spans by them, refuse rows without any.
+"""Check that the keys that mark trained turns still fit, weigh spans by them, and refuse rows that train nothing.
 
 `train_detail` names parts of a turn, see `render.masks.train_detail`. Weights other than 0 and 1 become those of spans.
 """

@@ -125,7 +125,7 @@ class Grouping:
 
     @property
     def note(self) -> str:
-        """What was made of the rows, for the user."""
+        """The note on what grouping has made of the rows."""
         without = f", left out by --where {self.filtered:,}" if self.filtered else ""
         return f"--group-by {','.join(self.keys)}: rows {self.rows:,}, conversations {self.conversations:,}{without}"
 

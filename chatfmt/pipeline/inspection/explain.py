@@ -31,7 +31,7 @@ class Leaf(Struct, frozen=True):
 
 
 class Origin(Struct, frozen=True):
-    """How one message was made; `column` is that of the conversation, such as `messages` or `chosen`."""
+    """The origin of one message; `column` is that of the conversation, such as `messages` or `chosen`."""
 
     column: str
     message: int

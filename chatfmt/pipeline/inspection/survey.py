@@ -1,4 +1,4 @@
-"""What a finished conversion holds, read from all of its rows: the columns, and the length of the longest row."""
+"""Read all rows of a finished conversion to find its columns and the length of the longest row."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ...turn_columns import IntArray, lengths_of, role_is
 
 
 class Survey(Struct, frozen=True):
-    """What all rows of a folder hold."""
+    """The result of reading all rows of a folder."""
 
     columns: tuple[str, ...]
     longest: int

@@ -60,7 +60,7 @@ class Leaf(Struct, frozen=True):
 
 
 class Ledger(Struct, frozen=True):
-    """What is known about the leaves of a source, as plain data.
+    """The known facts about the leaves of a source, as plain data.
 
     Until it is `open`, nothing is accounted for. `used` are the columns that are read. `waived` are the parts that
     columns left behind may look like, because the user chose another column for the part, or an output without it.

@@ -84,7 +84,7 @@ def records_by_row(batch: pa.RecordBatch) -> dict[int, list[dict[str, Any]]]:
 
 
 class Entry(Struct):
-    """What is known of a leaf, and some of its values.
+    """The known facts about a leaf, and some of its values.
 
     `rows` have it. Of those, the conversation holds no value in the rows `left`, and every value in the rows `copied`.
     """

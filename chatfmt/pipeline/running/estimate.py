@@ -33,7 +33,7 @@ WARM_UP, MEASURED = 500, 16_000
 
 
 class Estimate(Struct, frozen=True):
-    """What a conversion takes, from converting `measured` of its `rows`.
+    """The estimated cost of a conversion, from converting `measured` of its `rows`.
 
     `seconds` are those of one worker that converts all rows on a machine that does nothing else, in both passes where
     rows are reordered; `written` and `memory`, which each worker needs, are bytes.

@@ -1,4 +1,4 @@
-"""How far a run is, reported while tasks are running and not only when their shards are finished."""
+"""Report the progress of a run while tasks are running, not only when their shards are finished."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Reached(Struct, frozen=True):
-    """How far a stage of a run is; within a stage no number decreases."""
+    """The progress of a stage of a run; within a stage no number decreases."""
 
     rows: int = 0
     """Rows of the source that were read."""
@@ -106,7 +106,7 @@ def run_reading_tasks(
 
 
 class ReadInputs:
-    """How far the inputs of a task are read, which may be thousands of files."""
+    """The progress through the inputs of a task, which may be thousands of files."""
 
     def __init__(self, inputs: Sequence[InputSplit]) -> None:
         self.rows = 0

@@ -1,4 +1,4 @@
-"""What a probe card says that matters, in words, each with the flag that deals with it."""
+"""The important facts of a probe card in words, each with the flag that deals with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a mask is, and how the generation blocks of a conversation become the spans of its answers."""
+"""Masked texts, and the spans of answers from the generation blocks of a conversation."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ from chatfmt.render.sandbox.worker import main, serve
 
 
 class Interpreter(Protocol):
-    """What a `SandboxProcess` uses of `subprocess.Popen`."""
+    """The part of `subprocess.Popen` that a `SandboxProcess` uses."""
 
     @property
     def stdin(self) -> IO[bytes] | None: ...

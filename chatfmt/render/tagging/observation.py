@@ -33,7 +33,7 @@ class Example(Struct, frozen=True):
 
 
 class Printed(Struct, frozen=True):
-    """What a piece has printed once: the answers to its conditions, and which characters are trained."""
+    """The output of a piece, once: the answers to its conditions, and which characters are trained."""
 
     answers: str
     text: str
@@ -41,7 +41,7 @@ class Printed(Struct, frozen=True):
 
     @property
     def bounds(self) -> tuple[int, int]:
-        """Where the trained part begins and ends; there is one."""
+        """The start and end of the trained part; there is one."""
         return self.trained.index(True), len(self.trained) - self.trained[::-1].index(True)
 
 
@@ -63,7 +63,7 @@ def with_text(renderer: TemplateRenderer, text: str) -> TemplateRenderer:
 
 
 class Observations:
-    """What the pieces of a template print in examples; each way of cutting and asking is rendered once, when needed.
+    """The output of a template's pieces in examples; each way of cutting and asking is rendered once, when needed.
 
     Conditions are asked for only where a piece prints both what is trained and what is not.
     """

@@ -40,7 +40,7 @@ class Example(Struct, frozen=True):
 
 
 class Figures(Struct):
-    """What is in the rows of a source and what becomes of them; the figures of two parts merge."""
+    """The figures of the rows of a source and of their output; those of two parts of a source merge."""
 
     counts: RowCounts = field(default_factory=RowCounts)
     conversations: int = 0
@@ -105,17 +105,18 @@ class Figures(Struct):
         self.counts.add(other.counts)
         self.conversations += other.conversations
         self.rendered, self.trained = self.rendered + other.rendered, self.trained + other.trained
-        for name in ("roles", "scripts"):
-            getattr(self, name).update(getattr(other, name))
+        self.roles.update(other.roles)
+        self.scripts.update(other.scripts)
         self.repeats.merge(other.repeats)
         for name, lengths in other.lengths.items():
             self.lengths[name].merge(lengths)
         for code, examples in other.examples.items():
             for example in examples:
                 self.example(code, example)
-        for name in ("picks", "groups"):
-            if getattr(self, name) is not None and getattr(other, name) is not None:
-                getattr(self, name).merge(getattr(other, name))
+        if self.picks is not None and other.picks is not None:
+            self.picks.merge(other.picks)
+        if self.groups is not None and other.groups is not None:
+            self.groups.merge(other.groups)
 
     @property
     def findings(self) -> dict[str, int]:

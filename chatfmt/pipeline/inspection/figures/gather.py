@@ -58,7 +58,7 @@ class Gathered(Struct, frozen=True):
 
 
 class Asked(Struct, frozen=True):
-    """What to gather: `picks` are rows to show, `by` is a column for each value of which rows are counted."""
+    """The requested figures: with `picks` also rows to show, with `by` also counts for each value of that column."""
 
     workers: int
     picks: bool = False
@@ -165,7 +165,7 @@ class FiguresTask(Struct, frozen=True):
 
     @property
     def inputs(self) -> tuple[InputSplit, ...]:
-        """What the shard is read from."""
+        """The inputs of the shard."""
         return self.plan.inputs
 
 

@@ -33,7 +33,7 @@ class Bin(Struct, frozen=True):
 
 
 class Histogram(Struct):
-    """How often each length occurs."""
+    """The number of times that each length occurs."""
 
     counts: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
     total: int = 0

@@ -1,4 +1,4 @@
-"""Where the columns of a source go: to a part of the conversation, to a kept column, or nowhere."""
+"""The destination of each column of a source: a part of the conversation, a kept column, or none."""
 
 from __future__ import annotations
 
