@@ -167,7 +167,7 @@ def _with_system_turn(lists: pa.ListArray, system: pa.Array) -> pa.ListArray:
 def _unless_there(system: pa.Array, lists: pa.ListArray, *, beside: bool) -> pa.Array:
     """Return `system` with null in the rows whose first turn has the role for it, or any, and contains it."""
     fields = fields_of(lists.flatten())
-    if "content" not in fields or {fields["content"].type, system.type} != {json_columns.TEXT}:
+    if "content" not in fields:
         return system
     first = first_turns(lists)
     opens = pc.is_in(fields["role"].take(first), pa.array(["system", "developer"]))
@@ -175,9 +175,15 @@ def _unless_there(system: pa.Array, lists: pa.ListArray, *, beside: bool) -> pa.
     rows = pc.indices_nonzero(pc.and_(opens, system.is_valid()).fill_null(False))
     if not len(rows):
         return system
-    pairs = zip(system.take(rows).to_pylist(), fields["content"].take(first.take(rows)).to_pylist(), strict=True)
-    there = {row: text in (content or "") for row, (text, content) in zip(rows.to_pylist(), pairs, strict=True)}
+    asked, said = map(json_columns.decode_or_none, (system.take(rows), fields["content"].take(first.take(rows))))
+    pairs = zip(map(text_of, asked), map(_text_beside_media, said), strict=True)
+    is_there = (text is not None and text in (content or "") for text, content in pairs)
+    there = dict(zip(rows.to_pylist(), is_there, strict=True))
     return pc.if_else(pa.array([there.get(row, False) for row in range(len(system))]), None, system)
+
+
+def _text_beside_media(content: Any) -> str | None:
+    return text_of([part for part in content if part.get("text")] if isinstance(content, list) else content)
 
 
 def read_reasoning(batch: pa.RecordBatch, columns: Columns) -> pa.StringArray | None:
