@@ -10,10 +10,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from chatfmt.dialects import DIALECTS, Columns
 from chatfmt.dialects.preference.chosen_rejected import shared_length
+from chatfmt.errors import DialectError
 
 from ..conftest import TRL_TEMPLATES
-from .batches import convert
+from .batches import convert, to_batch
 
 TEXT = st.text(st.sampled_from("ab \u00e9"), max_size=6)
 
@@ -55,3 +57,10 @@ def test_prompt_and_answer_are_the_original_text(pairs: list[tuple[str, str]]) -
         before = "".join(turn["content"] for turn in row["prompt"])
         assert before + row["chosen"][0]["content"] == chosen
         assert before + row["rejected"][0]["content"] == rejected
+
+
+def test_texts_without_the_prompt_that_other_batches_have_are_refused() -> None:
+    columns = Columns(fields={name: name for name in ("prompt", "chosen", "rejected")})
+    with pytest.raises(DialectError) as caught:
+        DIALECTS["preference"].convert(to_batch([{"chosen": "Blue.", "rejected": "Green."}]), columns)
+    assert (caught.value.code, caught.value.message) == ("col.missing", "column `prompt` is missing")

@@ -16,7 +16,17 @@ from ..chat.messages import read_required_turns, read_turns
 from ..chat.turns import find_turn_keys, read_turn_list, texts_as_turns, turns_at
 from ..dialect import Dialect
 from ..instruction.prompt_completion import find_context_parts, find_prompt, read_question, unexplained_columns
-from ..kit.columns import Columns, SourceRow, column_at, find_side_parts, find_value, refuse_nulls, text_columns
+from ..kit.columns import (
+    SKIP_HINT,
+    Columns,
+    SourceRow,
+    column_at,
+    find_side_parts,
+    find_value,
+    missing_column,
+    refuse_nulls,
+    text_columns,
+)
 from ..kit.names import HISTORY, MESSAGES, PROMPTS
 from ..kit.output import conversation_batch, first_turns
 from ..kit.roles import role_of
@@ -48,15 +58,18 @@ def preference(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     column of text could be the prompt, this needs the option `prompt` set to `shared`.
     Raises DialectError as `messages` does.
     """
-    texts = _both_texts(batch, columns) if columns.path("prompt") is None else None
+    path = columns.path("prompt")
+    texts = _both_texts(batch, columns) if path is None else None
     if texts is not None:
         return conversation_batch(batch, columns, shared_prompt(*texts))
     chosen, rejected = _answer(batch, columns, "chosen"), _answer(batch, columns, "rejected")
     own = {"chosen": chosen, "rejected": rejected}
     prompt = _prompt(batch, columns)
+    if prompt is None and path is not None and _both_texts(batch, columns) is not None:
+        raise missing_column(batch, f"column `{path}` is missing", SKIP_HINT)
     if prompt is not None:
         whole = pc.or_(_opens(chosen), _opens(rejected))
-        _refuse_other_prompts(prompt, chosen, whole, columns.path("prompt") or "")
+        _refuse_other_prompts(prompt, chosen, whole, path or "")
         prompt = _null_where(whole, prompt)
         if prompt.null_count < len(prompt):
             own["prompt"] = prompt
