@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from .arrow_values import to_values
 from .errors import TooManyKeys
@@ -172,6 +173,15 @@ def encode_values(values: Sequence[Any], *, turns: bool = True, cells: int = CEL
         with contextlib.suppress(ValueError):  # a turn has a key `#keys`
             return encode_conversations([value if type(value) is list else None for value in values], cells)
     return json_array(values, [value is not ABSENT for value in values])
+
+
+def with_own_types(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return some rows of a batch; columns that are JSON because of the other rows become text or turns again."""
+    for index, column in enumerate(batch.columns):
+        starts = pc.utf8_slice_codeunits(column, 0, 1).unique().drop_null().to_pylist() if column.type == JSON else []
+        if starts in (['"'], ["["]):
+            batch = batch.set_column(index, batch.schema.names[index], encode_values(decode_values(column)))
+    return batch
 
 
 def _are_turns(values: Iterable[Any]) -> bool:

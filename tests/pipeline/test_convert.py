@@ -234,10 +234,11 @@ def test_json_lines_keep_absent_null_and_order(tmp_path):
 
 def test_rows_in_different_dialects_keep_absent_and_null(tmp_path):
     turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
-    rows = [{"messages": turns, "id": None}, {"prompt": "q", "completion": "a", "id": "1"}, {"messages": turns}]
+    kept = [{"id": None, "n": None}, {"id": "s", "n": "t"}, {"n": "t"}]
+    rows = [{"messages": turns, **more} for more in kept] + [{"prompt": "q", "completion": "a", "id": 1}]
     recipe = Recipe(source=write_jsonl(tmp_path / "in.jsonl", rows), dialect="mixed", keep="all")
     chatfmt.convert(recipe, out=tmp_path / "out.jsonl")
-    expected = [{"messages": turns, "id": None}, {"messages": turns, "id": "1"}, {"messages": turns}]
+    expected = [{"messages": turns, **more} for more in [*kept, {"id": 1}]]
     assert read_rows(tmp_path / "out.jsonl") == expected
 
 

@@ -70,6 +70,19 @@ def test_outputs_whose_names_have_a_dot_keep_their_rejects_apart(tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("bad", [{"chosen": 1.5}, {"rejected": [1]}, {"chosen": None}])
+def test_the_others_are_read_as_if_bad_rows_had_never_been_there(tmp_path, bad):
+    good = {"chosen": "The sky is blue.", "rejected": "The sky is green."}
+    source = write_jsonl(tmp_path / "in.jsonl", [good] * 4 + [{**good, **bad}] + [good])
+    recipe = Recipe(source=source, dialect="preference", on_error="skip", max_bad="50%")
+    assert chatfmt.convert(recipe, out=tmp_path / "out.jsonl").rejected == 1
+    split = {"prompt": "The sky is", "chosen": " blue.", "rejected": " green."}
+    expected = {
+        part: [{"role": "user" if part == "prompt" else "assistant", "content": text}] for part, text in split.items()
+    }
+    assert read_rows(tmp_path / "out.jsonl") == [expected] * 5
+
+
 @pytest.mark.parametrize(("budget", "kept"), [("1", 2), ("1%", 2), ("0", 1)])
 @pytest.mark.parametrize("out", ["out", "out.jsonl"])
 def test_a_run_over_its_budget_still_keeps_the_rejects(tmp_path, out, budget, kept):

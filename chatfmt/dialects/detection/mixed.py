@@ -50,7 +50,8 @@ def _convert(registry: Mapping[str, Dialect], batch: pa.RecordBatch, columns: Co
     for (name, parts), rows in groups.items():
         try:
             with located(rows=rows):
-                converted = registry[name].convert(_rows_of(batch, rows), columns.adding(dict(parts)))
+                some = json_columns.with_own_types(batch.take(pa.array(rows)))
+                converted = registry[name].convert(some, columns.adding(dict(parts)))
             dropped, unused = dropped + dropped_rows(converted), unused + unused_parts(converted)
             converted = _as_type(converted, columns.type, numbers)
         except RowError as error:
@@ -60,18 +61,6 @@ def _convert(registry: Mapping[str, Dialect], batch: pa.RecordBatch, columns: Co
             found.setdefault(numbers[record["row"]], []).append(record)
     raise_first(errors)
     return with_dropped(_to_batch([record for row in sorted(found) for record in found[row]]), dropped, unused)
-
-
-def _rows_of(batch: pa.RecordBatch, rows: Sequence[int]) -> pa.RecordBatch:
-    """Return some rows of a batch; columns that are JSON because of other rows become text or turns again."""
-    some = batch.take(pa.array(rows))
-    fields = {
-        name: json_columns.encode_values(json_columns.decode_values(values))
-        if values.type == json_columns.JSON
-        else values
-        for name, values in json_columns.columns_of(some).items()
-    }
-    return pa.RecordBatch.from_arrays(list(fields.values()), names=list(fields))
 
 
 def _as_type(batch: pa.RecordBatch, wanted: str, numbers: Mapping[int, int]) -> pa.RecordBatch:

@@ -9,7 +9,7 @@ import pyarrow as pa
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ...json_columns import booleans
+from ...json_columns import booleans, with_own_types
 from ...schema import ROW
 from .row_counts import RowCounts
 
@@ -37,7 +37,7 @@ class StagedRows(Struct):
     def cut(self, stop: int, start: int) -> list[StagedRows]:
         """Return the rows from `start` on and those before `stop`, each before the first stage; none without rows."""
         parts = self.source.slice(start), self.source.slice(0, stop)
-        return [StagedRows.start(part) for part in parts if len(part)]
+        return [StagedRows.start(with_own_types(part)) for part in parts if len(part)]
 
     def without(self, bad: Collection[int]) -> StagedRows:
         """Return the other rows, which go on from here.
@@ -48,6 +48,8 @@ class StagedRows(Struct):
         keep = np.ones(len(self.source), np.bool_)
         keep[[*bad]] = False
         kept, rows = booleans(keep), ROW if ROW in self.batch.schema.names else "row"
-        others = StagedRows.start(self.source.filter(kept))
+        others = StagedRows.start(with_own_types(self.source.filter(kept)))
         is_same = self.counts == RowCounts(read=len(keep)) and self.batch.column(rows).equals(self.source.column(ROW))
-        return replace(others, batch=self.batch.filter(kept), done=self.done) if is_same else others
+        if not is_same or rows == ROW:  # a row that its dialect refuses was not to be read beside the others
+            return others
+        return replace(others, batch=self.batch.filter(kept), done=self.done)
