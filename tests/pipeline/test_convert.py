@@ -234,7 +234,7 @@ def test_json_lines_keep_absent_null_and_order(tmp_path):
 
 def test_rows_in_different_dialects_keep_absent_and_null(tmp_path):
     turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
-    kept = [{"id": None, "n": None}, {"id": "s", "n": "t"}, {"n": "t"}]
+    kept = [{"id": None}, {"id": "s", "n": "t"}, {"n": None}, {"prompt": "p"}]
     rows = [{"messages": turns, **more} for more in kept] + [{"prompt": "q", "completion": "a", "id": 1}]
     recipe = Recipe(source=write_jsonl(tmp_path / "in.jsonl", rows), dialect="mixed", keep="all")
     chatfmt.convert(recipe, out=tmp_path / "out.jsonl")

@@ -15,7 +15,7 @@ from ...errors import DialectError, NoDialect, RowError, located, map_rows, rais
 from ...turn_columns import concat
 from ..dialect import Dialect
 from ..kit.columns import Columns, SourceRow, records_of
-from ..kit.output import dropped_rows, encode_rows, unused_parts, with_dropped
+from ..kit.output import dropped_rows, encode_rows, kept_name, unused_parts, with_dropped
 from .detect import detectable
 from .record_reader import Reading, RecordReader
 
@@ -109,16 +109,19 @@ def _read_row(reader: RecordReader, record: SourceRow) -> Reading:
 
 def _records(batch: pa.RecordBatch) -> list[dict[str, Any]]:
     fields = json_columns.columns_of(batch)
-    kept = {name: fields.pop(name) for name in [*fields] if name not in schema.CONVERSATIONS}  # `#keys` has no others
+    names = [name for name in fields if name not in schema.CONVERSATIONS]
+    kept = {name.removeprefix(schema.KEPT): fields.pop(name) for name in names}  # `#keys` has their own names
     others = json_columns.decode_objects(kept) or repeat(dict[str, Any]())
-    return [own | other for own, other in zip(json_columns.decode_objects(fields), others, strict=False)]
+    return [
+        own | {kept_name(name): value for name, value in other.items()}
+        for own, other in zip(json_columns.decode_objects(fields), others, strict=False)
+    ]
 
 
 def _to_batch(records: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
     """Return one CONVERSATIONS batch of conversations with different columns."""
     kept = list(dict.fromkeys(name for record in records for name in record if name not in schema.CONVERSATIONS))
     fields = {"row": pa.array([record["row"] for record in records], pa.int64()), **encode_rows(records)}
-    fields |= json_columns.encode_objects(
-        [{name: record[name] for name in kept if name in record} for record in records]
-    )
+    others = [{name.removeprefix(schema.KEPT): record[name] for name in kept if name in record} for record in records]
+    fields |= {kept_name(name): column for name, column in json_columns.encode_objects(others).items()}
     return pa.RecordBatch.from_arrays(list(fields.values()), names=list(fields))

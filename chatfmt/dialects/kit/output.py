@@ -330,9 +330,13 @@ def kept_columns(batch: pa.RecordBatch, columns: Columns) -> dict[str, pa.Array]
         for name in kept:
             if name in columns.taken:
                 raise name_is_taken(name)
-    prefixes = dict.fromkeys(schema.CONVERSATIONS, schema.KEPT)
-    fields = {prefixes.get(name, "") + name: batch.column(name) for name in kept}
+    fields = {kept_name(name): batch.column(name) for name in kept}
     return {**fields, **_kept_keys(batch, kept)}
+
+
+def kept_name(name: str) -> str:
+    """Return the name of a kept column in a CONVERSATIONS batch; `#keys` has it without the prefix."""
+    return schema.KEPT + name if name in schema.CONVERSATIONS else name
 
 
 def name_is_taken(name: str) -> UsageError:
