@@ -177,6 +177,9 @@ def _named_like(texts: Sequence[str], used: str, words: frozenset[str]) -> str:
 def _unnamed_hint(texts: Sequence[str], records: Sequence[SourceRow]) -> str:
     """Hint for columns whose names say little: they are never guessed."""
     own = [name for name in texts if not is_metadata(name)]
+    letters = {name.lower(): name for name in own}
+    if {"q", "a"} <= letters.keys():
+        return f"map question and answer: {_map_pair(letters['q'], letters['a'])}"
     if len(own) == 1:
         return f"map a column of turns with --map messages=COLUMN{_or_text(own, records)}"
     if own:
@@ -194,8 +197,11 @@ _UNKNOWN = "map a column of turns with --map messages=COLUMN, or texts with --ma
 
 def _or_text(names: Sequence[str], records: Sequence[SourceRow]) -> str:
     """Hint for text that is trained on as it is: the longest column, if it is more than a word."""
-    sizes = {name: sum(len(str(record.get(name) or "")) for record in records) for name in names}
-    longest = max(sizes, key=lambda name: sizes[name])
+    inside = [
+        name for name, value in records[0].items() if isinstance(value, (list, Mapping)) and not is_metadata(name)
+    ]
+    sizes = {name: sum(len(str(record.get(name) or "")) for record in records) for name in (*names, *inside)}
+    longest = max(names, key=lambda name: sizes[name])
     if any(2 * size > sizes[longest] for name, size in sizes.items() if name != longest):  # no text but the others
         return ""
     if any(re.match(r"""\s*"?(array\()?\[?\{""", str(record.get(longest) or "")) for record in records[:_MARKER_ROWS]):

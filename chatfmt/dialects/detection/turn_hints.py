@@ -14,7 +14,7 @@ from ..kit.columns import Columns, SourceRow, columns_named
 from ..kit.literals import read_literal
 from ..kit.names import ANSWER_LISTS, COMPLETIONS, MESSAGES, PROMPTS, is_metadata
 from ..kit.roles import role_of
-from .preference_hints import answers_hint, are_texts, several_answers_hint
+from .preference_hints import answers_hint, are_texts, has_word, several_answers_hint
 from .rows_as_turns import RowsAsTurns, rows_as_turns
 
 
@@ -143,9 +143,7 @@ def _objects_hint(names: Sequence[str], record: SourceRow) -> str | None:
     objects = next((name for name in names if are_objects(record.get(name))), None)
     if objects and not any(name.lower() in PROMPTS for name in names):
         keys, flags = ", ".join(f"`{key}`" for key in record[objects][0]), f"--map messages={shlex.quote(objects)}"
-        role, content = (columns_named(record[objects][0], known)[:1] for known in (ROLE_KEYS, CONTENT_KEYS))
-        if role and content:
-            named = f"--map messages.role={shlex.quote(role[0])} --map messages.content={shlex.quote(content[0])}"
+        if named := _keys_of_turns(record[objects]):
             return f"the turns could be in `{objects}`: {flags} {named}"
         return (
             f"`{objects}` holds objects with the keys {keys}: name them with {flags} "
@@ -153,6 +151,32 @@ def _objects_hint(names: Sequence[str], record: SourceRow) -> str | None:
             "--map messages.assistant=KEY"
         )
     return None
+
+
+def _keys_of_turns(turns: Sequence[Mapping[str, Any]]) -> str:
+    """Return the flags for the keys of the role, by name or values, and of the text of turns; empty without these."""
+    first = turns[0]
+    named = [
+        *columns_named(first, ROLE_KEYS),
+        *(key for key in first if all(_is_role(turn.get(key)) for turn in turns)),
+    ]
+    said = [key for key in first if isinstance(first[key], bool) and has_word(key, (*_USERS, *_BOTS))]
+    role = next(iter((*named, *said)), None)
+    texts = [key for key in first if isinstance(first[key], str) and key != role]
+    content = [*columns_named(first, CONTENT_KEYS), *(texts if len(texts) == 1 else ())]
+    if role is None or not content:
+        return ""
+    who = ("user", "assistant") if has_word(role, _USERS) else ("assistant", "user")
+    roles = "" if named else f" --role true={who[0]} --role false={who[1]}"
+    return f"--map messages.role={shlex.quote(role)} --map messages.content={shlex.quote(content[0])}{roles}"
+
+
+_USERS, _BOTS = ("user", "human"), ("bot", "assistant", "ai", "model")
+"""Words in the names of keys whose true says who speaks."""
+
+
+def _is_role(value: Any) -> bool:
+    return isinstance(value, str) and role_of(value, {}) is not None
 
 
 def _are_several_texts(value: Any) -> bool:

@@ -301,6 +301,33 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "no dialect fits: the columns are `history`, `user_message`, `response`",
         "`history` could hold the turns before a question: --map history=history --map user=COLUMN",
     ),
+    "letters": (
+        {"Q": "q is a long question", "A": "a"},
+        "no dialect fits: the columns are `Q`, `A`",
+        "map question and answer: --map user=Q --map assistant=A",
+    ),
+    "turns beside a longer text": (
+        {"meta": {}, "motto": "Be brief.", "chat": {"turn_1": {"Ann": "Hi there.", "Bob": "Hello."}}},
+        "no dialect fits: the columns are `meta`, `motto`, `chat`",
+        "map a column of turns with --map messages=COLUMN",
+    ),
+    "roles under another key": (
+        {"talk": [{"who": "human", "said": "q"}, {"who": "bot", "said": "a"}]},
+        "no dialect fits: the columns are `talk`",
+        "the turns could be in `talk`: --map messages=talk --map messages.role=who --map messages.content=said",
+    ),
+    "turns that say who speaks": (
+        {"talk": [{"message": "a", "is_human": False}, {"message": "q", "is_human": True}]},
+        "no dialect fits: the columns are `talk`",
+        "the turns could be in `talk`: --map messages=talk --map messages.role=is_human "
+        "--map messages.content=message --role true=user --role false=assistant",
+    ),
+    "turns that say whether a bot speaks": (
+        {"talk": [{"line": "q", "is_bot": False}, {"line": "a", "is_bot": True}]},
+        "no dialect fits: the columns are `talk`",
+        "the turns could be in `talk`: --map messages=talk --map messages.role=is_bot "
+        "--map messages.content=line --role true=assistant --role false=user",
+    ),
     "names with blanks": (
         {"My Question": "q", "The Reply": "r"},
         "no dialect fits: the columns are `My Question`, `The Reply`",
@@ -326,7 +353,7 @@ def test_the_flags_of_the_hint_work(name: str) -> None:
     is_open = any(name in path for name in ("COLUMN", "KEY") for path in fields.values())
     if is_open or "{{" in hint or "--explode" in hint or "[]'" in hint or not fields:
         pytest.skip("the hint leaves a name open")
-    made, _ = convert([row], Columns(fields=fields))
+    made, _ = convert([row], Columns(fields=fields, roles=dict(re.findall(r"--role (\w+)=(\w+)", first))))
     assert len(made) == 1
 
 
