@@ -41,7 +41,7 @@ from ..ledger.ledger import Ledger
 from ..plugins import load_plugins
 from .fingerprint import job_key
 from .left_behind import Conversations, account_for_sample, open_ledger, read_sample, refuse_suspects
-from .names import check_dropped_paths, check_keys, check_names, check_train_roles, empty_paths
+from .names import check_dropped_paths, check_keys, check_names, check_train_roles, empty_paths, unused_roles
 from .options import check_view, mask_options
 from .target import LINES, Target
 from .templates import with_generation_tags
@@ -55,7 +55,8 @@ def to_checked_job(
     load_plugins()
     job, detection = to_job(recipe, sample, template, target, nulls=nulls)
     refuse_suspects(recipe, job, lambda changed: to_job(changed, sample, template, target, nulls=nulls)[0])
-    return job, replace(detection, left=(*detection.left, *empty_paths(recipe, sample)))
+    unused = (*empty_paths(recipe, sample), *unused_roles(recipe, detection, sample))
+    return job, replace(detection, left=(*detection.left, *unused))
 
 
 def to_job(

@@ -11,7 +11,7 @@ from ... import checks, dialects
 from ...dialects import Detection
 from ...dialects.chat.turns import ROLE_KEYS, mapped_path, role_name, turns_at
 from ...dialects.kit.columns import ALIASES, INNER_KEYS, OPTIONS, TURN_KEYS, records_of
-from ...dialects.kit.roles import role_of
+from ...dialects.kit.roles import ANY, role_of
 from ...errors import UnknownName, UsageError
 from ...field_path import path_of, top_level, value_at
 from ...json_columns import message_columns
@@ -157,6 +157,17 @@ def empty_paths(recipe: Recipe, sample: Sequence[pa.RecordBatch]) -> Iterator[st
             and all(path.column(rows).null_count == len(rows) for rows in sample)
         ):
             yield f"no sampled row has a value at `{text}`, which {flag} names"
+
+
+def unused_roles(recipe: Recipe, detection: Detection, sample: Sequence[pa.RecordBatch]) -> Iterator[str]:
+    """Yield a note for each name of `--role` that no sampled turn has."""
+    names = [name for name in recipe.role if name != ANY]
+    turns = [turn for batch in (sample if names else ()) for turn in _turns(detection, records_of(batch))]
+    keys = (recipe.map.get("messages.role", "type"), *ROLE_KEYS)
+    found = {role_name(value_at(turn, key)) for turn in turns for key in keys} - {None}
+    known = {str(name).lower() for name in found}
+    unused = [name for name in names if known and name.lower() not in known]
+    yield from (f"no sampled turn has the role `{name}`, which --role names" for name in unused)
 
 
 def _roles(conversations: pa.RecordBatch) -> Iterator[str]:

@@ -91,6 +91,7 @@ def job_notes(rows: pa.RecordBatch | None, job: Job, detection: Detection, recip
         yield from _repeated_notes(rows, job, recipe)
         yield from _truth_notes(rows, job, detection, recipe)
         yield from _rating_notes(rows, job, detection)
+        yield from _missing_notes(rows, detection, recipe)
 
 
 def _repeated_notes(rows: pa.RecordBatch, job: Job, recipe: Recipe) -> Iterator[str]:
@@ -130,6 +131,23 @@ def _rating_notes(rows: pa.RecordBatch, job: Job, detection: Detection) -> Itera
             yield f"if `{name}`, {min(numbers):g} to {max(numbers):g}, rates the answers: {flag} leaves out worse ones"
 
 
+def _missing_notes(rows: pa.RecordBatch, detection: Detection, recipe: Recipe) -> Iterator[str]:
+    """Yield a note on columns, in no expression, with the word that Python and pandas write for a missing value."""
+    parts = {path: part for part, path in detection.columns.fields.items()}
+    said = " ".join((recipe.condition or "", *(text for text in recipe.map.values() if "{{" in text)))
+    for name in sorted({*detection.used}.intersection(rows.schema.names)):
+        column = rows.column(name) if name not in said else pa.nulls(len(rows))
+        words = column.filter(pc.is_in(column, _MISSING)) if column.type == TEXT else []
+        if len(words):
+            value, word = name if name.isidentifier() else f"row[{json_columns.dumps(name)}]", f'"{words[0].as_py()}"'
+            empty, part = f'{{{{ "" if {value} == {word} else {value} }}}}', parts.get(name)
+            flag = f"--where {shlex.quote(f'{value} != {word}')} leaves them out"
+            if part in ("context", "system", "reasoning"):
+                flag = f"--map {shlex.quote(f'{part}={empty}')} reads no {part} there"
+            yield f"`{name}` is {word} in some rows: if that means that it has no value, {flag}"
+
+
+_MISSING = pa.array(["nan", "NaN", "None", "null", "<NA>"], TEXT)
 _RATINGS = ("rating", "ratings", "stars", "star", "label", "score", "reward", "user_rating", "human_rating", "grade")
 """Names of columns that may rate answers, in lower case."""
 

@@ -29,6 +29,13 @@ def said(tmp_path, row, *options):
     return [line.removeprefix("note: ") for line in run.stderr.decode().splitlines() if line.startswith("note: ")]
 
 
+@pytest.mark.parametrize(("name", "noted"), [("humna", True), ("User", False), ("*", False)])
+def test_a_role_that_no_turn_has_is_noted(name, noted, tmp_path):
+    expected = [f"no sampled turn has the role `{name}`, which --role names"] if noted else []
+    noted = said(tmp_path, TURNS, "--role", f"{name}=user")
+    assert [note for note in noted if "--role" in note] == expected
+
+
 @pytest.mark.parametrize("flag", ["--map system", "--dedup-by", "--split-by"])
 def test_a_path_that_leads_nowhere_is_noted(flag, tmp_path):
     write_rows(tmp_path / "in.jsonl", [{**TURNS, "meta": {"a": "x"}, "b": None, "c.d": None}])
@@ -150,6 +157,25 @@ def test_questions_that_are_rendered_text(row, turns, tmp_path):
     assert run_here(*command[1:], "--overwrite", cwd=tmp_path).returncode == 0
     (made,) = from_lines(read.stdout)
     assert " ".join(turn["content"] for turn in made["messages"]) == turns
+
+
+@pytest.mark.parametrize(
+    ("header", "part", "flag", "rows"),
+    [
+        ("prompt,completion", "completion", """--where 'completion != "nan"' leaves them out""", 1),
+        ("prompt,my answer", "my answer", """--where 'row["my answer"] != "nan"' leaves them out""", 1),
+        ("prompt,system,completion", "system",
+         """--map 'system={{ "" if system == "nan" else system }}' reads no system there""", 2),
+    ],
+)  # fmt: skip
+def test_words_for_a_missing_value_are_noted(header, part, flag, rows, tmp_path):
+    cells = [["nan" if name == part else name for name in header.split(",")], header.split(",")]
+    (tmp_path / "in.csv").write_text("\n".join([header, *map(",".join, cells)]) + "\n")
+    flags = ["--map", "completion=my answer"] if part == "my answer" else []
+    note = f'note: `{part}` is "nan" in some rows: if that means that it has no value, {flag}'
+    assert note in run_cli("convert", tmp_path / "in.csv", *flags).stderr.decode().splitlines()
+    done = run_cli("convert", tmp_path / "in.csv", *flags, *shlex.split(flag.rpartition("' ")[0] + "'"))
+    assert (len(done.stdout.splitlines()), b"nan" in done.stdout + done.stderr) == (rows, False)
 
 
 def test_splits_that_are_not_read_are_noted(tmp_path):
