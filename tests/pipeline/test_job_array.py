@@ -444,6 +444,9 @@ def test_run_keys_of_a_recipe_are_not_ignored(tmp_path):
         "planned 1 shard in `out/.chatfmt/plan.json`",
         "run them with: chatfmt run out --task 1/1",
     ]
+    made = run_cli("plan", "recipe.yaml", "--rows-per-shard", "10", "--overwrite", cwd=tmp_path)
+    last = "run them with: chatfmt run out --task 1/3, and so on to 3/3"
+    assert made.stderr.decode().splitlines()[-1] == last
     (tmp_path / "recipe.yaml").write_text(text + "dry_run: true\n")
     refused = run_cli("plan", "recipe.yaml", "--overwrite", cwd=tmp_path)
     assert (refused.returncode, refused.stderr.decode().splitlines()) == (2, [

@@ -59,7 +59,8 @@ def print_plan_file(path: Path | str, out: str, shards: int, fingerprint: str, r
         terminal.print_json({"schema": 1, "plan": str(path), "shards": shards, "fingerprint": fingerprint})
     elif not run.quiet:
         terminal.print_err(f"planned {terminal.counted(shards, 'shard')} in `{path}`")
-        terminal.print_err(f"run them with: chatfmt run {out} --task 1/{shards}")
+        last = f", and so on to {shards}/{shards}" if shards > 1 else ""
+        terminal.print_err(f"run them with: chatfmt run {out} --task 1/{shards}{last}")
 
 
 @options.declare(PART, options.REPORT, task=TASK)
