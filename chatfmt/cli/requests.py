@@ -6,7 +6,7 @@ import dataclasses
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from glob import has_magic
+from glob import glob, has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,11 +43,20 @@ def build(source: list[str], given: Mapping[str, Any]) -> tuple[Recipe, Run, dic
         raise UsageError(
             "`--weight` is for sources named on the command line", hint="a recipe has the weight beside the source"
         )
+    if known and not others and known[0] in recipe.names() and recipe.reads_files(known[0]):
+        check_files_are_here(known[0], str(recipe.load(known[0]).values["source"]))
     typed = [recipe.load(known[0])] if known else [recipe.Layer("argument", {"source": weighted(source, weights)})]
     typed += [recipe.Layer("argument", {"source": others})] if others else []
     offered = [key for key in EVERY if key in given and key != "weight"]
     around = [*settings.from_config(), *typed, *settings.from_environment(offered)]
     return recipe.build([*around, recipe.Layer("flag", to_values(given))])
+
+
+def check_files_are_here(name: str, pattern: str) -> None:
+    """Raise InputError if nothing matches the files that a recipe reads where none are named."""
+    if not glob(str(Path(pattern).expanduser()), recursive=True):  # noqa: PTH207
+        text = f"the recipe `{name}` reads `{pattern}`, which is not here"
+        raise InputError(text, hint=f"name yours after the recipe: {name} FILE", code="file.missing")
 
 
 def is_recipe(source: str) -> bool:

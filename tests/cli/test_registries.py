@@ -16,7 +16,7 @@ from chatfmt.executors import EXECUTORS, Executor, serial
 from chatfmt.render.template import builtin
 from chatfmt.transforms import TRANSFORMS
 
-from ..conftest import EVERYDAY
+from ..conftest import EVERYDAY, run_cli
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
@@ -79,6 +79,16 @@ def test_lists_name_every_entry_and_recipes_take_a_line_each(capsys: pytest.Capt
     assert [line.split()[0] for line in lines[1:]] == list(recipe.names()) and max(map(len, lines)) <= 80
     assert main(["recipes", "list", "--wide"]) == 0
     assert "see the card" in capsys.readouterr().out
+
+
+def test_a_recipe_of_files_that_are_not_here(tmp_path: Path) -> None:
+    run = run_cli("inspect", "telegram", cwd=tmp_path)
+    assert (run.returncode, run.stderr.decode().splitlines()) == (3, [
+        "error: the recipe `telegram` reads `result.json`, which is not here",
+        "hint: name yours after the recipe: telegram FILE",
+    ])  # fmt: skip
+    (tmp_path / "result.json").write_text('{"messages": []}')
+    assert b"result.json: " in run_cli("inspect", "telegram", cwd=tmp_path).stderr
 
 
 def test_the_name_of_a_recipe_with_a_typo(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
