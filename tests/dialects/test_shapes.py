@@ -583,6 +583,14 @@ def test_an_expression_labels_the_answers(tmp_path: Path) -> None:
     assert json.loads(done.stdout.splitlines()[1]) == {"prompt": [Q], "completion": [A], "label": False}
 
 
+@pytest.mark.parametrize("key", ["function_call", "toolCalls"])
+def test_calls_under_another_key_are_read_beside_null(key: str) -> None:
+    turn = {**assistant(None), key: {"name": "f", "arguments": "{}"}, "tool_calls": None}
+    columns = Columns(fields={} if key == "function_call" else {"messages.tool_calls": key})
+    made, _ = convert([talk(Q, turn), talk(Q, {**A, "tool_calls": None})], columns)
+    assert made == [talk(Q, assistant(None, tool_calls=[call("f", "{}")])), talk(Q, {**A, "tool_calls": None})]
+
+
 REFUSED = {
     "reasoning that is a number": ([Q, assistant("a", reasoning_content=5)], "`reasoning_content` is a number"),
     "reasoning without text": ([Q, assistant("a", reasoning_content={"x": 1})], "without text"),

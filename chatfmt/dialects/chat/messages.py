@@ -192,7 +192,7 @@ def to_message_fields(
         key = reasoning_key if renames.get(reasoning_key or "") == name else None
         _check_reasoning(key, name, out.get(name), lists)
     out |= readable_content(out, lists)
-    _check_content(out, calls, lists)
+    _check_content(out, calls, lists, columns)
     return _with_keys(read_calls(out, calls, columns, lists), renames), calls
 
 
@@ -276,7 +276,7 @@ def _to_text_or_json(values: pa.Array, name: str) -> pa.Array:
         ) from error
 
 
-def _check_content(fields: Mapping[str, pa.Array], calls: pa.Array, lists: pa.ListArray) -> None:
+def _check_content(fields: Mapping[str, pa.Array], calls: pa.Array, lists: pa.ListArray, columns: Columns) -> None:
     """Raise DialectError for content that is missing (`msg.content`) or neither text nor parts (`msg.type`)."""
     content = fields.get("content")
     empty = pa.array(np.ones(len(calls), bool)) if content is None else content.is_null()
@@ -286,7 +286,7 @@ def _check_content(fields: Mapping[str, pa.Array], calls: pa.Array, lists: pa.Li
     if not pc.any(empty).as_py():
         return
     valid = pc.invert(empty)
-    for name in INSTEAD_OF_CONTENT:
+    for name in (*INSTEAD_OF_CONTENT, columns.fields.get("messages.tool_calls", "")):
         if name in fields:
             valid = pc.or_(valid, fields[name].is_valid())
     text, hint = "the turn has no content", 'an empty text is "", not null'

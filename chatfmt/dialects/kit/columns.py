@@ -38,7 +38,7 @@ OPTIONS = (
     "ranked", "reasoning", "ties", "unanswerable",
 )  # fmt: skip
 """The options of all dialects; `Columns.option` reads them."""
-TURN_KEYS = ("messages.role", "messages.content", "messages.reasoning")
+TURN_KEYS = ("messages.role", "messages.content", "messages.reasoning", "messages.tool_calls")
 """Keys inside turns, which may be paths."""
 INNER_KEYS = (*TURN_KEYS, "messages.user", "messages.assistant", "tool_calls.name", "tool_calls.arguments")
 """Keys inside turns and calls that `--map` can name."""

@@ -33,8 +33,9 @@ def read_calls(
     `is_call` marks the turns whose content should be a call as text; content that is not a call stays content.
     Raises DialectError `msg.type` for `tool_calls` that are none.
     """
-    if "function_call" in fields:
-        fields = _from_function_call(fields, columns)
+    for key in (columns.fields.get("messages.tool_calls"), "function_call"):
+        if key in fields and key != "tool_calls":
+            fields = _from_other_key(key, fields, columns)
     if "tool_calls" in fields:
         fields = {**fields, "tool_calls": _read_calls(fields["tool_calls"], columns, lists)}
     return _parse_content(fields, is_call, columns) if pc.any(is_call).as_py() else fields
@@ -218,24 +219,25 @@ def _map_json(values: pa.Array, read: Callable[[Any], Any]) -> pa.Array:
     )
 
 
-def _from_function_call(fields: dict[str, pa.Array], columns: Columns) -> dict[str, pa.Array]:
-    """Move `function_call` (an object) to `tool_calls`; turns that have both keep their `tool_calls`."""
-    older = fields["function_call"]
+def _from_other_key(key: str, fields: dict[str, pa.Array], columns: Columns) -> dict[str, pa.Array]:
+    """Move `function_call`, or the mapped key, to `tool_calls`; turns that have both keep their `tool_calls`."""
+    older = fields[key]
     if older.type == json_columns.TEXT:
         texts = older.to_pylist()
         older = json_columns.json_array(
             [text and read_literal(text) for text in texts], [text is not None for text in texts]
         )
     calls = _map_json(older, lambda value: call_list(value, columns) or [value])
-    calls = pc.if_else(pc.equal(calls, "null").fill_null(True), pa.scalar(None, json_columns.JSON), calls)
+    calls = _without_nulls(calls)
     if "tool_calls" in fields:
-        calls = pc.coalesce(_as_json(fields["tool_calls"]), calls)
-    kept = {
-        ("tool_calls" if name == "function_call" else name): values
-        for name, values in fields.items()
-        if name != "tool_calls"
-    }
-    return {**kept, "tool_calls": calls, **_replace_in_keys(kept, pa.array([True] * len(calls)), "function_call")}
+        own = _as_json(fields["tool_calls"])
+        calls = pc.coalesce(_without_nulls(own), calls, own)
+    kept = {("tool_calls" if name == key else name): values for name, values in fields.items() if name != "tool_calls"}
+    return {**kept, "tool_calls": calls, **_replace_in_keys(kept, pa.array([True] * len(calls)), key)}
+
+
+def _without_nulls(values: pa.Array) -> pa.Array:
+    return pc.if_else(pc.equal(values, "null").fill_null(True), pa.scalar(None, json_columns.JSON), values)
 
 
 def _parse_content(fields: dict[str, pa.Array], is_call: pa.Array, columns: Columns) -> dict[str, pa.Array]:

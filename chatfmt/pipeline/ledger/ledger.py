@@ -241,11 +241,12 @@ def flag_to_drop(ledger: Ledger, path: str) -> str:
 
 
 def flag_to_read(ledger: Ledger, path: str, part: str) -> str:
-    """Return the flag that reads a key of turns as their reasoning; empty for what is none, and beside other keys."""
+    """Return the flag that reads a key of turns as their reasoning or calls; empty for others, and beside such keys."""
     turns, _, key = path.partition("[].")
-    others = any(f"{turns}[].{name}" in ledger.seen for name in REASONING_FIELDS)
-    top = re.split(r"[.\[]", key)[0]
-    return f"--map messages.reasoning={shlex.quote(top)}" if part == "reasoning" and key and not others else ""
+    own = {"reasoning": REASONING_FIELDS, "calls": ("tool_calls",)}.get(part, ())
+    others = any(f"{turns}[].{name}" in ledger.seen for name in own)
+    top, name = re.split(r"[.\[]", key)[0], "tool_calls" if part == "calls" else part
+    return f"--map messages.{name}={shlex.quote(top)}" if own and key and not others and ledger.is_used(path) else ""
 
 
 def _first_rows(batch: pa.RecordBatch, new: Mapping[str, IntArray]) -> pa.RecordBatch:

@@ -291,6 +291,16 @@ def test_tools_inside_a_turn_that_the_template_does_not_print(tools, tmp_path):
     assert convert(source).left_keys == ()
 
 
+def test_calls_under_another_key_of_a_turn(tmp_path):
+    calls = [{"name": "look", "arguments": {"at": "sky"}}]
+    source = write(tmp_path, {"messages": [TURNS[0], {"role": "assistant", "content": "", "toolCalls": calls}]})
+    error = refusal(source, template="qwen3")
+    assert error.message == "`messages[].toolCalls` looks like calls, and would be left behind"
+    assert error.hint == ("--map messages.tool_calls=toolCalls reads it; --drop messages.toolCalls leaves it behind")
+    assert convert(source, template="qwen3", map={"messages.tool_calls": "toolCalls"}).left_keys == ()
+    assert '"arguments\\": {\\"at\\": \\"sky\\"}' in source.with_suffix(".out.jsonl").read_text()
+
+
 def test_reasoning_under_another_key_of_a_turn(tmp_path):
     source = write(tmp_path, {"messages": [TURNS[0], {**TURNS[1], "thoughts": "Light scatters."}]})
     error = refusal(source, template="qwen3")
