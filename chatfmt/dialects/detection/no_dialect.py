@@ -50,8 +50,15 @@ def no_dialect(
     hint = _hint(names, records, columns, shown) if other is None else f"leave out --dialect: `{other}` fits"
     some = f" more than {fits.total()} of the {len(records)} sampled rows" if fits else ""
     if hint == _UNKNOWN and fits:
-        hint = f"--dialect {next(iter(fits))} reads those, and --on-error skip leaves out the others"
+        first, count = next(iter(fits.items()))
+        hint = f"--dialect {first} reads those, and {_skip_flags(count, len(records))} leaves out the others"
     return NoDialect(f"{which}{some}: the columns are {listed}", hint=hint)
+
+
+def _skip_flags(good: int, rows: int) -> str:
+    """Return the flags of `convert` that leave out all but so many of the rows."""
+    share = -(-100 * (rows - good) // rows)
+    return f"--on-error skip{f' --max-bad {share}%' if share > 10 else ''}"
 
 
 _CONVERSATIONS = frozenset({*MESSAGES, *EVENTS, "history"})
@@ -245,8 +252,7 @@ def types_differ(types: Mapping[str, int], rows: Iterable[tuple[Location, str | 
     counts = ", ".join(f"{count} {name}" for name, count in types.items())
     most = max(types, key=lambda name: types[name])
     other, name = next((at, name) for at, name in rows if name not in (None, most))
-    share = -(-100 * (sum(types.values()) - types[most]) // sum(types.values()))
-    skip = f"--on-error skip{f' --max-bad {share}%' if share > 10 else ''}"
+    skip = _skip_flags(types[most], sum(types.values()))
     return NoDialect(
         f"the rows are of different types: {counts}; {other} is {name}",
         hint=f"--dialect mixed reads those of type {most}: the others are bad rows, which {skip} leaves out",

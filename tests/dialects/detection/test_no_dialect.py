@@ -632,5 +632,8 @@ def test_a_dialect_that_fits_few_rows_is_named(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text('{"messages": null}\n' * 3 + json.dumps({"messages": [TURN, ANSWER]}) + "\n")
     assert run_here("convert", "in.jsonl", cwd=tmp_path).stderr.decode() == (
         "error: in.jsonl: no dialect fits more than 1 of the 4 sampled rows: the columns are `messages`\n"
-        "hint: --dialect messages reads those, and --on-error skip leaves out the others\n"
+        "hint: --dialect messages reads those, and --on-error skip --max-bad 75% leaves out the others\n"
     )
+    flags = ["--dialect", "messages", "--on-error", "skip", "--max-bad", "75%"]
+    done = run_here("convert", "in.jsonl", *flags, "-q", cwd=tmp_path)
+    assert json.loads(done.stdout) == {"messages": [TURN, ANSWER]}
