@@ -30,6 +30,13 @@ def test_layers_add_up_and_the_last_wins():
     assert recipe.date == DEFAULT_DATE
 
 
+def test_the_last_trainer_that_is_named_sets_what_it_needs():
+    first, last = Layer("recipe x", {"source": "a", "trainer": "openrlhf"}), Layer("flag", {"trainer": "trl-sft"})
+    _, _, origins = build([first, last])
+    assert origins == {"source": "recipe x", "trainer": "flag", "transforms": "set by --for trl-sft"}
+    assert build([first])[2].keys() - origins.keys() == {"keep"}
+
+
 def test_every_problem_is_reported_with_its_key():
     with pytest.raises(RecipeError) as caught:
         build(

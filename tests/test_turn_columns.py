@@ -150,6 +150,13 @@ def test_a_null_turn_stays_null() -> None:
     ]
 
 
+def test_the_same_turns_in_other_conversations_are_not_the_same() -> None:
+    role = pa.array(["user"] * 3, TEXT)
+    turns, more = tc.struct_of({"role": role}), tc.struct_of({"role": role, "name": pa.nulls(3, TEXT)})
+    columns = [tc.to_lists(turns, np.array(lengths)) for lengths in ([1, 2], [2, 1])]
+    assert [tc.same_turns(tc.to_lists(more, np.array([1, 2])), column) for column in columns] == [True, False]
+
+
 def test_a_role_in_json_is_compared_as_text() -> None:
     turns = tc.struct_of({"role": pa.array(['"user"', "3", None], JSON)})
     assert tc.role_is(turns, "user").tolist() == [True, False, False]

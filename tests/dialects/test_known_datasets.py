@@ -174,6 +174,10 @@ DATASETS: dict[str, tuple[dict[str, Any], str, str, dict[str, Any]]] = {
         {"messages": [{"role": "system", "content": "s"}, A], "original_question": "q", "source": "x"},
         "traces", "language-modeling", {"messages": [{"role": "system", "content": "s"}, U, A]},
     ),
+    "smolagents traces with a developer message": (
+        {"messages": [{"role": "developer", "content": "s"}, A], "original_question": "q"},
+        "traces", "language-modeling", {"messages": [{"role": "developer", "content": "s"}, U, A]},
+    ),
     "stanfordnlp/imdb": ({"text": "A film.", "label": 1}, "text", "text", {"text": "A film."}),
 }  # fmt: skip
 

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatfmt import Recipe
+from chatfmt.errors import Location
 from chatfmt.pipeline import Scratch
 from chatfmt.pipeline.inspection.figures import distinct
-from chatfmt.pipeline.inspection.figures.aggregate import values
+from chatfmt.pipeline.inspection.figures.aggregate import Example, Figures, values
 from chatfmt.pipeline.inspection.figures.distinct import Repeats
 from chatfmt.pipeline.inspection.figures.gather import gather
 from chatfmt.pipeline.inspection.figures.histogram import EXACT, Histogram
@@ -55,6 +56,13 @@ def test_repeats_are_exact_until_they_are_estimated(monkeypatch: pytest.MonkeyPa
     halves[0].merge(halves[1])
     assert not halves[0].is_exact and len(halves[0].hashes) <= 2000
     assert abs(halves[0].repeated - 8000) < 800
+
+
+def test_few_rows_are_examples_of_a_finding_and_each_once() -> None:
+    figures, rows = Figures(), [1, 1, 2, 3, 4]
+    kept = [figures.example("msg.order", Example(Location("in.jsonl", row), f"{n}")) for n, row in enumerate(rows)]
+    assert kept == [True, False, True, True, False]
+    assert [each.detail for each in figures.examples["msg.order"]] == ["0", "2", "3"]
 
 
 def test_figures_and_picked_rows_are_the_same_however_the_file_is_cut(tmp_path: Path) -> None:
