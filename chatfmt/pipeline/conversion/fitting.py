@@ -7,6 +7,7 @@ guarded like all others, and `--fit` is offered for a row only after it has help
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
@@ -45,14 +46,19 @@ def fitting(template: ChatTemplate, variables: Mapping[str, Any], isolation: ren
     return Fitting(found, {"empty_calls": "drop", **transforms})
 
 
+@lru_cache(maxsize=1)
+def fitting_of(job: Job) -> Fitting | None:
+    """Return what `--fit` sets for the template of a job, which is probed once for all of its errors."""
+    return None if job.template is None else fitting(job.template, job.options.variables, job.isolation)
+
+
 def find_remedy(code: str, job: Job, row: pa.RecordBatch, file: str, others: pa.RecordBatch | None = None) -> str:
     """Return the first of REMEDIES that converts the `row` of a batch of `file`, which has this error, or empty.
 
     What adds transforms must convert the `others` around it too: tools in a system message help no row with calls.
     """
-    if job.template is None or code not in OF_TEMPLATES:
+    if code not in OF_TEMPLATES or (found := fitting_of(job)) is None:
         return ""
-    found = fitting(job.template, job.options.variables, job.isolation)
     some = (flag for flag, more in REMEDIES.items() if ("tools" not in job.transforms if more else not job.fitted))
     for flag in some:
         fitted = _fitted(job, found, REMEDIES[flag])

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 import chatfmt
-from chatfmt.pipeline.conversion import stages, task
+from chatfmt.pipeline.conversion import fitting, stages, task
 from chatfmt.recipe import Recipe
 
-from ...conftest import write_rows
+from ...conftest import run_here, write_rows
 from ..test_convert import read
 
 ASKED = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
@@ -107,3 +107,14 @@ def test_rejects_hold_no_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     recipe = Recipe(source=str(tmp_path / "in.jsonl"), template="gemma", engine=engine, on_error="skip", max_bad="100%")
     chatfmt.convert(recipe, out=tmp_path / "out.jsonl", executor="serial")
     assert noted == [(None, None)] * 9
+
+
+def test_a_template_is_probed_once_for_all_its_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuses = "{% if loop.index0 % 2 and m.role == 'user' %}{{ raise_exception(m.content) }}{% endif %}"
+    (tmp_path / "t.jinja").write_text(f"{{% for m in messages %}}{refuses}{{{{ m.content }}}}{{% endfor %}}")
+    rows = [{"messages": [ASKED[0], {**ASKED[0], "content": f"no {n}"}, ASKED[1]]} for n in range(3)]
+    write_rows(tmp_path / "in.jsonl", rows)
+    probed, original = list[str](), fitting.fitting
+    monkeypatch.setattr(fitting, "fitting", lambda *given: probed.append(given[0].name) or original(*given))
+    found = run_here("check", "in.jsonl", "-t", "t.jinja", cwd=tmp_path).stdout
+    assert b"`--fit` adapts" in found and found.count(b"no ") == 3 and probed == ["t.jinja"]
