@@ -139,6 +139,14 @@ def test_turns_of_two_batches_are_one_array_of_the_same_fields(first: list[Any],
     assert decode_objects(tc.fields_of(tc.concat_turns(*sides))) == [*first, *second]
 
 
+def test_turns_keep_the_order_of_their_other_keys_without_a_field() -> None:
+    turns = [{"lang": "en", "role": "user", "content": "a"}, {"content": "b", "lang": None, "role": "user"}]
+    (found,) = decode_conversations(tc.without_field(encode_conversations([turns]), "lang"))
+    assert [[*turn.items()] for turn in found] == [
+        [item for item in turn.items() if item[0] != "lang"] for turn in turns
+    ]
+
+
 def test_a_null_turn_stays_null() -> None:
     type = pa.struct([("role", TEXT), ("content", TEXT)])
     turns = pa.array([{"role": "user", "content": "a"}, None], type)

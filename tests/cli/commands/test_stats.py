@@ -107,6 +107,13 @@ def test_json_has_every_figure_by_name_and_by_source(source: Path) -> None:
     assert each["trained"]["characters"] == 3 * (20 + len("<|im_end|>"))
 
 
+@pytest.mark.parametrize(("view", "trained"), [("prompt-completion", 12), ("unpaired-preference", 0)])
+def test_answers_beside_prompts_are_trained_unless_they_are_judged(view: str, trained: int, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "in.jsonl", [{"prompt": "q", "completion": "a", "label": True}])
+    [each] = figures(rows, "-t", "chatml", "--to", view)["sources"]
+    assert each["trained"]["characters"] == trained
+
+
 def test_the_output_of_a_conversion_is_described_with_what_was_left_out(source: Path, tmp_path: Path) -> None:
     for out, *more in (["text", "--mask"], ["lines", "--mask", "--format", "jsonl"], ["messages"]):
         flags = ["-t", "chatml"] if more else []

@@ -160,7 +160,7 @@ def test_the_time_left_is_that_of_the_source_that_is_read(monkeypatch: pytest.Mo
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
 def test_a_warning_stands_above_what_is_drawn(tmp_path: Path) -> None:
-    write(tmp_path / "x.parquet", 3217)
+    write(tmp_path / "x.parquet", 2517)
     env = broken(tmp_path / "site", "chatfmt.checks", "run")
     command = ("convert", "x.parquet", "-t", "chatml", "-o", "out", "--rows-per-shard", "2500", "--workers", "2")
     seen = on_terminal(*command, cwd=tmp_path, env=env, code=3)
