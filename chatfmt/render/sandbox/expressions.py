@@ -42,7 +42,7 @@ def text_expression(source: str) -> CompiledExpression:
     _check_source(source, source)
     environment = _environment()
     environment.keep_trailing_newline, environment.trim_blocks, environment.lstrip_blocks = True, False, False
-    environment.finalize = _empty_for_none
+    environment.finalize = _printed
     try:
         template = environment.from_string(source)
     except jinja2.TemplateSyntaxError as error:
@@ -80,7 +80,9 @@ def _check_source(source: str, template: str) -> None:
         )
 
 
-def _empty_for_none(value: Any) -> Any:
+def _printed(value: Any) -> Any:
+    if isinstance(value, bytes):
+        value = value.decode()  # beside bytes that are not UTF-8, text is bytes too
     return "" if value is None else value
 
 
