@@ -583,12 +583,13 @@ def test_an_expression_labels_the_answers(tmp_path: Path) -> None:
     assert json.loads(done.stdout.splitlines()[1]) == {"prompt": [Q], "completion": [A], "label": False}
 
 
+@pytest.mark.parametrize("none", [None, []])
 @pytest.mark.parametrize("key", ["function_call", "toolCalls"])
-def test_calls_under_another_key_are_read_beside_null(key: str) -> None:
-    turn = {**assistant(None), key: {"name": "f", "arguments": "{}"}, "tool_calls": None}
+def test_calls_under_another_key_are_read_beside_none(key: str, none: Any) -> None:
+    turn = {**assistant(None), key: {"name": "f", "arguments": "{}"}, "tool_calls": none}
     columns = Columns(fields={} if key == "function_call" else {"messages.tool_calls": key})
-    made, _ = convert([talk(Q, turn), talk(Q, {**A, "tool_calls": None})], columns)
-    assert made == [talk(Q, assistant(None, tool_calls=[call("f", "{}")])), talk(Q, {**A, "tool_calls": None})]
+    made, _ = convert([talk(Q, turn), talk(Q, {**A, "tool_calls": none})], columns)
+    assert made == [talk(Q, assistant(None, tool_calls=[call("f", "{}")])), talk(Q, {**A, "tool_calls": none})]
 
 
 REFUSED = {

@@ -228,16 +228,17 @@ def _from_other_key(key: str, fields: dict[str, pa.Array], columns: Columns) -> 
             [text and read_literal(text) for text in texts], [text is not None for text in texts]
         )
     calls = _map_json(older, lambda value: call_list(value, columns) or [value])
-    calls = _without_nulls(calls)
+    calls = _without_empty(calls)
     if "tool_calls" in fields:
         own = _as_json(fields["tool_calls"])
-        calls = pc.coalesce(_without_nulls(own), calls, own)
+        calls = pc.coalesce(_without_empty(own), calls, own)
     kept = {("tool_calls" if name == key else name): values for name, values in fields.items() if name != "tool_calls"}
     return {**kept, "tool_calls": calls, **_replace_in_keys(kept, pa.array([True] * len(calls)), key)}
 
 
-def _without_nulls(values: pa.Array) -> pa.Array:
-    return pc.if_else(pc.equal(values, "null").fill_null(True), pa.scalar(None, json_columns.JSON), values)
+def _without_empty(values: pa.Array) -> pa.Array:
+    empty = pc.or_(pc.equal(values, "null"), pc.equal(values, "[]")).fill_null(True)
+    return pc.if_else(empty, pa.scalar(None, json_columns.JSON), values)
 
 
 def _parse_content(fields: dict[str, pa.Array], is_call: pa.Array, columns: Columns) -> dict[str, pa.Array]:
