@@ -172,6 +172,7 @@ def refuse_suspects(recipe: Recipe, job: Job, to_job: Callable[[Recipe], Job]) -
 def _flags(recipe: Recipe, job: Job, path: str, part: str, to_job: Callable[[Recipe], Job]) -> Iterator[str]:
     """Yield the flags that use or leave a leaf, each with what it does."""
     part = "tool_calls" if part == "calls" and job.ledger.column_of(path) == path else part
+    part = "history" if part == "messages" and "prompt" in job.columns.parts() else part
     part = part if part != "media" else next((name for name, kind in MEDIA.items() if kind in words_of(path)), part)
     negated = part == "label" and is_blame(path)
     yield from _flags_to_map(recipe, job, f"{{{{ not {path} }}}}" if negated else path, (path, part), to_job)
