@@ -216,7 +216,8 @@ def _flags_to_map(
     both, what = _both_sides(job, path, part)
     with suppress(ChatfmtError):
         mapped = to_job(dataclasses.replace(recipe, map={**recipe.map, **both})) if both else job
-        is_read = both and path not in {other.path for other in mapped.ledger.left}
+        unread = {other for other, kind in job.ledger.suspects.items() if kind in both} | {path}
+        is_read = both and unread.isdisjoint(other.path for other in mapped.ledger.left)
         if is_read and (mapped.view == job.view or "history" not in both):
             flags = " ".join(f"--map {name}={shlex.quote(found)}" for name, found in both.items())
             yield f"{flags} reads it as {what}"

@@ -187,6 +187,18 @@ def test_verdicts_of_which_some_are_bad_are_labels(name, values, labels, tmp_pat
     assert tuple(json.loads(line)["label"] for line in written) == labels
 
 
+def test_no_hint_reads_an_answer_without_its_question(tmp_path):
+    row = {
+        "question": "Why is it blue?",
+        "answer": "Light scatters.",
+        "rules": [{"role": "system", "content": "Brief."}],
+    }
+    assert refusal(write(tmp_path, row)).hint == (
+        "--keep question copies it to the output; --drop question leaves it behind; "
+        "--keep answer copies it to the output; --drop answer leaves it behind"
+    )
+
+
 @pytest.mark.parametrize(
     ("row", "flags"),
     [
@@ -202,8 +214,10 @@ def test_verdicts_of_which_some_are_bad_are_labels(name, values, labels, tmp_pat
          "--map prompt=messages --map completion=response reads it as the answer"),
         ({"question": "Why is that?", "answer": "Light scatters.", "past": TURNS},
          "--map history=past reads it as the question after the turns"),
+        ({"prompt": "Why?", "completion": "Light scatters.", "past_turns": [{"user": "Sky?", "assistant": "Blue."}]},
+         "--map history=past_turns reads it"),
     ],
-    ids=["calls", "choices", "documents", "rejected", "response", "history"],
+    ids=["calls", "choices", "documents", "rejected", "response", "history", "past"],
 )  # fmt: skip
 def test_other_columns_of_an_answer_can_be_read(row, flags, tmp_path):
     source = write(tmp_path, row)
