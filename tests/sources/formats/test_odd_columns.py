@@ -73,10 +73,11 @@ COLUMNS = {
         [["a", 1], ["a", 3]], [["a", 2], ["a", 4]],
     ]),
     "union": (UNION, ["2024-01-01T00:00:00.123456789", "b"]),
+    "union_inside": (pa.StructArray.from_arrays([UNION], ["a"], mask=pa.array([True, False])), [None, {"a": "b"}]),
     "interval": (pa.array([(1, 2, 3), (0, 0, 0)], pa.month_day_nano_interval()), [[1, 2, 3], [0, 0, 0]]),
     "empty": (pa.array([{}, None], pa.struct([])), [{}, None]),
 }  # fmt: skip
-READ_AS_JSON = {"twins", "union", "interval", "empty", "in_map", "as_key", "object_key", "repeated"}
+READ_AS_JSON = {"twins", "union", "union_inside", "interval", "empty", "in_map", "as_key", "object_key", "repeated"}
 
 
 def write(path, columns, extra=()):
