@@ -175,6 +175,9 @@ def print_problems(problems: Sequence[RowProblem], rows: int) -> None:
     hints: dict[str, dict[str, None]] = {problem.code: {} for problem in problems}
     for problem in problems:
         hints[problem.code] |= {problem.hint: None} if problem.hint else {}
+    for found in hints.values():  # a hint that ends another one says no more
+        for hint in [hint for hint in found if sum(other.endswith(hint) for other in found) > 1]:
+            del found[hint]
     fixes = {code: "; or ".join([*found][:SHOWN_HINTS]) for code, found in hints.items()}
     listed = [(code, kinds[code], f"{count:,}", fixes[code]) for code, count in counts_by_code(problems).items()]
     titles = ("code", "kind", "found", "suggested fix")[: 4 if any(fixes.values()) else 3]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 import chatfmt
 from chatfmt.pipeline.conversion import fitting, stages, task
+from chatfmt.pipeline.conversion.stages import OFFERS
 from chatfmt.recipe import Recipe
 
 from ...conftest import run_here, write_rows
@@ -112,9 +114,11 @@ def test_rejects_hold_no_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 def test_a_template_is_probed_once_for_all_its_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refuses = "{% if loop.index0 % 2 and m.role == 'user' %}{{ raise_exception(m.content) }}{% endif %}"
     (tmp_path / "t.jinja").write_text(f"{{% for m in messages %}}{refuses}{{{{ m.content }}}}{{% endfor %}}")
-    rows = [{"messages": [ASKED[0], {**ASKED[0], "content": f"no {n}"}, ASKED[1]]} for n in range(3)]
+    rows = [{"messages": [ASKED[0], {**ASKED[0], "content": f"no {n}"}, ASKED[1]]} for n in range(OFFERS + 1)]
     write_rows(tmp_path / "in.jsonl", rows)
     probed, original = list[str](), fitting.fitting
     monkeypatch.setattr(fitting, "fitting", lambda *given: probed.append(given[0].name) or original(*given))
-    found = run_here("check", "in.jsonl", "-t", "t.jinja", cwd=tmp_path).stdout
-    assert b"`--fit` adapts" in found and found.count(b"no ") == 3 and probed == ["t.jinja"]
+    found = run_here("check", "in.jsonl", "-t", "t.jinja", cwd=tmp_path, env={"COLUMNS": "300"}).stdout.decode()
+    known = "`chatfmt templates probe t.jinja` shows what the template accepts"
+    assert f"{OFFERS + 1}   `--fit` adapts the data where it can; {known}\n" in re.sub(" +\n", "\n", found)
+    assert probed == ["t.jinja"]
