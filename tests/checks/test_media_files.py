@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ..conftest import run_here, write_rows
+from ..conftest import run_here, to_lines, write_rows
 
 TURNS = [{"role": "user", "content": "<image>Which?"}, {"role": "assistant", "content": "Red."}]
 PART = [{"role": "user", "content": [{"type": "image", "image": "gone.png"}]}, TURNS[1]]
@@ -49,6 +49,13 @@ def test_the_folder_is_that_of_the_source_or_media_root(tmp_path: Path) -> None:
     assert found(tmp_path, row) == [(0, "there is no file `red.png`")]
     assert found(tmp_path, row, flags=("--media-root", str(tmp_path / "pictures"))) == []
     assert found(tmp_path, {**row, "images": ["pictures/red.png"]}, {**row, "images": ["https://host/red.png"]}) == []
+
+
+def test_of_the_paths_in_rows_from_stdin_only_full_ones_are_looked_for(tmp_path: Path) -> None:
+    rows = to_lines([{"messages": TURNS, "images": [name]} for name in ("gone.png", str(tmp_path / "gone.png"))])
+    problems = json.loads(run_here("check", "-", "--json", stdin=rows.encode(), cwd=tmp_path).stdout)["problems"]
+    missing = [(each["row"], each["detail"]) for each in problems if each["code"] == "media.file"]
+    assert missing == [(1, f"there is no file `{tmp_path}/gone.png`")]
 
 
 def test_a_conversion_counts_the_rows_and_can_refuse_them(tmp_path: Path) -> None:

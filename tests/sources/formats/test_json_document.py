@@ -10,9 +10,21 @@ import pytest
 
 from chatfmt.errors import InputError
 from chatfmt.sources import ParseOptions, resolve
+from chatfmt.sources.discovery.sniff import HEAD, format_of_content
 
 from ...conftest import run_cli
 from ..reading import read_all, written
+
+
+@pytest.mark.parametrize(
+    ("text", "format"),
+    [(b'{"a": [', "json"), (b'{"a": "b', "jsonl"), (b'{"a": [' + b" " * HEAD, "jsonl"), (b'{"a":\n1}', "json")],
+)
+def test_a_first_line_that_is_no_object_begins_a_document_unless_it_is_longer_than_what_is_looked_at(
+    text: bytes, format: str
+) -> None:
+    assert format_of_content(text, "x", ParseOptions()) == format
+
 
 FIELDS: dict[str, tuple[Any, list[Any]]] = {
     "data": ({"v": 1, "data": [{"a": 1}, {"a": 2}]}, [{"a": 1}, {"a": 2}]),
