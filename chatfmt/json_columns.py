@@ -185,7 +185,8 @@ def with_own_types(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _are_turns(values: Iterable[Any]) -> bool:
-    return any(values) and all(type(turn) is dict for value in values if type(value) is list for turn in value)
+    lists = [value for value in values if type(value) is list]
+    return any(lists) and all(type(turn) is dict for value in lists for turn in value)
 
 
 def _own_keys(

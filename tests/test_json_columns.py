@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatfmt.json_columns import (
+    ABSENT,
     JSON,
     TEXT,
     decode_conversations,
@@ -129,3 +130,7 @@ def test_a_key_of_ours_is_refused() -> None:
 )
 def test_numbers_are_kept(number: float) -> None:
     assert repr(loads(dumps({"n": [number]}))) == repr({"n": [number]})
+
+
+def test_empty_lists_beside_absent_ones_are_not_turns() -> None:
+    assert encode_values([ABSENT, []]).type == encode_values([None, []]).type == encode_values([[]]).type == JSON
