@@ -152,7 +152,9 @@ def main(arguments: list[str] | None = None) -> int:
     except _Terminated:
         terminal.print_err("error: stopped by SIGTERM")
         return EXIT_TERMINATED
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, typer.Abort) as error:
+        if isinstance(error.__cause__, EOFError):  # which Typer takes for the end of a prompt
+            return _unexpected(error.__cause__)
         terminal.print_err("error: interrupted")
         return EXIT_INTERRUPTED
     except BaseException as error:

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from chatfmt.cli import main
+from chatfmt.cli.commands import lists
+
 from ..conftest import EVERYDAY, run_cli
 
 ROWS = "choose other rows with `--skip`, `--limit` or `--split`, or use `--allow-empty` if this is intended"
@@ -152,3 +155,19 @@ def test_options_that_are_not_utf8(given: tuple[str | bytes, ...], folder: Path)
     assert (run.returncode, hint) == (2, "hint: write it in UTF-8")
     assert "an option is not UTF-8: `…" in error and "\\ud" in error
     assert not (folder / "out.jsonl").exists()
+
+
+def test_a_file_that_python_cannot_load_is_no_interruption(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Byte code that a full disk has cut is an EOFError, which Typer takes for the end of a prompt."""
+
+    def load(*given: object, **named: object) -> None:
+        raise EOFError("marshal data too short")
+
+    monkeypatch.setattr(lists, "print_list", load)
+    assert main(["dialects"]) == 70
+    assert capsys.readouterr().err.splitlines()[-2:] == [
+        "EOFError: marshal data too short",
+        "error: this is a bug in chatfmt: please report the lines above",
+    ]
