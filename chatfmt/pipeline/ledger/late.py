@@ -39,7 +39,8 @@ def account_late(
             at=Location(row=row),
             code="col.late",
         )
-    new = {path: part for path, part in found.suspects.items() if path not in ledger.suspects}
+    known = {*ledger.suspects, *(leaf.path for leaf in ledger.left)}
+    new = {path: part for path, part in found.suspects.items() if path not in known}
     if not new:
         return found
     row, path = ledger.first_row(new, batch)

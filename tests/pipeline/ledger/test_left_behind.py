@@ -454,6 +454,14 @@ def test_conversation_after_the_sample_is_an_error_of_its_row(tmp_path):
     assert convert(source, template="chatml", drop=["my_thoughts"]).left_columns == ()
 
 
+def test_a_column_that_the_sample_leaves_behind_is_not_judged_again(tmp_path):
+    """The bad row makes `messages` JSON in the sample, so that its keys are new in the second shard."""
+    rows = [{**TALK, "label_": label} for label in (-5, 7, 1)]
+    source = write(tmp_path, *rows, {"messages": "", "label_": 1})
+    summary = convert(source, on_error="skip", max_bad="50%", rows_per_shard=2)
+    assert (summary.rows, summary.reasons, summary.left_columns) == (3, {"col.type": 1}, ("label_ (number)",))
+
+
 def test_reasoning_after_the_sample_can_be_read(tmp_path):
     late = {**TURNS[1], "my_thoughts": "Light scatters."}
     source = write(tmp_path, *[TALK] * 2500, {"messages": [TURNS[0], late]})
