@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ... import json_columns, schema
-from ...errors import DialectError, Location
+from ...errors import DialectError
 from ...field_path import FieldPath, top_level, value_at
 from ...schema import REASONING_FIELDS
 from ...turn_columns import (
@@ -48,7 +48,6 @@ from ..kit.columns import (
     refuse_nulls,
     text_columns,
 )
-from ..kit.media import with_bytes_as_text
 from ..kit.names import ANSWER_LISTS, BESIDE_TURNS, COMPLETIONS, HISTORY, LAST_PROMPTS, MESSAGES, PROMPTS
 from ..kit.output import conversation_batch
 from ..kit.roles import map_roles, role_of
@@ -64,6 +63,7 @@ from .turns import (
     first_filled,
     role_name,
     texts_as_turns,
+    to_text_or_json,
     to_turns,
     turns_at,
     type_key,
@@ -187,7 +187,7 @@ def to_message_fields(
         elif name == schema.KEYS:
             out[name] = values
         elif new not in out and (name not in filled or values.null_count < len(values)):
-            out[new] = _to_text_or_json(values, name)
+            out[new] = to_text_or_json(values, name, lists)
     for name in REASONING_FIELDS:
         key = reasoning_key if renames.get(reasoning_key or "") == name else None
         _check_reasoning(key, name, out.get(name), lists)
@@ -256,24 +256,6 @@ def _input_to_system(names: pa.StringArray, lists: pa.ListArray) -> pa.StringArr
     if not pc.any(opens).as_py():
         return names
     return pc.if_else(pc.and_(opens, pa.array(positions_of_turns(lists) == 0)), "system", names)
-
-
-def _to_text_or_json(values: pa.Array, name: str) -> pa.Array:
-    """Return a field of turns as text or JSON; each distinct value is encoded once."""
-    if values.type in (json_columns.TEXT, json_columns.JSON):
-        return values
-    try:
-        if pa.types.is_nested(values.type) and "binary" in str(values.type):
-            found = [with_bytes_as_text(value) for value in json_columns.decode_values(values)]
-            return json_columns.json_array(map(json_columns.to_plain, found), values.is_valid().to_pylist())
-        if pa.types.is_nested(values.type):
-            return json_columns.to_json(values)
-        encoded = values.dictionary_encode()
-        return json_columns.to_json(encoded.dictionary).take(encoded.indices)
-    except TypeError as error:
-        raise DialectError(
-            f"the key `{name}` holds {values.type}, which is not JSON", at=Location(row=0), code="msg.type"
-        ) from error
 
 
 def _check_content(fields: Mapping[str, pa.Array], calls: pa.Array, lists: pa.ListArray, columns: Columns) -> None:

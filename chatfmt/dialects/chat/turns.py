@@ -13,9 +13,10 @@ from ... import json_columns
 from ...errors import DialectError, Location, map_rows, refuse_rows
 from ...field_path import value_at
 from ...schema import KEYS
-from ...turn_columns import fields_of, lengths_of, struct_of, to_bools, to_lists, with_same_type
+from ...turn_columns import fields_of, lengths_of, refuse_turns, struct_of, to_bools, to_lists, with_same_type
 from ..kit.columns import SKIP_HINT, Columns, SourceRow, columns_named, json_type, text_columns
 from ..kit.literals import read_list_literal
+from ..kit.media import with_bytes_as_text
 from ..kit.names import COMPLETIONS, PROMPTS
 from ..kit.roles import ANY, ROLE_NAMES, role_of
 
@@ -243,3 +244,37 @@ def first_filled(fields: Mapping[str, pa.Array], first: str | None, others: Sequ
             out[first] = pc.coalesce(*with_same_type(values, other))  # type: ignore[index]
             out[name] = pc.if_else(taken, pa.scalar(None, other.type), other)
     return out
+
+
+def to_text_or_json(values: pa.Array, name: str, lists: pa.ListArray) -> pa.Array:
+    """Return a field of turns as text or JSON; each distinct value is encoded once.
+
+    Raises DialectError `msg.type` for values that JSON lacks.
+    """
+    if values.type in (json_columns.TEXT, json_columns.JSON):
+        return values
+    try:
+        if pa.types.is_nested(values.type) and "binary" in str(values.type):
+            found = [with_bytes_as_text(value) for value in json_columns.decode_values(values)]
+            return json_columns.json_array(map(json_columns.to_plain, found), values.is_valid().to_pylist())
+        if pa.types.is_nested(values.type):
+            return json_columns.to_json(values)
+        encoded = values.dictionary_encode()
+        return json_columns.to_json(encoded.dictionary).take(encoded.indices)
+    except TypeError as error:
+        raise DialectError(
+            f"the key `{name}` holds {values.type}, which is not JSON", at=Location(row=0), code="msg.type"
+        ) from error
+    except ValueError:
+        wrong = pa.array(map(_is_beyond_json, json_columns.decode_values(values)), pa.bool_())
+        lacking = DialectError(f"the key `{name}` holds NaN or infinity, which JSON lacks", code="msg.type")
+        refuse_turns(lists, wrong, lambda _: lacking)
+        raise
+
+
+def _is_beyond_json(value: Any) -> bool:
+    try:
+        json_columns.dumps(value)
+    except ValueError:
+        return True
+    return False

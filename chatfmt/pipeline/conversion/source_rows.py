@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -104,9 +105,13 @@ def to_records(rows: pa.RecordBatch) -> list[dict[str, Any]]:
 def to_json(rows: pa.RecordBatch) -> list[bytes | None]:
     """Return the records in a source batch as JSON; None for one that JSON cannot hold (bytes, NaN)."""
     types = [field.type for field in rows.schema if field.name != ROW]
-    if all(type in (TEXT, JSON) or (is_turns(type) and "binary" not in str(type)) for type in types):
+    if all(type in (TEXT, JSON) or (is_turns(type) and not _BEYOND_JSON.search(str(type))) for type in types):
         return [*json_objects(rows.drop_columns([ROW]))]
     return [_to_json(record) for record in map(to_plain, to_records(rows))]
+
+
+_BEYOND_JSON = re.compile("binary|float|double")
+"""The types of Arrow that have values which JSON lacks."""
 
 
 def _to_json(record: dict[str, Any]) -> bytes | None:

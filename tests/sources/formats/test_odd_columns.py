@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import chatfmt
+from chatfmt.errors import DialectError
 from chatfmt.recipe import Recipe
 
 from ...conftest import read_rows
@@ -158,3 +159,16 @@ def test_bytes_that_are_text_are_printed_as_text(tmp_path):
     assert chatfmt.convert(recipe, out=tmp_path / "out.jsonl").rejected == 1
     turns = [{"role": "user", "content": "hi \u00e9"}, {"role": "assistant", "content": "a"}]
     assert read_rows(tmp_path / "out.jsonl") == [{"messages": turns}]
+
+
+@pytest.mark.parametrize(("good", "bad"), [(0.5, float("nan")), ({"inner": [0.5]}, {"inner": [float("-inf")]})])
+def test_numbers_in_turns_that_json_lacks_are_errors_of_their_rows(good, bad, tmp_path):
+    turns = [[{**turn, "score": score} for turn in TURNS[0]] for score in (good, bad, good)]
+    pq.write_table(pa.table({"messages": turns}), tmp_path / "in.parquet")
+    with pytest.raises(DialectError) as error:
+        chatfmt.convert(Recipe(source=str(tmp_path / "in.parquet")), tmp_path / "out.jsonl")
+    message = f"{tmp_path}/in.parquet row 1: the key `score` holds NaN or infinity, which JSON lacks (message 0)"
+    assert str(error.value) == message
+    skip = Recipe(source=str(tmp_path / "in.parquet"), on_error="skip", max_bad="50%")
+    assert chatfmt.convert(skip, tmp_path / "out.jsonl").reasons == {"msg.type": 1}
+    assert read_rows(tmp_path / "out.jsonl") == [{"messages": turns[0]}, {"messages": turns[2]}]
