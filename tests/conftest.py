@@ -73,7 +73,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["CHATFMT_TEMPLATES"] = str(Path(folder).resolve())
     global FULL
     FULL = config.getoption("--full")
-    examples = 200 if FULL else 10
+    examples = 100 if FULL else 10
     quiet = [HealthCheck.too_slow]
     settings.register_profile("chatfmt", max_examples=examples, deadline=None, suppress_health_check=quiet)
     settings.load_profile("chatfmt")
