@@ -135,9 +135,10 @@ def _missing_notes(rows: pa.RecordBatch, detection: Detection, recipe: Recipe) -
     """Yield a note on columns, in no expression, with the word that Python and pandas write for a missing value."""
     parts = {path: part for part, path in detection.columns.fields.items()}
     said = " ".join((recipe.condition or "", *(text for text in recipe.map.values() if "{{" in text)))
+    missing = pa.array(_MISSING, TEXT)
     for name in sorted({*detection.used}.intersection(rows.schema.names)):
         column = rows.column(name) if name not in said else pa.nulls(len(rows))
-        words = column.filter(pc.is_in(column, _MISSING)) if column.type == TEXT else []
+        words = column.filter(pc.is_in(column, missing)) if column.type == TEXT else []
         if len(words):
             value, word = name if name.isidentifier() else f"row[{json_columns.dumps(name)}]", f'"{words[0].as_py()}"'
             empty, part = f'{{{{ "" if {value} == {word} else {value} }}}}', parts.get(name)
@@ -147,7 +148,7 @@ def _missing_notes(rows: pa.RecordBatch, detection: Detection, recipe: Recipe) -
             yield f"`{name}` is {word} in some rows: if that means that it has no value, {flag}"
 
 
-_MISSING = pa.array(["nan", "NaN", "None", "null", "<NA>"], TEXT)
+_MISSING = ("nan", "NaN", "None", "null", "<NA>")
 _RATINGS = ("rating", "ratings", "stars", "star", "label", "score", "reward", "user_rating", "human_rating", "grade")
 """Names of columns that may rate answers, in lower case."""
 
