@@ -61,6 +61,7 @@ from .turns import (
     find_text_and_answer,
     find_turn_keys,
     first_filled,
+    is_answer,
     role_name,
     texts_as_turns,
     to_text_or_json,
@@ -459,8 +460,7 @@ def find_answered_turns_parts(record: SourceRow, columns: Columns) -> dict[str, 
     if not mapped and prompt in ("context", *HISTORY) and any(not _is_in(text, texts) for text in asked):
         return None
     keys = find_turn_keys(turns, columns) or {}
-    last = value_at(turns[-1], keys.get("messages.role", ""))
-    if not columns.path("prompt") and isinstance(last, str) and role_of(last, columns.roles) == "assistant":
+    if not columns.path("prompt") and is_answer(turns[-1], keys, columns):
         return None
     return {"prompt": prompt, "completion": completion, **keys, **find_sides_of_turns(record, turns, columns)}
 

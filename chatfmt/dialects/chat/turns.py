@@ -119,9 +119,14 @@ def find_text_and_answer(record: SourceRow, columns: Columns) -> tuple[str, str,
     turns = turns_at(record, completion)
     keys = find_turn_keys(turns, columns)
     prompt = columns.path("prompt") or next(iter(text_columns(record, PROMPTS) if keys else ()), "")
-    name = turns[0].get(keys.get("messages.role", "")) if turns and keys else None
-    answers = isinstance(name, str) and role_of(name, columns.roles) == "assistant"
+    answers = turns and keys and is_answer(turns[0], keys, columns)
     return prompt, completion, keys if answers and isinstance(value_at(record, prompt), str) else None
+
+
+def is_answer(turn: Mapping[str, Any], keys: Mapping[str, str], columns: Columns) -> bool:
+    """Return whether a turn is the assistant's, given the keys that `find_turn_keys` found."""
+    name = value_at(turn, keys.get("messages.role", ""))
+    return isinstance(name, str) and role_of(name, columns.roles) == "assistant"
 
 
 def _mapped_key(turns: Sequence[Mapping[str, Any]], columns: Columns, key: str) -> str | None:
