@@ -21,7 +21,7 @@ import decimal
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, chain, repeat
 from typing import Any
 
@@ -218,6 +218,13 @@ def decode_objects(fields: Mapping[str, pa.Array]) -> list[dict[str, Any]]:
             if keys is not None:
                 objects[index] = {name: objects[index].get(name) for name in loads(keys)}
     return objects
+
+
+def edit_keys(keys: pa.StringArray, edit: Callable[[list[str]], Iterable[str]]) -> pa.StringArray:
+    """Return a `#keys` field with the names that `edit` makes of those of each object; each list is edited once."""
+    encoded = keys.dictionary_encode()
+    texts = [dumps(list(edit(loads(text)))) for text in encoded.dictionary.to_pylist()]
+    return pa.array(texts, TEXT).take(encoded.indices)
 
 
 def decode_values(column: pa.Array) -> list[Any]:

@@ -21,7 +21,7 @@ from .json_columns import (
     TEXT,
     booleans,
     decode_values,
-    dumps,
+    edit_keys,
     encode_objects,
     integers,
     json_array,
@@ -191,9 +191,7 @@ def without_field(column: pa.ListArray, name: str) -> pa.ListArray:
     turns = column.flatten()
     fields = {key: values for key, values in fields_of(turns).items() if key != name}
     if KEYS in fields:
-        encoded = fields[KEYS].dictionary_encode()
-        own = [dumps([key for key in loads(text) if key != name]) for text in encoded.dictionary.to_pylist()]
-        fields[KEYS] = pa.array(own, TEXT).take(encoded.indices)
+        fields[KEYS] = edit_keys(fields[KEYS], lambda keys: (key for key in keys if key != name))
     return with_turns(column, struct_of(fields, turns.is_null()))
 
 

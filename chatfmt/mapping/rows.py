@@ -17,6 +17,7 @@ from ..json_columns import (
     decode_objects,
     decode_or_none,
     dumps,
+    edit_keys,
     encode_objects,
     loads,
     text_of_binary,
@@ -178,6 +179,5 @@ def with_columns(batch: pa.RecordBatch, made: abc.Mapping[str, pa.Array]) -> pa.
     """The batch with the columns of `made` added or replaced, also in `#keys`."""
     columns = {name: batch.column(name) for name in batch.schema.names}
     if KEYS in columns:
-        own = [None if keys is None else [*loads(keys), *made] for keys in columns[KEYS].to_pylist()]
-        columns[KEYS] = pa.array([None if keys is None else dumps(list(dict.fromkeys(keys))) for keys in own], TEXT)
+        columns[KEYS] = edit_keys(columns[KEYS], lambda keys: dict.fromkeys([*keys, *made]))
     return _batch({**columns, **made})

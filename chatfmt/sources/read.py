@@ -11,7 +11,7 @@ import pyarrow as pa
 from msgspec.structs import replace
 
 from ..errors import ChatfmtError, RowError, located
-from ..json_columns import dumps, loads, text_array
+from ..json_columns import dumps, edit_keys
 from ..schema import KEYS, ROW
 from ..stores import is_remote
 from .bytes.remote_cache import kept_here
@@ -172,10 +172,6 @@ def _select_columns(batch: pa.RecordBatch, options: ReadOptions) -> pa.RecordBat
     there, left = set(names), {ROW, KEYS, *options.skip}
     kept = [name for name in wanted if name in there and name not in left]
     only = batch.select([ROW, *kept])
-    return only.append_column(KEYS, _own_keys(batch.column(KEYS), set(kept))) if KEYS in names else only
-
-
-def _own_keys(keys: pa.Array, kept: set[str]) -> pa.Array:
-    """The own keys (`#keys`) of each object that are among `kept`."""
-    own = [None if text is None else [key for key in loads(text) if key in kept] for text in keys.to_pylist()]
-    return text_array([None if names is None else dumps(names) for names in own])
+    if KEYS not in names:
+        return only
+    return only.append_column(KEYS, edit_keys(batch.column(KEYS), lambda keys: filter({*kept}.__contains__, keys)))

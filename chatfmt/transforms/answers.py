@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import UsageError
-from ..json_columns import TEXT, dumps, integers, loads, message_columns, with_column
+from ..json_columns import TEXT, edit_keys, integers, message_columns, with_column
 from ..schema import KEYS, Conversation
 from ..turn_columns import BoolArray, any_turn, contains, field, lengths_of, offsets_of, role_is, to_bools, with_field
 from .edit import TAILS, Changed, edit_rows
@@ -100,8 +100,7 @@ def _with_results(batch: pa.RecordBatch, results: pa.Array) -> pa.RecordBatch:
             f"there is a column `{FINAL_COLUMN}` already", hint="keep other columns, or `final_answer=remove`"
         )
     if KEYS in batch.schema.names:
-        keys = [None if own is None else dumps([*loads(own), FINAL_COLUMN]) for own in batch.column(KEYS).to_pylist()]
-        batch = with_column(batch, KEYS, pa.array(keys, TEXT))
+        batch = with_column(batch, KEYS, edit_keys(batch.column(KEYS), lambda keys: [*keys, FINAL_COLUMN]))
     return with_column(batch, FINAL_COLUMN, results)
 
 

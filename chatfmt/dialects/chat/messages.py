@@ -301,11 +301,7 @@ def _with_keys(fields: dict[str, pa.Array], renames: Mapping[str, str]) -> dict[
     if keys is None:
         return fields
     if any(old != new for old, new in renames.items()):
-        encoded = keys.dictionary_encode()
-        texts = [
-            json_columns.dumps(_renamed(json_columns.loads(text), renames)) for text in encoded.dictionary.to_pylist()
-        ]
-        keys = pa.array(texts, json_columns.TEXT).take(encoded.indices)
+        keys = json_columns.edit_keys(keys, lambda names: _renamed(names, renames))
     return {**fields, schema.KEYS: keys}
 
 

@@ -248,12 +248,8 @@ def _with_key_listed(lists: pa.ListArray, name: str) -> pa.ListArray:
     fields = fields_of(lists.flatten())
     if schema.KEYS not in fields:
         return lists
-    there, texts = fields[name].is_valid().to_pylist(), fields[schema.KEYS].to_pylist()
-    keys = [
-        json_columns.dumps(list(dict.fromkeys([*json_columns.loads(text), name]))) if has and text else text
-        for has, text in zip(there, texts, strict=True)
-    ]
-    return with_field(lists, schema.KEYS, pa.array(keys, json_columns.TEXT))
+    keys = json_columns.edit_keys(fields[schema.KEYS], lambda keys: dict.fromkeys([*keys, name]))
+    return with_field(lists, schema.KEYS, pc.if_else(fields[name].is_valid(), keys, fields[schema.KEYS]))
 
 
 def _reasoning_error(text: str) -> DialectError:
@@ -354,11 +350,8 @@ def _kept_keys(batch: pa.RecordBatch, kept: Sequence[str]) -> dict[str, pa.Array
     """Return `#keys` reduced to the kept columns."""
     if schema.KEYS not in batch.schema.names or not kept:
         return {}
-    texts = [
-        None if text is None else json_columns.dumps([key for key in json_columns.loads(text) if key in kept])
-        for text in batch.column(schema.KEYS).to_pylist()
-    ]
-    return {schema.KEYS: pa.array(texts, json_columns.TEXT)}
+    keys = json_columns.edit_keys(batch.column(schema.KEYS), lambda keys: (key for key in keys if key in kept))
+    return {schema.KEYS: keys}
 
 
 def convert_rows(batch: pa.RecordBatch, columns: Columns, convert: ConvertRow) -> pa.RecordBatch:

@@ -271,11 +271,8 @@ def _replace_in_keys(fields: Mapping[str, pa.Array], turns: pa.Array, old: str) 
     """Return `#keys` with `tool_calls` instead of the key `old`, or added, in the given turns."""
     if schema.KEYS not in fields:
         return {}
-    texts = [
-        text if text is None or not there else json_columns.dumps(_replace_key(json_columns.loads(text), old))
-        for text, there in zip(fields[schema.KEYS].to_pylist(), turns.to_pylist(), strict=True)
-    ]
-    return {schema.KEYS: pa.array(texts, json_columns.TEXT)}
+    keys = fields[schema.KEYS]
+    return {schema.KEYS: pc.if_else(turns, json_columns.edit_keys(keys, lambda names: _replace_key(names, old)), keys)}
 
 
 def _replace_key(keys: list[str], old: str) -> list[str]:
