@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import abc
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -85,7 +86,7 @@ def split_transcripts(column: pa.Array, markers: Markers) -> pa.ListArray:
 
     A marker includes the line break before it, one blank line before that, and one space or line break after it; where
     a marker itself begins or ends with white space, it includes that and no more. Every other character is kept. Text
-    before the first marker needs the marker `^`, which gives it a role.
+    before the first marker needs the marker `^`, which gives it a role. Each text of a list is one turn.
     Raises DialectError `col.type` for a value that is not text, `msg.role` for text without or before a marker.
     """
     preamble = dict(markers).get(PREAMBLE)
@@ -93,6 +94,8 @@ def split_transcripts(column: pa.Array, markers: Markers) -> pa.ListArray:
     pattern = marker_pattern(list(roles))
 
     def split(text: Any) -> list[dict[str, Any]] | None:
+        if isinstance(text, list):
+            return [turn for item in text for turn in _split(item, pattern, roles, preamble, most=1)]
         return None if text is None else _split(text, pattern, roles, preamble)
 
     return encode_conversations(map_rows(split, decode_or_none(column)))
@@ -113,10 +116,12 @@ def _before(marker: str) -> str:
     return "" if marker[:1] in ("\n", "\r") else r"(?:\A(?:\r?\n){0,2}|(?:\r?\n){1,2})"
 
 
-def _split(text: str, pattern: re.Pattern[str], roles: dict[str, str], preamble: str | None) -> list[dict[str, Any]]:
+def _split(
+    text: Any, pattern: re.Pattern[str], roles: dict[str, str], preamble: str | None, most: int | None = None
+) -> list[dict[str, Any]]:
     if not isinstance(text, str):
         raise DialectError("the transcript is not text", code="col.type")
-    found = list(pattern.finditer(text))
+    found = list(islice(pattern.finditer(text), most))
     if not found and preamble is None:
         raise _unmarked("no marker starts a line of the transcript", "--marker 'Human:=user'")
     first = found[0].start() if found else len(text)

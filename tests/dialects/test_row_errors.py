@@ -145,6 +145,9 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str, str]] = {
         "string-turns", {"messages": ['[{"role": "user", "content": "q"}]']},
         "msg.type", "the turns are JSON, and one of them cannot be read",
     ),
+    "a lone text that begins with its role": (
+        "string-turns", {"messages": ["user: q"]}, "msg.role", "each text begins with a role, `user:`",
+    ),
     "an observation after the input of an action": (
         "react", {"messages": [{"role": "assistant", "content": 'Action: w\nAction Input: {}\nObservation: sun'}]},
         "msg.type", "the turn goes on after the input of its action",

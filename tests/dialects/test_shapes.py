@@ -102,6 +102,22 @@ CASES: dict[str, tuple[list[Row], list[Row]]] = {
         [{"system": "s", "question": "q", "answer": json.dumps(A)}],
         [{"prompt": [system("s"), Q], "completion": [A]}],
     ),
+    "texts that begin with their roles": (
+        [talk("Human: q", "AI:a"), talk("\n\nHuman: q", "\n\nAI: a"), {"turns": ["user: q", "assistant: a"]}],
+        [TALK] * 3,
+    ),
+    "a history of texts that begin with their roles": (
+        [{"history": ["user: hi", "assistant: hello"], "question": "q", "answer": "a"}],
+        [talk(*PAST, Q, A)],
+    ),
+    "scored answers as JSON text": (
+        [{"prompt": "q", "completions": json.dumps([{"response": "b", "score": 1}, {"response": "a", "score": 2}])}],
+        [{"prompt": [Q], "chosen": [A], "rejected": [assistant("b")]}],
+    ),
+    "answers and their scores as JSON text": (
+        [{"prompt": "q", "responses": '["b", "a"]', "scores": "[1, 2]"}],
+        [{"prompt": [Q], "chosen": [A], "rejected": [assistant("b")]}],
+    ),
     "parallel lists": ([{"messages": {"role": ["user", "assistant"], "content": ["q", "a"]}}], [TALK]),
     "turns of LangChain": (
         [

@@ -92,7 +92,7 @@ def test_zipped_lists_can_be_told_apart_again(drawn: list[tuple[list[str], bool]
 
 
 MARKERS = {"Human:": "user", "Assistant:": "assistant"}
-TRANSCRIPTS = {
+TRANSCRIPTS: dict[str | tuple[str, ...], list[str]] = {
     "Human: hi\n\nAssistant: hello": ["user:hi", "assistant:hello"],
     "\n\nHuman: hi\n\nAssistant: a\nb\n": ["user:hi", "assistant:a\nb\n"],
     "Human:hi\nAssistant:\nhello": ["user:hi", "assistant:hello"],
@@ -101,11 +101,12 @@ TRANSCRIPTS = {
     "Human: a\r\n\r\nAssistant:\r\nb": ["user:a", "assistant:b"],
     "Human: é\u2028Assistant: no line": ["user:é\u2028Assistant: no line"],
     "Assistant: ": ["assistant:"],
+    ("Human: a\nHuman: b", "\n\nAssistant: c"): ["user:a\nHuman: b", "assistant:c"],
 }
 
 
 @pytest.mark.parametrize(("text", "expected"), TRANSCRIPTS.items())
-def test_transcripts_are_cut_at_markers(text: str, expected: list[str]) -> None:
+def test_transcripts_are_cut_at_markers(text: str | tuple[str, ...], expected: list[str]) -> None:
     after = run(from_json([{"t": text}]), {"transcript": "t"}, markers=MARKERS).batch
     assert after.schema.names == ["#row", "t", "messages"]
     assert [f"{turn['role']}:{turn['content']}" for turn in values(after, "messages")[0]] == expected
@@ -138,6 +139,7 @@ def test_the_longest_marker_wins_and_a_start_can_have_a_role() -> None:
     [
         ("hi", "no marker starts a line of the transcript", "msg.role"),
         ("hi\nHuman: x", "the transcript has text before its first marker", "msg.role"),
+        (["Human: x", "hi\nHuman: x"], "the transcript has text before its first marker", "msg.role"),
     ],
 )
 def test_text_without_a_role_is_refused(text: str, message: str, code: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -42,7 +43,7 @@ def read_turn_list(value: Any) -> list[dict[str, Any]] | None:
     value = read_list_literal(value)
     if isinstance(value, dict):
         value = transpose(value) or [value]
-    value = _named_texts(value) or value
+    value = _named_texts(value) or marked_texts(value) or value
     if not isinstance(value, list) or not all(isinstance(turn, dict) for turn in value):
         return None
     return [unwrap(turn) for turn in value]
@@ -62,6 +63,24 @@ def _named_texts(value: Any) -> list[dict[str, Any]] | None:
             return None
         pairs.append(pair)
     return [{"role": role, "content": text} for role, text in pairs]
+
+
+def marked_texts(value: Any) -> list[dict[str, Any]] | None:
+    """Return the turns in a list of texts that begin with their roles (`user: hi`), of both sides; else None."""
+    found = list(map(role_mark, value)) if isinstance(value, list) and value and isinstance(value[0], str) else []
+    roles = {role for role, _ in found}
+    if None in roles or not roles >= {"user", "assistant"}:
+        return None
+    return [{"role": role, "content": text} for role, text in found]
+
+
+def role_mark(text: Any) -> tuple[str | None, str]:
+    """Return the role that a text begins with, as `user` in `user: hi`, and the rest; None without one."""
+    mark = _MARK.match(text) if isinstance(text, str) else None
+    return (None, "") if mark is None else (ROLE_NAMES.get(mark[1].lower()), text[mark.end() :])
+
+
+_MARK = re.compile(r"\n{0,2}(\w+): ?")
 
 
 def _are_parallel(value: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
@@ -27,7 +28,7 @@ from ..kit.literals import read_list_literal
 from ..kit.names import MESSAGES, OBJECT_STEPS, PROMPTS, REASONING, STEP_LABELS, STEPS, SYSTEM
 from ..kit.output import OutputRow, by_row
 from .plain_turns import plain_turns
-from .turns import CONTENT_KEYS, ROLE_KEYS
+from .turns import CONTENT_KEYS, ROLE_KEYS, role_mark
 
 USER_KEYS = ("human", "user", "input", "instruction", "question", "prompt")
 ASSISTANT_KEYS = ("assistant", "gpt", "bot", "output", "response", "answer", "completion")
@@ -125,7 +126,14 @@ def _alternating(record: SourceRow, columns: Columns, part: str, roles: Sequence
         if _TURN.match(text):
             raise DialectError("the turns are JSON, and one of them cannot be read", code="msg.type")
         turns.append({"role": roles[message % len(roles)], "content": text})
+    if turns and not columns.turn_roles and all(role_mark(turn["content"])[0] in _SIDES for turn in turns):
+        path, mark = columns.path(part) or part, turns[0]["content"].partition(":")[0].strip()
+        flags = f"--map transcript={shlex.quote(path)} --marker {mark}:={role_mark(turns[0]['content'])[0]}"
+        raise DialectError(f"each text begins with a role, `{mark}:`", hint=f"{flags} reads it", code="msg.role")
     return turns
+
+
+_SIDES = ("user", "assistant")
 
 
 @by_row

@@ -11,9 +11,11 @@ from msgspec.structs import replace
 
 from ...errors import NoDialect
 from ...field_path import value_at
+from ...lazy import on_call
 from ..dialect import Dialect
 from ..kit.columns import Columns, SourceRow
 
+transcript_hint = on_call(__package__, ".turn_hints:transcript_hint")
 _ROWS = 50
 """The number of rows that are read with other dialects."""
 _MARK = "<extra_id_1>"
@@ -57,6 +59,9 @@ def left_as_text(
         )
     ]
     prompt, completion = columns.path("prompt"), columns.path("completion")
+    texts = columns.path("messages") or prompt
+    if dialect in ("string-turns", "user-turns") and texts and (hint := transcript_hint([texts], records)):
+        notes.append(f"{hint}; the names are left in the text")
     if prompt and completion and any(_MARK in str(value_at(record, prompt)) for record in records):
         flags = _MARKED.format(prompt=prompt, completion=completion)
         notes.append(f"turns marked with `{_MARK}` in `{prompt}`: left as one text, split it with {flags}")

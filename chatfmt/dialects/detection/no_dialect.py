@@ -16,17 +16,8 @@ from ...schema import ROW
 from ..chat.turns import find_turn_keys
 from ..kit.columns import Columns, SourceRow, ambiguous_part, records_of
 from ..kit.names import COMPLETIONS, EVENTS, MESSAGES, PROMPTS, is_metadata
-from ..kit.roles import role_of
 from .preference_hints import ANSWER_WORDS, are_texts, has_word, opposites_hint, pair_hint, two_answers_hint
-from .turn_hints import are_objects, nested_turns, turns_hint
-
-_MARKER_ROWS = 50
-"""The number of rows that are searched for speaker markers."""
-_MARKER = re.compile(r"^(?:#{1,4} ?)?(?:[A-Z][A-Za-z]{0,15}|[A-Z]{2,15} [A-Z]{2,15}):", re.MULTILINE)
-_RARE = 10
-"""One text in so many has the marker of a known role, which is then one of all."""
-_USERS = frozenset({"human", "user", "question", "q", "prompter", "customer", "patient", "student", "instruction"})
-_SYSTEMS = frozenset({"system", "context"})
+from .turn_hints import MARKER_ROWS, are_objects, nested_turns, transcript_hint, turns_hint
 
 
 def no_dialect(
@@ -211,7 +202,7 @@ def _or_text(names: Sequence[str], records: Sequence[SourceRow]) -> str:
     longest = max(names, key=lambda name: sizes[name])
     if any(2 * size > sizes[longest] for name, size in sizes.items() if name != longest):  # no text but the others
         return ""
-    if any(re.match(r"""\s*"?(array\()?\[?\{""", str(record.get(longest) or "")) for record in records[:_MARKER_ROWS]):
+    if any(re.match(r"""\s*"?(array\()?\[?\{""", str(record.get(longest) or "")) for record in records[:MARKER_ROWS]):
         return ""  # objects as text
     prose = [record for record in records if len(str(record.get(longest) or "").split()) > 1]
     return f"; or plain text: --map text={shlex.quote(longest)}" if 2 * len(prose) > len(records) else ""
@@ -257,45 +248,3 @@ def types_differ(types: Mapping[str, int], rows: Iterable[tuple[Location, str | 
         f"the rows are of different types: {counts}; {other} is {name}",
         hint=f"--dialect mixed reads those of type {most}: the others are bad rows, which {skip} leaves out",
     )
-
-
-def transcript_hint(texts: Sequence[str], records: Sequence[SourceRow]) -> str | None:
-    """Hint for the first column of text whose lines begin with markers such as `Human:`; None if there is none.
-
-    A name that says nothing of its role is left open.
-    """
-    for name in texts:
-        values = [record.get(name) for record in records[:_MARKER_ROWS]]
-        markers = _find_markers([value for value in values if isinstance(value, str)])
-        if len(markers) >= 2:
-            flags = " ".join(f"--marker {shlex.quote(f'{marker}={role}')}" for marker, role in _roles(markers).items())
-            return f"`{name}` looks like a transcript: --map transcript={shlex.quote(name)} {flags}"
-    return None
-
-
-def _find_markers(texts: Sequence[str]) -> list[str]:
-    """Return the markers at the start of lines in over half of the texts, if over half of the texts begin with one.
-
-    Those of known roles may be rarer.
-    """
-    found = [_MARKER.findall(text) for text in texts]
-    opened = sum(_MARKER.match(text.lstrip()) is not None for text in texts)
-    if 2 * opened <= len(texts):
-        return []
-    rows = Counter(marker for markers in found for marker in dict.fromkeys(markers))
-    return [marker for marker, count in rows.items() if (_RARE if _role(marker) else 2) * count > len(texts)]
-
-
-def _role(marker: str) -> str | None:
-    """Return the role that the name in a marker stands for, None for a name that says nothing of it."""
-    name = marker.strip("#: ").lower()
-    return "system" if name in _SYSTEMS else "user" if name in _USERS else role_of(name.replace(" ", "_"), {})
-
-
-def _roles(markers: Sequence[str]) -> dict[str, str]:
-    """Return the role of each marker by its name; of two, what is not the user is the assistant."""
-    roles = {marker: _role(marker) or "ROLE" for marker in markers}
-    speakers = [marker for marker, role in roles.items() if role not in ("system", "tool")]
-    if len(speakers) == 2 and [roles[marker] for marker in speakers].count("user") == 1:
-        roles |= {marker: "assistant" for marker in speakers if roles[marker] != "user"}
-    return roles

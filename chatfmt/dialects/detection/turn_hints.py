@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -53,7 +54,8 @@ def turns_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Colu
     spoken = [name for name in names if _SPOKEN.search(name.lower()) or own == [name]]
     if alternating := next(filter(None, (_alternating_path(name, record.get(name)) for name in spoken)), None):
         path, texts = alternating
-        return f"if the texts in `{texts}` alternate: --map messages={shlex.quote(path)} --roles user,assistant"
+        alternate = f"if the texts in `{texts}` alternate: --map messages={shlex.quote(path)} --roles user,assistant"
+        return transcript_hint([texts], records) or alternate
     return (_values_hint(record) if len(records) == 1 and len(record) > 1 else None) or _objects_hint(names, record)
 
 
@@ -245,3 +247,55 @@ def _inside(value: Any) -> Iterator[tuple[str, Any]]:
         yield from ((f".{key}", item) for key, item in value.items())
     elif isinstance(value, list) and value:
         yield "[0]", value[0]
+
+
+MARKER_ROWS = 50
+"""The number of rows that are searched for speaker markers."""
+_MARKER = re.compile(r"^(?:#{1,4} ?)?(?:[A-Z][A-Za-z]{0,15}|[A-Z]{2,15} [A-Z]{2,15}):", re.MULTILINE)
+_RARE = 10
+"""One text in so many has the marker of a known role, which is then one of all."""
+_ASKING = frozenset({"human", "user", "question", "q", "prompter", "customer", "patient", "student", "instruction"})
+_SYSTEMS = frozenset({"system", "context"})
+
+
+def transcript_hint(texts: Sequence[str], records: Sequence[SourceRow]) -> str | None:
+    """Hint for the first column of text whose lines begin with markers such as `Human:`; None if there is none.
+
+    The texts in a list count as lines. A name that says nothing of its role is left open.
+    """
+    for name in texts:
+        rows = [record.get(name) for record in records[:MARKER_ROWS]]
+        values = ["\n".join(row) if isinstance(row, list) and are_texts(row) else row for row in rows]
+        markers = _find_markers([value for value in values if isinstance(value, str)])
+        if len(markers) >= 2:
+            flags = " ".join(f"--marker {shlex.quote(f'{marker}={role}')}" for marker, role in _roles(markers).items())
+            return f"`{name}` looks like a transcript: --map transcript={shlex.quote(name)} {flags}"
+    return None
+
+
+def _find_markers(texts: Sequence[str]) -> list[str]:
+    """Return the markers at the start of lines in over half of the texts, if over half of the texts begin with one.
+
+    Those of known roles may be rarer.
+    """
+    found = [_MARKER.findall(text) for text in texts]
+    opened = sum(_MARKER.match(text.lstrip()) is not None for text in texts)
+    if 2 * opened <= len(texts):
+        return []
+    rows = Counter(marker for markers in found for marker in dict.fromkeys(markers))
+    return [marker for marker, count in rows.items() if (_RARE if _role(marker) else 2) * count > len(texts)]
+
+
+def _role(marker: str) -> str | None:
+    """Return the role that the name in a marker stands for, None for a name that says nothing of it."""
+    name = marker.strip("#: ").lower()
+    return "system" if name in _SYSTEMS else "user" if name in _ASKING else role_of(name.replace(" ", "_"), {})
+
+
+def _roles(markers: Sequence[str]) -> dict[str, str]:
+    """Return the role of each marker by its name; of two, what is not the user is the assistant."""
+    roles = {marker: _role(marker) or "ROLE" for marker in markers}
+    speakers = [marker for marker, role in roles.items() if role not in ("system", "tool")]
+    if len(speakers) == 2 and [roles[marker] for marker in speakers].count("user") == 1:
+        roles |= {marker: "assistant" for marker in speakers if roles[marker] != "user"}
+    return roles

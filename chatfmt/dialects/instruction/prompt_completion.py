@@ -14,7 +14,7 @@ from ...errors import DialectError, map_rows
 from ...field_path import value_at
 from ...turn_columns import concat, stack, struct_of, to_lists
 from ..chat.messages import read_turns
-from ..chat.turns import find_turn_keys, plain_values, turns_at
+from ..chat.turns import find_turn_keys, marked_texts, plain_values, turns_at
 from ..dialect import Dialect
 from ..kit.columns import (
     SKIP_HINT,
@@ -161,6 +161,8 @@ def history_turns(items: Any) -> list[dict[str, Any]]:
     """Return the turns of one history of pairs or alternating texts; raises DialectError `col.type`."""
     if isinstance(items, str) and not items.strip():
         return []
+    if marked := marked_texts(items):
+        return marked
     turns = [turn for item in items for turn in _history_turn(item)] if isinstance(items, list) else [None]
     if isinstance(items, list) and len(items) % 2 == 0 and all(isinstance(item, str) for item in items):
         return [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(items)]

@@ -155,12 +155,12 @@ def scored(record: SourceRow, columns: Columns) -> list[OutputRow | Dropped]:
     `margin`. Raises DialectError `col.type`.
     """
     path = columns.path("answers") or "completions"
-    items, ratings = value_at(record, path), columns.path("ratings")
+    items, ratings = read_list_literal(value_at(record, path)), columns.path("ratings")
     prompt = value_at(record, columns.path("prompt") or "prompt")
     if not isinstance(items, list):
         raise DialectError(f"column `{path}` is {json_type(items)}, not a list of answers", code="col.type")
     if ratings is not None:
-        return make_pairs(prompt, _rated(items, value_at(record, ratings), path, ratings), columns)
+        return make_pairs(prompt, _rated(items, read_list_literal(value_at(record, ratings)), path, ratings), columns)
     if (order := _ranked(columns)) != "no":
         places = [1 + place for place in range(len(items))]
         return make_pairs(prompt, _rated(items, places, path, "rank" if order == "best-first" else "score"), columns)
@@ -233,15 +233,15 @@ def find_scored_parts(record: SourceRow, columns: Columns) -> dict[str, str] | N
     prompt = columns.path("prompt") or next((name for name in prompts if record.get(name) is not None), None)
     mapped = columns.path("answers")
     names = [mapped] if mapped else columns_named(record, ANSWER_LISTS)
-    path = next((name for name in names if isinstance(value_at(record, name), list) and value_at(record, name)), None)
-    if prompt is None or path is None:
+    lists = ((name, read_list_literal(value_at(record, name))) for name in names)
+    path, items = next(((name, items) for name, items in lists if isinstance(items, list) and items), ("", []))
+    if prompt is None or not path:
         return None
-    items = value_at(record, path)
     found = {"prompt": prompt, "answers": path, **find_side_parts(record, columns)}
     ratings = columns.path("ratings") or next(
         (n for n in columns_named(record, SCORE_LISTS) if _are_scores(record[n])), None
     )
-    if ratings is not None and isinstance(value_at(record, ratings), list):
+    if ratings is not None and isinstance(read_list_literal(value_at(record, ratings)), list):
         return {**found, "ratings": ratings}
     if _ranked(columns) != "no" and isinstance(items, list) and len(items) > 1:
         return found
@@ -252,6 +252,7 @@ def find_scored_parts(record: SourceRow, columns: Columns) -> dict[str, str] | N
 
 def _are_scores(value: Any) -> bool:
     """Return whether a value is a list of numbers, or of numbers as text, of which some may be missing."""
+    value = read_list_literal(value)
     return isinstance(value, list) and any(to_number(item) is not None for item in value)
 
 

@@ -113,6 +113,17 @@ def test_one_row_with_reasoning_is_enough_for_a_note() -> None:
     assert convert([plain])[1].left == ()
 
 
+@pytest.mark.parametrize("name", ["messages", "turns", "dialog"])
+def test_names_before_turns_are_noted_with_the_flags_that_read_them(name: str, tmp_path: Path) -> None:
+    write_rows(source := tmp_path / "in.jsonl", [{name: ["Customer: q\nAgent: x", "Agent: a"]}] * 2)
+    said = run_cli("convert", source).stderr.decode()
+    flags = f"--map transcript={name} --marker Customer:=user --marker Agent:=assistant"
+    assert f"`{name}` looks like a transcript: {flags}" in said
+    done = run_cli("convert", source, *flags.split(), "-q").stdout.splitlines()
+    turns = [{"role": "user", "content": "q\nAgent: x"}, {"role": "assistant", "content": "a"}]
+    assert [json.loads(row) for row in done] == [{"messages": turns}] * 2
+
+
 def test_a_note_on_marked_turns_has_the_flags_that_split_them(tmp_path: Path) -> None:
     rows = [
         {"prompt": "a\n<extra_id_1>Assistant\nb\n<extra_id_1>User\nc", "response": "d"},
