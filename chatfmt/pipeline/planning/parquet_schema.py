@@ -1,11 +1,13 @@
 """Find the one schema that all Parquet shards of a plan share, before the first is written.
 
-Columns of fixed types are known from the first rows. Others are not, so their sources are read once more.
+Columns of fixed types are known from the first rows. Others are not, so their sources are read once more, and up to the
+shard of the first row that is converted if none of the first rows is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +35,9 @@ def find_schema(sources: Sequence[SourcePlan], tasks: Sequence[Task], run: Run) 
     """Return the schema of the output of all sources."""
     first = [(source, first_output(source)) for source in sources]
     known = [types_of(batch, typed=source.job.nulls) for source, batches in first for batch in batches]
+    if not known:
+        with closing(run_tasks(survey_task, tasks, run)) as found:
+            known = [next(filter(None, found), Types())]
     types = reduce(merge_types, known, Types())
     if any(needs_survey(source, batches) for source, batches in first):
         survey = [replace(task, job=survey_job(task.job)) for task in tasks]
@@ -82,7 +87,7 @@ def needs_survey(source: SourcePlan, output: Sequence[pa.RecordBatch]) -> bool:
     have media, for which text becomes parts.
     """
     job = source.job
-    if not job.nulls:
+    if not job.nulls or not output:
         return job.template is None or bool(job.columns.keep) or bool(job.media)
     if any(holds_json(field) for batch in output for field in batch.schema):
         return True

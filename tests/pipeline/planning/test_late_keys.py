@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ...conftest import run_here, succeed
+from ...conftest import read_rows, run_here, succeed, write_rows
 
 Row = dict[str, Any]
 CALL = '{"name": "f", "arguments": {"a": 1}}'
@@ -56,3 +56,18 @@ def test_a_key_of_a_late_row_is_written(case: str, tmp_path: Path) -> None:
     written = found[-1]["messages"][-1][key]
     assert (json.loads(written) if key == "tool_calls" else written) == value
     assert all(turn[key] is None for row in found[:-1] for turn in row["messages"])
+
+
+@pytest.mark.parametrize("flags", [(), ("-t", "chatml"), ("-t", "chatml", "--keep", "id"), ("-t", "gemma")], ids=str)
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_the_first_row_that_is_converted_may_be_a_late_one(suffix: str, flags: tuple[str, ...], tmp_path: Path) -> None:
+    roles = [("system", "user")[index > 1200] for index in range(1203)]
+    rows = [{"id": index, "messages": [{"role": role, "content": "hi"}]} for index, role in enumerate(roles)]
+    lines, table = write_rows(tmp_path / "in.jsonl", rows), pa.Table.from_pylist(rows)
+    pq.write_table(table, tmp_path / "in.parquet")
+    select = ("--on-error", "skip", "--max-bad", "99.9%") if "gemma" in flags else ("--where", "id > 1200")
+    source = lines.with_suffix(f".{suffix}")
+    for name in ("lines.jsonl", "columns.parquet"):
+        succeed(run_here("convert", source, *flags, *select, "-o", tmp_path / name, "-q"))
+    found = pq.read_table(tmp_path / "columns.parquet").to_pylist()
+    assert (found, len(found)) == (read_rows(tmp_path / "lines.jsonl"), 2)
