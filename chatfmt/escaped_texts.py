@@ -29,7 +29,7 @@ _LONG = np.zeros(1 << 16, np.bool_)
 _LONG[np.frombuffer(b"".join(b"%02x" % code for code in range(32) if code not in b"\b\t\n\f\r"), np.uint16)] = True
 
 
-def offsets_of(texts: pa.StringArray) -> npt.NDArray[np.int32]:
+def text_offsets(texts: pa.StringArray) -> npt.NDArray[np.int32]:
     """Return where each text begins in the memory of a column, and where the last one ends."""
     offsets = np.frombuffer(texts.buffers()[1] or bytes(4), np.int32)
     return offsets[texts.offset :][: len(texts) + 1]
@@ -67,7 +67,7 @@ class EscapedTexts(Struct, frozen=True, dict=True):
         -1 for a place that does not hold one whole text, and for a text whose bytes in the source are not what `orjson`
         writes.
         """
-        offsets = offsets_of(self.texts)
+        offsets = text_offsets(self.texts)
         index = np.clip(np.searchsorted(offsets, starts, "right") - 1, 0, len(offsets) - 2)
         is_same = (offsets[index] == starts) & (offsets[index + 1] == stops)
         if len(self._other_escapes):
@@ -106,7 +106,7 @@ def known_lines(texts: pa.StringArray, between: bytes) -> memoryview | None:
     if _last.rendered is None or texts.null_count or not len(texts):
         return None
     known, assemble = _last.rendered
-    same = _same(known.buffers()[2], texts.buffers()[2]) and np.array_equal(offsets_of(known), offsets_of(texts))
+    same = _same(known.buffers()[2], texts.buffers()[2]) and np.array_equal(text_offsets(known), text_offsets(texts))
     return assemble(between) if same else None
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from msgspec import Struct
 
 from .errors import ChatfmtError, RenderError
-from .escaped_texts import offsets_of
+from .escaped_texts import text_offsets
 from .json_columns import booleans, integers
 from .turn_columns import same_turns
 
@@ -59,7 +59,7 @@ class Rendered(Struct, frozen=True):
 
 def _filled(texts: pa.StringArray) -> pa.StringArray:
     """Return the texts of a column that are there, in its memory if nothing is between them."""
-    offsets, valid = offsets_of(texts), texts.is_valid().to_numpy(zero_copy_only=False)
+    offsets, valid = text_offsets(texts), texts.is_valid().to_numpy(zero_copy_only=False)
     starts, ends = offsets[:-1][valid], offsets[1:][valid]
     if not len(starts) or (starts[1:] != ends[:-1]).any():
         return texts.drop_null()

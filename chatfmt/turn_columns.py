@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .errors import RowError, raise_first
+from .escaped_texts import text_offsets
 from .json_columns import (
     ABSENT,
     JSON,
@@ -57,11 +58,6 @@ def matches(texts: pa.Array, pattern: str) -> pa.BooleanArray:
         if not pc.match_substring_regex(joined, pattern)[0].as_py():
             return booleans(np.zeros(len(texts), np.bool_))
     return pc.match_substring_regex(texts, pattern)
-
-
-def text_offsets(texts: pa.StringArray) -> np.ndarray[Any, np.dtype[np.int32]]:
-    """Return where each text begins in the bytes of the column, then where the last one ends."""
-    return np.frombuffer(texts.buffers()[1] or b"", np.int32)[texts.offset :][: len(texts) + 1]
 
 
 def starting_with(texts: pa.StringArray, characters: bytes) -> pa.StringArray:

@@ -202,13 +202,10 @@ def _to_stored(column: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def _to_stored_list(column: pa.ListArray, kind: pa.ListType) -> pa.ListArray:
-    values = _to_stored(column.values, kind.value_type)
+    if column.offset and column.null_count:  # from_arrays refuses a mask on sliced offsets
+        column = pa.concat_arrays([column, pa.nulls(0, column.type)])
     mask = column.is_null() if column.null_count else None
-    start = column.offset
-    if start and mask is not None:  # from_arrays refuses a mask on sliced offsets
-        column = pa.concat_arrays([column.slice(0), pa.nulls(0, column.type)])
-        values = _to_stored(column.values, kind.value_type)
-    return pa.ListArray.from_arrays(column.offsets, values, mask=mask)
+    return pa.ListArray.from_arrays(column.offsets, _to_stored(column.values, kind.value_type), mask=mask)
 
 
 def _to_stored_struct(column: pa.StructArray, kind: pa.StructType) -> pa.StructArray:

@@ -73,10 +73,9 @@ def find_files(batch: pa.RecordBatch, folder: str | None) -> pa.RecordBatch:
 def _medium(path: str, folder: str | None) -> dict[str, bytes | str | None]:
     if path.startswith("data:"):
         return {"bytes": _data(path), "path": None}
-    url = urlsplit(path)
-    if "://" in path and url.scheme != "file":
+    name = _path_of(path)
+    if name is None:
         raise RowError(f"`{path}` is a URL", hint="download it first, or leave out --embed-media", code="media.file")
-    name = unquote(url.path) if url.scheme == "file" else path
     if folder is None:
         hint = "--media-root DIR names the folder; an archive must be unpacked first"
         raise RowError(f"`{name}` is a path, and the source has no folder", hint=hint, code="media.file")
@@ -96,11 +95,16 @@ def _medium(path: str, folder: str | None) -> dict[str, bytes | str | None]:
 
 def has_file(path: str, folder: str | None) -> bool:
     """Return whether a medium that is a path has its file; True for a URL, and for a path below an unknown folder."""
-    url = urlsplit(path)
-    if path.startswith("data:") or ("://" in path and url.scheme != "file"):
-        return True
-    name = unquote(url.path) if url.scheme == "file" else path
-    return (folder is None and not Path(name).is_absolute()) or Path(folder or "", name).is_file()
+    name = None if path.startswith("data:") else _path_of(path)
+    return name is None or (folder is None and not Path(name).is_absolute()) or Path(folder or "", name).is_file()
+
+
+def _path_of(text: str) -> str | None:
+    """Return the path in a text or in a `file:` URL; None for any other URL."""
+    url = urlsplit(text)
+    if url.scheme == "file":
+        return unquote(url.path)
+    return None if "://" in text else text
 
 
 def _shown(folder: str) -> str:

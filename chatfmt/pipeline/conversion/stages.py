@@ -64,7 +64,9 @@ class Conversion:
         self._scanner: Scanner | None = None
         self._find_answer: MarkedAnswerFinder | None = None
         self._limits = checks.Limits(
-            ignored_weights=job.ignored_weights, unread_calls=job.unread_calls, written=job.view is not None
+            ignored_weights=job.ignored_weights,
+            unread_calls=job.unread_calls,
+            written=job.view is not None and job.template is None,
         )
         self._files: dict[tuple[str | None, str], bool] = {}
         self._offers: dict[tuple[str, str], str] = {}
@@ -108,12 +110,8 @@ class Conversion:
         self._renderer = to_renderer(self._engine, job, single)
         self._scanner = Scanner(find_control_tokens(template), find_token_edges(template))
         self._find_answer = MarkedAnswerFinder(single)
-        self._limits = checks.Limits(
-            encodes_twice=cache(partial(_encodes_twice, single)),
-            masked=job.mask is not None and not job.weighted,
-            ignored_weights=job.ignored_weights,
-            unread_calls=job.unread_calls,
-        )
+        masked = job.mask is not None and not job.weighted
+        self._limits = replace(self._limits, encodes_twice=cache(partial(_encodes_twice, single)), masked=masked)
 
     def convert(
         self, batch: pa.RecordBatch, file: str, counts: RowCounts, on_rejects: OnRejects | None = None

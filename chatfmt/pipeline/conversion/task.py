@@ -31,13 +31,7 @@ def run_task(task: Task) -> Shard:
         return convert_row_by_row(task, conversion)
     with (
         writers.RejectWriter(writers.rejects_path(task.state, task.name)) as rejects,
-        writers.ShardWriter(
-            writers.staged_path(task.state, task.name),
-            task.job.format,
-            renamed(task.job.schema or pa.schema([]), task.job.rename),
-            task.job.compression,
-            explicit_nulls=task.job.nulls,
-        ) as writer,
+        shard_writer(task) as writer,
     ):
         on_rejects = (lambda rows: rejects.write(map(to_reject, rows))) if task.job.skip_bad else None
         types = Types()
@@ -64,6 +58,13 @@ def run_task(task: Task) -> Shard:
     )
     writers.write_receipt(task.state, shard, task.fingerprint)
     return shard
+
+
+def shard_writer(task: Task) -> writers.ShardWriter:
+    """Return the writer of the shard of a task, for batches whose columns are renamed."""
+    job, path = task.job, writers.staged_path(task.state, task.name)
+    schema = renamed(job.schema or pa.schema([]), job.rename)
+    return writers.ShardWriter(path, job.format, schema, job.compression, explicit_nulls=job.nulls)
 
 
 def convert_row_by_row(task: Task, conversion: Conversion) -> Shard:

@@ -8,7 +8,6 @@ from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 
-import pyarrow as pa
 from msgspec import Struct
 
 from ... import executors, writers
@@ -20,7 +19,7 @@ from ..conversion.output.columns import renamed
 from ..conversion.rejects import ignore_rejects
 from ..conversion.row_counts import RowCounts
 from ..conversion.source_rows import to_json
-from ..conversion.task import forget_conversions, get_conversion, output_batches
+from ..conversion.task import forget_conversions, get_conversion, output_batches, shard_writer
 from ..planning.plan import Plan
 from ..planning.scratch import Scratch
 from ..planning.source_plan import SourcePlan
@@ -84,12 +83,8 @@ def estimate(plan: Plan, run: Run) -> Estimate | None:
 def convert_first(task: Task, rows: int) -> tuple[int, Shard]:
     """Convert about so many rows of a task and write them; return the rows that were read, and the shard."""
     counts, on_rejects = RowCounts(), ignore_rejects if task.job.skip_bad else None
-    schema = renamed(task.job.schema or pa.schema([]), task.job.rename)
-    path = writers.staged_path(task.state, task.name)
-    batches = output_batches(task.inputs, get_conversion(task.job), counts, on_rejects)
-    format, compression = task.job.format, task.job.compression
-    with writers.ShardWriter(path, format, schema, compression, explicit_nulls=task.job.nulls) as made:
-        for batch in batches:
+    with shard_writer(task) as made:
+        for batch in output_batches(task.inputs, get_conversion(task.job), counts, on_rejects):
             made.write(renamed(batch, task.job.rename))
             if counts.read >= rows:
                 break

@@ -10,7 +10,7 @@ from typing import Any
 from msgspec import Struct, field
 from msgspec.structs import asdict, replace
 
-from ...manifest import Shard
+from ...manifest import SUMS, Shard
 from ...recipe import Recipe
 from ...transforms import SOUGHT, is_off
 from ...validation import flag_of
@@ -119,9 +119,8 @@ def summarise(shards: Sequence[Shard], out: str, notes: Sequence[str]) -> Summar
     splits: Counter[str] = Counter()
     for shard in shards:
         splits[shard.split] += shard.rows
-    names = ("rows_in", "rows", "rejected", "filtered", "duplicates", "added", "merged", "bytes")
     return Summary(
-        **{name: sum(getattr(shard, name) for shard in shards) for name in names},
+        **{name: sum(getattr(shard, name) for shard in shards) for name in SUMS},
         shards=len(shards),
         out=out,
         splits=dict(splits),

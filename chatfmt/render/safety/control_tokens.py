@@ -21,9 +21,10 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from ...errors import ChatfmtError, CheckError, Location
+from ...escaped_texts import text_offsets
 from ...json_columns import JSON, TEXT, booleans, dumps, integers, is_turns
 from ...schema import CONVERSATION_COLUMNS, KEYS
-from ...turn_columns import matches, text_offsets, to_bools
+from ...turn_columns import matches, to_bools
 from ..jinja.environment import literal_texts
 from ..masks.turn_boundaries import TOKEN
 from ..template.chat_template import ChatTemplate

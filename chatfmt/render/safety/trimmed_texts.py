@@ -15,10 +15,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ...escaped_texts import text_offsets
 from ...json_columns import JSON, TEXT, integers
 from ...rendering import ConversationBatch
 from ...schema import REASONING_FIELDS
-from ...turn_columns import rows_of_turns, text_offsets
+from ...turn_columns import rows_of_turns
 from ..masks.masker import to_chats
 from ..single import Chat, TemplateRenderer
 from .control_tokens import BLANKS
