@@ -81,6 +81,42 @@ CASES: dict[str, tuple[list[Row], list[Row]]] = {
         [talk(system("s"), Q, A, user("r"), assistant("b"))],
     ),
     "blocks without a type": ([talk(user([{"text": "q"}]), assistant([{"text": "a"}]))], [TALK]),
+    "thoughts and calls in channels": (
+        [
+            talk(
+                Q,
+                {"role": "assistant", "channel": "analysis", "content": "t"},
+                {"role": "assistant", "channel": "analysis", "content": [{"type": "text", "text": "u"}]},
+                {"role": "assistant", "channel": "commentary", "recipient": "functions.f", "content": '{"a": 1}'},
+                {"role": "tool", "channel": "commentary", "content": "r"},
+                {"role": "assistant", "channel": "analysis", "content": "v", "train": False},
+                {"role": "assistant", "channel": "final", "content": "a"},
+                {"role": "user", "channel": "analysis", "content": "q"},
+                {"role": "assistant", "channel": "analysis", "content": "w"},
+            )
+        ],
+        [
+            talk(
+                Q,
+                {
+                    "role": "assistant",
+                    "channel": "commentary",
+                    "recipient": "functions.f",
+                    "reasoning_content": "t\n\nu",
+                    "tool_calls": [call("f", '{"a": 1}')],
+                },
+                {"role": "tool", "channel": "commentary", "content": "r"},
+                {"role": "assistant", "channel": "analysis", "reasoning_content": "v", "train": False},
+                {"role": "assistant", "channel": "final", "content": "a"},
+                {"role": "user", "channel": "analysis", "content": "q"},
+                {"role": "assistant", "channel": "analysis", "reasoning_content": "w"},
+            )
+        ],
+    ),
+    "texts as parts": (
+        [talk(user(["q", " r"]), assistant(["a"]))],
+        [talk(user([{"text": "q", "type": "text"}, {"text": " r", "type": "text"}]), A)],
+    ),
     "parts as JSON text": (
         [talk(user(json.dumps([{"type": "text", "text": "q"}])), A)],
         [talk(user([{"type": "text", "text": "q"}]), A)],

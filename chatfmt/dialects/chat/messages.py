@@ -79,7 +79,8 @@ def messages(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     Out: `{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]}`
 
     A list may be text: JSON or a Python literal. Other keys of a turn are kept. A `function_call` turn becomes an
-    assistant turn with `tool_calls`, and so does the key `function_call` (OpenAI's older format). The columns `system`
+    assistant turn with `tool_calls`, and so does the key `function_call` (OpenAI's older format). Text in the channel
+    `analysis` of OpenAI's harmony becomes the reasoning of the answer that it leads to. The columns `system`
     and `tools` are read too, and a boolean `label` (unpaired preference).
     Raises DialectError `msg.role`, `msg.content`, `msg.type`, `col.missing`, `col.null`.
     """

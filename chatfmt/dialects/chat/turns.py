@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 from ... import json_columns
 from ...errors import DialectError, Location, map_rows, refuse_rows
 from ...field_path import value_at
-from ...schema import KEYS
+from ...schema import KEYS, reasoning_field, train_flag
 from ...turn_columns import fields_of, lengths_of, refuse_turns, struct_of, to_bools, to_lists, with_same_type
+from ..kit.blocks import text_of
 from ..kit.columns import SKIP_HINT, Columns, SourceRow, columns_named, json_type, text_columns
 from ..kit.literals import read_list_literal
 from ..kit.media import with_bytes_as_text
@@ -46,7 +47,43 @@ def read_turn_list(value: Any) -> list[dict[str, Any]] | None:
     value = _named_texts(value) or marked_texts(value) or value
     if not isinstance(value, list) or not all(isinstance(turn, dict) for turn in value):
         return None
-    return [unwrap(turn) for turn in value]
+    turns = [unwrap(turn) for turn in value]
+    return join_channels(turns) if any("channel" in turn for turn in turns) else turns
+
+
+def join_channels(turns: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return turns of OpenAI's harmony: the text in its channel `analysis` is the reasoning of the next turn.
+
+    A next turn of another role, with reasoning of its own, or trained otherwise, stays apart.
+    """
+    out: list[dict[str, Any]] = []
+    for turn in map(_read_channel, turns):
+        before = out[-1] if out and _is_thought(out[-1]) else None
+        own = turn["reasoning_content"] if _is_thought(turn) else None
+        joins = turn.get("role") == "assistant" and (own is not None or reasoning_field(turn) is None)
+        if before and joins and train_flag(before) == train_flag(turn):
+            kept = {key: value for key, value in before.items() if key != "channel"}
+            text = "\n\n".join(filter(None, (before["reasoning_content"], own)))
+            out[-1] = {**kept, **turn, "reasoning_content": text}
+        else:
+            out.append(turn)
+    return out
+
+
+def _read_channel(turn: dict[str, Any]) -> dict[str, Any]:
+    """Return the turn with its text as what it is: a thought, or the arguments of a call of `functions.NAME`."""
+    text, recipient = text_of(turn.get("content")), str(turn.get("recipient"))
+    kept = {key: value for key, value in turn.items() if key != "content"}
+    if not text or turn.get("role") != "assistant" or reasoning_field(turn) or turn.get("tool_calls"):
+        return turn
+    if recipient.startswith("functions."):
+        call = {"name": recipient.removeprefix("functions."), "arguments": text}
+        return {**kept, "tool_calls": [{"type": "function", "function": call}]}
+    return {**kept, "reasoning_content": text} if turn.get("channel") == "analysis" else turn
+
+
+def _is_thought(turn: Mapping[str, Any]) -> bool:
+    return turn.get("channel") == "analysis" and "content" not in turn and "reasoning_content" in turn
 
 
 def _named_texts(value: Any) -> list[dict[str, Any]] | None:
@@ -191,10 +228,10 @@ def to_turns(values: pa.Array, name: str) -> pa.ListArray:
 
 
 def _are_wrapped(turn: pa.StructType) -> bool:
-    """Return whether some turns may be inside another object (see `unwrap`), or texts under their roles."""
+    """Return whether some turns may be inside another object (see `unwrap`), texts under roles, or in a channel."""
     names = set(turn.names) - {KEYS}
     inside = any(name in names and turn.field(name).type != json_columns.TEXT for name in _ENVELOPES)
-    return inside or all(name.lower() in ROLE_NAMES for name in names)
+    return inside or "channel" in names or all(name.lower() in ROLE_NAMES for name in names)
 
 
 def _are_lists(values: pa.StructArray) -> bool:

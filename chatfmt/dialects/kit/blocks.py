@@ -115,7 +115,7 @@ WRITTEN_PARTS = r'^\s*\[\s*\{\s*"type"\s*:\s*"(text|image|image_url|video|audio)
 _QUOTED_PARTS = r'^"\s*\[\s*\{\s*\\"type\\"\s*:\s*\\"(text|image|image_url|video|audio)\\"'
 _UNTYPED = r'[\[,]\{"text":'
 _RICH_TEXT = r'^\["|^\[\{[^{}]*\},"'
-"""Text of one message in pieces, some of them objects with a format (Telegram): they are joined as they are."""
+"""Text of one message in pieces: joined as they are if some are objects with a format (Telegram), else parts."""
 _CACHED = r'"cache_control":'
 _PARTS = frozenset({"text", "image", "image_url", "video", "audio"})
 
@@ -139,6 +139,8 @@ def _changed(
 
 def _read_content(value: Any) -> Any:
     blocks = read_literal(value)
+    if isinstance(value, list) and value and all(isinstance(piece, str) for piece in value):
+        return join_blocks(value)
     if isinstance(value, list) and any(isinstance(piece, str) for piece in value):
         texts = [piece if isinstance(piece, str) else content_of(piece) for piece in value]
         return "".join(texts) if all(isinstance(text, str) for text in texts) else value

@@ -54,7 +54,7 @@ PHRASES = {
     "reasoning": "the reasoning", "system": "a system message", "history": "earlier turns", "completion": "an answer",
     "prompt": "a question", "context": "the context", "label": "a label", "tools": "tools", "media": "media",
     "train": "what to train on", "messages": "turns", "content": "content",
-    "calls": "calls", "channel": "the channel of reasoning",
+    "calls": "calls",
 }  # fmt: skip
 """The parts in words."""
 _ABOUT = frozenset({
@@ -224,8 +224,6 @@ def _leaves(
             known = key in TRAIN_FLAGS or (key == "mask" and not any(entry.values))  # nothing is masked
             yield from [] if known else [(f"{path.partition('[].')[0]}[].{key}", "train")]
             continue
-        if inside and key == "channel" and "analysis" in entry.values:
-            yield path, "channel"
         if inside and key == _key_of(path) and key in (*CONTENT_KEYS, "refusal"):
             part = "content"
         if inside and depth > 1 and _are_embedded(entry.values, named=part == "media"):

@@ -80,12 +80,10 @@ def test_the_refusal_of_an_answer_without_content_is_not_left_behind(tmp_path):
 def test_thoughts_in_a_channel_are_not_written_as_answers(tmp_path):
     thought = {"role": "assistant", "channel": "analysis", "content": "Light scatters."}
     source = write(tmp_path, {"messages": [TURNS[0], thought, {**TURNS[1], "channel": "final"}]})
-    error = refusal(source, template="chatml")
-    assert (error.message, error.hint) == (
-        "`messages[].channel` looks like the channel of reasoning, and would be left behind",
-        "--drop messages.channel leaves it behind",
-    )
-    assert convert(source).rows == 1  # which writes the key
+    for drop in ([], ["messages.channel"]):
+        assert convert(source, template="qwen3", drop=drop).rows == 1
+        text = json.loads((tmp_path / "in.out.jsonl").read_text())["text"]
+        assert text.endswith("<think>\nLight scatters.\n</think>\n\nIt is blue.<|im_end|>\n")
 
 
 def test_the_summary_names_what_is_left(tmp_path):
