@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..errors import RowError, map_rows
 from ..field_path import FieldPath
@@ -24,7 +25,7 @@ from ..json_columns import (
     without_nulls,
 )
 from ..schema import KEYS, ROW, SourceRow
-from ..turn_columns import IntArray, fields_of, lengths_of, struct_of
+from ..turn_columns import IntArray, fields_of, lengths_of, struct_of, with_same_type
 from .names import ROW_NAME
 
 
@@ -122,8 +123,8 @@ def explode(batch: pa.RecordBatch, path: FieldPath) -> tuple[pa.RecordBatch, Int
         0     tea    [{"q": "q1", "a": "a1"}, {"q": …}]  →  0     tea    q1   a1
         1     milk   []                                     0     tea    …    …
 
-    The keys of an element are added to those of the row and replace keys of the same name; the exploded column is
-    dropped, or replaced by elements that are not objects. A row without elements is dropped.
+    The keys of an element are added to those of the row, and its values replace those of the same name; the exploded
+    column is dropped, or replaced by elements that are not objects. A row without elements is dropped.
     """
     column = path.column(batch)
     lengths, elements = _elements(column)
@@ -133,6 +134,7 @@ def explode(batch: pa.RecordBatch, path: FieldPath) -> tuple[pa.RecordBatch, Int
         return _batch({**own, path.text: elements}), parents
     inner = fields_of(elements)
     keys = _joined_keys(own, inner)
+    inner |= {name: pc.coalesce(*with_same_type(inner[name], own[name])) for name in own if name in inner}
     return _batch({**own, **inner, **({KEYS: keys} if keys is not None else {})}), parents
 
 

@@ -174,13 +174,14 @@ def test_exploded_rows_stand_beside_their_row(source: Any) -> None:
     rows = [
         {"id": "r0", "topic": "tea", "faqs": [{"id": "f0", "q": "q0"}, {"id": "f1", "q": "q1"}]},
         {"id": "r1", "topic": "milk", "faqs": []},
-        {"id": "r2", "topic": "rum", "faqs": [{"id": "f2", "q": "q2"}]},
+        {"id": "r2", "topic": "rum", "faqs": [{"id": "f2", "q": "q2"}, {"q": "q3"}]},
     ]
     made = run(source(rows, 7), {"user": "q"}, explode="faqs", where="q != 'q1'")
-    assert made.counts == {"exploded": 3, "unfilled": 1, "filtered": 1}
+    assert made.counts == {"exploded": 4, "unfilled": 1, "filtered": 1}
     assert made.batch.schema.names == ["#row", "id", "topic", "q", "user"]
     assert made.batch.to_pydict() == {
-        "#row": [7, 9], "id": ["f0", "f2"], "topic": ["tea", "rum"], "q": ["q0", "q2"], "user": ["q0", "q2"],
+        "#row": [7, 9, 9], "id": ["f0", "f2", "r2"], "topic": ["tea", "rum", "rum"], "q": ["q0", "q2", "q3"],
+        "user": ["q0", "q2", "q3"],
     }  # fmt: skip
 
 

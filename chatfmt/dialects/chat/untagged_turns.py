@@ -299,8 +299,9 @@ def find_user_turns_parts(record: SourceRow, columns: Columns) -> dict[str, str]
 
 
 def _is_content(item: Any) -> bool:
-    """Return whether an object has content and nothing else that says who speaks."""
-    return isinstance(item, Mapping) and isinstance(item.get("content"), str) and not {*ROLE_KEYS, "type"} & set(item)
+    """Return whether an object has content and nothing else, which could say who speaks."""
+    filled = {key for key, value in item.items() if value is not None} if isinstance(item, Mapping) else set()
+    return filled == {"content"} and isinstance(item["content"], str)
 
 
 def find_segments_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:

@@ -316,6 +316,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "no dialect fits: the columns are `talk`",
         "the turns could be in `talk`: --map messages=talk --map messages.role=who --map messages.content=said",
     ),
+    "roles under a name, beside content": (
+        {"turns": [{"name": "human", "content": "q"}, {"name": "gpt", "content": "a"}]},
+        "no dialect fits: the columns are `turns`",
+        "the turns could be in `turns`: --map messages=turns --map messages.role=name --map messages.content=content",
+    ),
     "turns that say who speaks": (
         {"talk": [{"message": "a", "is_human": False}, {"message": "q", "is_human": True}]},
         "no dialect fits: the columns are `talk`",
