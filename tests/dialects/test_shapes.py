@@ -113,6 +113,57 @@ CASES: dict[str, tuple[list[Row], list[Row]]] = {
             )
         ],
     ),
+    "parts of OpenTelemetry": (
+        [
+            talk(
+                {"role": "user", "parts": [{"type": "text", "content": "q"}]},
+                {
+                    "role": "assistant",
+                    "parts": [
+                        {"type": "reasoning", "content": "t"},
+                        {"type": "tool_call", "id": "c", "name": "f", "arguments": {"a": 1}},
+                    ],
+                },
+                {"role": "tool", "parts": [{"type": "tool_call_response", "id": "c", "response": "r"}]},
+                {"role": "assistant", "parts": [{"type": "text", "content": "a"}]},
+            ),
+            talk(
+                {"role": "user", "parts": [{"type": "text", "content": "q"}, {"type": "image", "image": "i"}]},
+                {"role": "assistant", "parts": [{"type": "text", "content": "a"}]},
+            ),
+        ],
+        [
+            talk(
+                Q,
+                {"role": "assistant", "reasoning_content": "t", "tool_calls": [call("f", {"a": 1}, id="c")]},
+                {"role": "tool", "tool_call_id": "c", "content": "r"},
+                A,
+            ),
+            talk(user([{"type": "text", "text": "q"}, {"type": "image", "image": "i"}]), A),
+        ],
+    ),
+    "messages of OpenTelemetry in two columns": (
+        [
+            {
+                "gen_ai.input.messages": [{"role": "user", "parts": [{"type": "text", "content": "q"}]}],
+                "gen_ai.output.messages": [{"role": "assistant", "parts": [{"type": "text", "content": "a"}]}],
+            }
+        ],
+        [{"prompt": [Q], "completion": [A]}],
+    ),
+    "an input and an output of turns": (
+        [{"input": [Q], "output": [A]}, {"input": json.dumps([Q]), "output": json.dumps([A])}],
+        [{"prompt": [Q], "completion": [A]}] * 2,
+    ),
+    "contents of Gemini under another name": (
+        [
+            talk(
+                {"role": "user", "parts": [{"text": "q"}]},
+                {"role": "model", "parts": [{"functionCall": {"name": "f", "args": {}}}]},
+            )
+        ],
+        [talk(Q, {"role": "assistant", "tool_calls": [call("f", {})]})],
+    ),
     "texts as parts": (
         [talk(user(["q", " r"]), assistant(["a"]))],
         [talk(user([{"text": "q", "type": "text"}, {"text": " r", "type": "text"}]), A)],
@@ -605,10 +656,12 @@ def test_an_observation_after_an_action_is_a_result() -> None:
     assert convert(rows, dialect="react")[0] == [expected]
 
 
-def test_a_thought_among_parts_of_unknown_types_is_no_text() -> None:
+def test_a_thought_among_parts_of_unknown_types_is_reasoning() -> None:
     parts = [{"type": "reasoning", "text": "t"}, {"type": "tool-f", "input": 1}, {"type": "text", "text": "a"}]
     columns = Columns(fields={"messages": "messages", "messages.role": "role", "messages.content": "parts"})
     made, _ = convert([talk({"role": "assistant", "parts": parts})], columns)
+    assert made == [talk(assistant(parts[1:], reasoning_content="t"))]
+    made, _ = convert([{"contents": [{"role": "model", "parts": parts}]}])
     assert made == [talk(assistant(parts))]
 
 

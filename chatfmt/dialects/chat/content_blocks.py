@@ -23,6 +23,11 @@ from .turns import find_turn_keys, turns_at
 ANTHROPIC = frozenset({"tool_use", "tool_result", *THOUGHTS, "redacted_thinking"})
 BEDROCK = {"toolUse": ("tool_use", "id"), "toolResult": ("tool_result", "tool_use_id")}
 """The blocks of Bedrock's Converse API with the type of Anthropic's, and its key for what they call `toolUseId`."""
+OPENTELEMETRY: dict[str, tuple[str, dict[str, str]]] = {
+    "tool_call": ("tool_use", {"arguments": "input"}),
+    "tool_call_response": ("tool_result", {"id": "tool_use_id", "response": "content", "result": "content"}),
+}
+"""The parts of OpenTelemetry's GenAI messages with the types of Anthropic's blocks, and their keys with its names."""
 RESPONSES = frozenset({"input_text", "output_text", "input_image", "input_audio", "input_file"})
 CALL_ITEMS = {"function_call": "arguments", "custom_tool_call": "input", "local_shell_call": "action"}
 """The items of the Responses API that are calls, with the keys of their arguments."""
@@ -45,7 +50,8 @@ def anthropic(record: SourceRow, columns: Columns) -> OutputRow:
 
     Blocks keep their order: a block after a call starts a new message. A single text block becomes text; images and
     other blocks stay content parts. Thinking becomes `reasoning_content` without its signature. The blocks of Bedrock's
-    Converse API (`toolUse`, `toolResult`, `reasoningContent`) are read as these, and its tools in `toolConfig`.
+    Converse API (`toolUse`, `toolResult`, `reasoningContent`) are read as these, and its tools in `toolConfig`; so are
+    the `parts` of OpenTelemetry's GenAI messages.
     Raises DialectError `msg.role`, `msg.type`.
     """
     system = [] if columns.path("system") else _system(record)
@@ -97,13 +103,16 @@ def _anthropic_turn(turn: Mapping[str, Any], columns: Columns) -> list[Turn]:
     if blocks is None:
         return [{**turn, "role": role}]
     builder = TurnBuilder(role, rest)
-    for block in map(_of_bedrock, blocks):
+    for block in map(_as_anthropic, blocks):
         builder.add(_ANTHROPIC_BLOCKS.get(_kind(block), "part"), block)
     return builder.finish()
 
 
-def _of_bedrock(block: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a block of Bedrock's Converse API as one of Anthropic's, any other as it is."""
+def _as_anthropic(block: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a block of Bedrock's Converse API or of OpenTelemetry as one of Anthropic's, any other as it is."""
+    if _kind(block) in OPENTELEMETRY:
+        kind, names = OPENTELEMETRY[block["type"]]
+        return {"type": kind, **{names.get(key, key): value for key, value in block.items() if key != "type"}}
     if isinstance(text := value_at(block, "reasoningContent.reasoningText.text"), str):
         return {"type": "thinking", "thinking": text}
     key = next(iter(BEDROCK.keys() & block.keys()), "")
@@ -204,7 +213,13 @@ def find_anthropic_parts(record: SourceRow, columns: Columns) -> dict[str, str] 
 
 
 def _is_anthropic(block: Mapping[str, Any]) -> bool:
-    return _kind(block) in ANTHROPIC or _has_source(block) or not BEDROCK.keys().isdisjoint(block)
+    named = _kind(block) in ANTHROPIC or _kind(block) == "tool_call_response" or _is_call(block)
+    return named or _has_source(block) or not BEDROCK.keys().isdisjoint(block)
+
+
+def _is_call(block: Mapping[str, Any]) -> bool:
+    """Return whether a block is a call of OpenTelemetry; LLaMA-Factory's has its arguments in a `value`."""
+    return block.get("type") == "tool_call" and "arguments" in block
 
 
 def _has_source(block: Mapping[str, Any]) -> bool:
@@ -216,8 +231,8 @@ def _with_blocks(
 ) -> dict[str, str] | None:
     names = [columns.path("messages")] if columns.path("messages") else [name for name in MESSAGES if name in record]
     turns = next((turns for name in names if name and (turns := turns_at(record, name))), [])
-    key = columns.fields.get("messages.content", "content")
-    contents = [content for turn in turns if isinstance(content := turn.get(key), list)]
+    keys = (columns.fields.get("messages.content", "content"), "parts")
+    contents = [content for turn in turns for key in keys if isinstance(content := turn.get(key), list)]
     blocks = [block for content in contents for block in content]
     if not any(isinstance(block, Mapping) and is_wanted(block) for block in blocks):
         return None

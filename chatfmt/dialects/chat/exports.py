@@ -10,8 +10,9 @@ from ...field_path import value_at
 from ...schema import Turn
 from ..dialect import Dialect
 from ..kit.blocks import join_blocks
-from ..kit.columns import Columns, SourceRow, json_type
+from ..kit.columns import Columns, SourceRow, columns_named, json_type
 from ..kit.literals import read_literal
+from ..kit.names import MESSAGES
 from ..kit.output import by_row
 from ..kit.roles import to_role
 from ..kit.tool_calls import named_call
@@ -100,14 +101,22 @@ def _declarations(record: SourceRow) -> list[Any] | None:
 
 def find_gemini_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """Return the parts of a row with Gemini contents."""
-    path = columns.path("messages") or "contents"
-    contents = read_literal(value_at(record, path))
-    if not isinstance(contents, list) or not contents:
+    mapped = columns.path("messages")
+    names = (mapped,) if mapped else columns_named(record, ("contents", *MESSAGES))
+    path = next((name for name in names if _are_contents(read_literal(value_at(record, name)), name)), None)
+    if path is None:
         return None
-    fits = all(isinstance(content, Mapping) and isinstance(content.get("parts"), list) for content in contents)
     extra = {"tools": "tools"} if record.get("tools") else {}
     instruction = next((name for name in ("systemInstruction", "system_instruction") if record.get(name)), None)
-    return {"messages": path, **extra, **({"instruction": instruction} if instruction else {})} if fits else None
+    return {"messages": path, **extra, **({"instruction": instruction} if instruction else {})}
+
+
+def _are_contents(value: Any, name: str) -> bool:
+    """Return whether a value is a list of turns with parts; only in `contents` may these have a `type`."""
+    contents = value if isinstance(value, list) and value else [None]
+    lists = [content.get("parts") if isinstance(content, Mapping) else None for content in contents]
+    parts = [part for parts in lists for part in (parts if isinstance(parts, list) else [None])]
+    return all(isinstance(part, Mapping) and (name == "contents" or "type" not in part) for part in parts)
 
 
 @by_row

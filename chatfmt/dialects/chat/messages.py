@@ -48,6 +48,7 @@ from ..kit.columns import (
     refuse_nulls,
     text_columns,
 )
+from ..kit.literals import read_list_literal
 from ..kit.names import ANSWER_LISTS, BESIDE_TURNS, COMPLETIONS, HISTORY, LAST_PROMPTS, MESSAGES, PROMPTS
 from ..kit.output import conversation_batch
 from ..kit.roles import map_roles, role_of
@@ -293,7 +294,7 @@ def _check_json_content(content: pa.Array, roles: pa.StringArray, lists: pa.List
     refuse_turns(lists, blocks, lambda _: DialectError(text, hint=hint, code="msg.type"))
 
 
-_BLOCKS = r'"type":"tool_(use|result)"'
+_BLOCKS = r'"type":"tool_(use|result|call_response)"'
 
 
 def _with_keys(fields: dict[str, pa.Array], renames: Mapping[str, str]) -> dict[str, pa.Array]:
@@ -374,7 +375,7 @@ def _other_lists(record: SourceRow) -> list[str]:
     if not lists:
         return []
     before = HISTORY if text_columns(record, (*PROMPTS, *LAST_PROMPTS, *COMPLETIONS)) else ()
-    others = {*before, *(("trajectory",) if "chosen" in record else ())}
+    others = {*before, *(("trajectory",) if "chosen" in record else ()), *(_target(record) or ())}
     return [name for name in lists if name.lower() not in others]
 
 
@@ -392,23 +393,29 @@ def find_speaker_parts(record: SourceRow, columns: Columns) -> dict[str, str] | 
 
 def find_openai_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """Return the parts of a row whose turns have a `role`, unless their answer is in another column."""
-    found = find_messages_parts(record, columns) if columns.path("messages") or not _has_target(record) else None
+    found = find_messages_parts(record, columns) if columns.path("messages") or _target(record) is None else None
     return found if found and found.get("messages.role") == "role" else None
 
 
-TARGETS = {"conversation_json": "target_json", "conversations_json": "target_json", "messages_json": "target_json"}
-"""Columns of turns written as JSON, and the column of the answer to them (text or turns)."""
+TARGETS = {
+    "conversation_json": "target_json", "conversations_json": "target_json", "messages_json": "target_json",
+    "input": "output", "gen_ai.input.messages": "gen_ai.output.messages",
+}  # fmt: skip
+"""Columns of turns, and the column of the answer to them (text or turns): exports of chats, logs of OpenTelemetry."""
 
 
-def _has_target(record: SourceRow) -> bool:
-    """Return whether turns written as JSON have their answer in another column."""
-    return any(record.get(turns) is not None and record.get(target) is not None for turns, target in TARGETS.items())
+def _target(record: SourceRow) -> tuple[str, str] | None:
+    """Return the columns of TARGETS that a row has; an `input` or `output` may also be text."""
+    for turns, target in TARGETS.items():
+        pair = (record.get(turns), record.get(target))
+        if None not in pair and (turns != "input" or all(isinstance(read_list_literal(side), list) for side in pair)):
+            return turns, target
+    return None
 
 
 def _prompt_and_answer(record: SourceRow, columns: Columns) -> tuple[str, str]:
     """Return the columns of a prompt of turns and of the turns that answer it."""
-    found = next(((turns, target) for turns, target in TARGETS.items() if record.get(turns)), ("", ""))
-    named = found if _has_target(record) else ("prompt", "completion")
+    named = _target(record) or ("prompt", "completion")
     return columns.path("prompt") or named[0], columns.path("completion") or named[1]
 
 

@@ -23,7 +23,7 @@ from ..kit.names import COMPLETIONS, PROMPTS
 from ..kit.roles import ANY, ROLE_NAMES, role_of
 
 ROLE_KEYS = ("role", "from", "speaker", "author", "sender")
-CONTENT_KEYS = ("content", "value", "text", "message", "utterance", "body")
+CONTENT_KEYS = ("content", "value", "text", "message", "utterance", "body", "parts")
 SYSTEM_CONTENT_KEYS = (*CONTENT_KEYS, "system_prompt")
 """Keys that may hold the content where the others are null."""
 INSTEAD_OF_CONTENT = (

@@ -37,10 +37,14 @@ def join_blocks(parts: Sequence[Any]) -> Any:
 def _named(part: Mapping[str, Any]) -> dict[str, Any]:
     """Return a part whose text is under `text`, with the type `text`; a part of this type may hold it as `content`."""
     part = _without_orders(part)
-    if part.get("type") == "text" and "text" not in part and isinstance(part.get("content"), str):
+    if _has_content(part):
         return {"text" if key == "content" else key: value for key, value in part.items()}
     is_text = isinstance(part.get("text"), str) and part.get("type") not in THOUGHTS
     return {**part, "type": "text"} if is_text else dict(part)
+
+
+def _has_content(part: Mapping[str, Any]) -> bool:
+    return part.get("type") == "text" and "text" not in part and isinstance(part.get("content"), str)
 
 
 def _without_orders(part: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -85,7 +89,7 @@ def readable_content(fields: Mapping[str, pa.Array], lists: pa.ListArray) -> dic
     out: dict[str, pa.Array] = {}
     content = fields.get("content")
     if content is not None and content.type == json_columns.JSON:
-        out |= _changed("content", content, f"{_UNTYPED}|{_QUOTED_PARTS}|{_RICH_TEXT}|{_CACHED}", _read_content, lists)
+        out |= _changed("content", content, f"{_BARE}|{_QUOTED_PARTS}|{_RICH_TEXT}|{_CACHED}", _read_content, lists)
     elif content is not None and content.type == json_columns.TEXT:
         likely = starting_with(content, b"[ \t\n\f\r")  # there are few, and a pattern is slower
         if pc.any(pc.match_substring_regex(likely, WRITTEN_PARTS)).as_py():
@@ -113,7 +117,7 @@ def _only(ids: Any) -> Any:
 
 WRITTEN_PARTS = r'^\s*\[\s*\{\s*"type"\s*:\s*"(text|image|image_url|video|audio)"'
 _QUOTED_PARTS = r'^"\s*\[\s*\{\s*\\"type\\"\s*:\s*\\"(text|image|image_url|video|audio)\\"'
-_UNTYPED = r'[\[,]\{"text":'
+_BARE = r'[\[,]\{("text"|"type":"text","content"):'
 _RICH_TEXT = r'^\["|^\[\{[^{}]*\},"'
 """Text of one message in pieces: joined as they are if some are objects with a format (Telegram), else parts."""
 _CACHED = r'"cache_control":'
@@ -148,8 +152,7 @@ def _read_content(value: Any) -> Any:
         return value
     if isinstance(value, str):
         return blocks if all(block.get("type") in _PARTS for block in blocks) else value
-    untyped = ["type" not in block and isinstance(block.get("text"), str) for block in blocks]
-    if all(untyped):
+    bare = [isinstance(block.get("text"), str) if "type" not in block else _has_content(block) for block in blocks]
+    if all(bare):
         return join_blocks(blocks)
-    typed = [{"type": "text", **block} if bare else block for block, bare in zip(blocks, untyped, strict=True)]
-    return list(map(_without_orders, typed))
+    return [_named(block) if is_bare else _without_orders(block) for block, is_bare in zip(blocks, bare, strict=True)]
