@@ -67,7 +67,7 @@ CHECKS: dict[str, Check] = {
     "row.no_answer": Check("error", order.no_answer, "pair or completion without an answer",
                            "--on-error skip drops such rows"),
     "row.completion": Check("warning", order.other_in_completion,
-                            "completion with a turn that is not the assistant's, if `--fail-on` names that",
+                            "answer with a turn that is not the assistant's, if `--fail-on` names that",
                             "--to messages trains on the answers alone, where the trainer reads it; --on-error skip "
                             "drops such rows"),
     "row.blank": Check("warning", content.blank_row, "all content empty or white space"),

@@ -188,7 +188,7 @@ def orphan_result(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     rows = np.flatnonzero(view.has(tool))
     chosen = pa.array(rows)
     conversations = decode_conversations(view.column.take(chosen))
-    prompts = decode_conversations(view.prompt.take(chosen)) if view.prompt is not None else [None] * len(rows)
+    prompts = decode_conversations(view.prompt.column.take(chosen)) if view.prompt is not None else [None] * len(rows)
     for row, turns, prompt in zip(rows.tolist(), conversations, prompts, strict=True):
         earlier = prompt or [] if view.prompted[row] or view.name == "completion" else []
         for position, detail in _orphans(earlier, turns or []):

@@ -60,7 +60,7 @@ class ColumnView(Struct, frozen=True, dict=True):
     column: pa.ListArray
     prompted: BoolArray
     """Marks rows whose conversation starts in the column `prompt`."""
-    prompt: pa.ListArray | None = None
+    prompt: ColumnView | None = None
     chosen: pa.ListArray | None = None
     """The better answers, beside the column `rejected`."""
     tools: pa.Array | None = None
@@ -202,7 +202,8 @@ def column_views(batch: pa.RecordBatch) -> list[ColumnView]:
     """A view of each messages column of a CONVERSATIONS batch."""
     prompt = batch.column("prompt") if "prompt" in batch.schema.names else None
     prompted = np.zeros(len(batch), np.bool_) if prompt is None else to_bools(prompt.is_valid())
-    turns = prompt if prompt is not None and is_turns(prompt.type) else None
+    is_asked = prompt is not None and is_turns(prompt.type)
+    asked = ColumnView("prompt", prompt, np.zeros(len(batch), np.bool_)) if is_asked else None
     chosen = batch.column("chosen") if "chosen" in batch.schema.names else None
     columns = message_columns(batch)
     beside = {name: batch.column(name) for name in batch.schema.names if name not in CONVERSATION_COLUMNS}
@@ -211,7 +212,7 @@ def column_views(batch: pa.RecordBatch) -> list[ColumnView]:
             name,
             column,
             prompted & (name not in ("messages", "prompt")),
-            turns,
+            asked,
             chosen if name == "rejected" else None,
             batch.column("tools") if "tools" in batch.schema.names else None,
             {name: batch.column(name) for name in MEDIA if name in batch.schema.names},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
+from itertools import takewhile
 
 import numpy as np
 import pyarrow as pa
@@ -23,10 +24,10 @@ _BEGIN, _UNSEEN = -2, -3
 
 
 def wrong_order(view: ColumnView, limits: Limits) -> Iterator[Finding]:
-    """A role out of order: user or assistant twice, an assistant first, a later system turn, a tool after a user."""
+    """A role out of order: any but tool twice, an assistant first, a later system turn, a tool after a user."""
     roles, before, opening = view.roles, _roles_before(view), _is_opening(view)
     system = (roles == SYSTEM) | (roles == DEVELOPER)
-    wrong = (roles == before) & ((roles == USER) | (roles == ASSISTANT))
+    wrong = (roles == before) & (roles >= 0) & (roles != TOOL)
     wrong |= opening & view.begins[view.rows] & ((roles == ASSISTANT) | (roles == TOOL))
     wrong |= ~opening & system
     wrong |= (before == USER) & (roles == TOOL)
@@ -48,7 +49,7 @@ def wrong_order(view: ColumnView, limits: Limits) -> Iterator[Finding]:
 def _flag(role: int, before: int) -> str:
     """Return the flag for a role out of order."""
     if role == before:
-        return MERGE if role in (USER, ASSISTANT) else FOLD
+        return MERGE
     if role in (SYSTEM, DEVELOPER):
         return FOLD
     return SKIP if before == USER else LEADING
@@ -66,6 +67,7 @@ def _helped(view: ColumnView) -> dict[str, BoolArray]:
     calls, reasoning = (view.filled(name) for name in (("tool_calls",), REASONING_FIELDS))
     before = [np.append(False, each[:-1]) for each in (said, calls, reasoning)]
     merges = ~((before[1] & said) | (reasoning & (before[0] | before[1] | before[2])))
+    merges[view.starts[view.lengths > 0]] = False  # no turn is merged with the prompt's last one
     return {MERGE: merges, FOLD: (asked[ends] > asked) & ~view.missing, LEADING: view.has(user)[view.rows]}
 
 
@@ -82,11 +84,14 @@ def _differing_keys(view: ColumnView) -> dict[str, BoolArray]:
 
 
 def _roles_before(view: ColumnView) -> Roles:
-    """The role before each turn; `_BEGIN` at the start of a conversation, `_UNSEEN` after a prompt."""
+    """The role before each turn; `_BEGIN` at the start of a conversation, `_UNSEEN` after a prompt that is no turns."""
     before = np.empty_like(view.roles)
     before[1:] = view.roles[:-1]
-    firsts = view.starts[view.lengths > 0]
-    before[firsts] = np.where(view.begins[view.lengths > 0], _BEGIN, _UNSEEN)
+    opens, filled = np.where(view.begins, _BEGIN, _UNSEEN), view.lengths > 0
+    if view.prompt is not None:
+        asked = ~view.begins & (view.prompt.lengths > 0)
+        opens[asked] = view.prompt.roles[(view.prompt.starts + view.prompt.lengths - 1)[asked]]
+    before[view.starts[filled]] = opens[filled]
     return before
 
 
@@ -133,10 +138,31 @@ def ends_with_user(view: ColumnView, limits: Limits) -> Iterator[Finding]:
 
 
 def other_in_completion(view: ColumnView, limits: Limits) -> Iterator[Finding]:
-    """A turn of a completion that is not the assistant's, if that is named: the trainer trains on all of it."""
+    """A turn of an answer that is not the assistant's, if that is named: the trainer trains on all of it."""
     if "row.completion" in limits.named and view.name == "completion":
-        others = view.roles != ASSISTANT
-        yield from view.at_turns("row.completion", others, "the trainer would train on this turn too")
+        yield from view.at_turns("row.completion", view.roles != ASSISTANT, _TRAINED_TOO)
+    if "row.completion" in limits.named and view.chosen is not None:
+        yield from _other_in_pair(view, view.chosen)
+
+
+_TRAINED_TOO = "the trainer would train on this turn too"
+
+
+def _other_in_pair(rejected: ColumnView, chosen: pa.ListArray) -> Iterator[Finding]:
+    """The first such turn of each side, after those that both sides begin with."""
+    rows = np.flatnonzero((rejected.lengths > 1) | (lengths_of(chosen) > 1))
+    columns = {"chosen": chosen, "rejected": rejected.column}
+    decoded = [decode_conversations(column.take(pa.array(rows))) for column in columns.values()]
+    for row, *sides in zip(rows.tolist(), *decoded, strict=True):
+        better, worse = (turns or [] for turns in sides)
+        shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(better, worse, strict=False)))
+        for name, turns in zip(columns, (better, worse), strict=True):
+            others = (place for place in range(shared, len(turns)) if turns[place].get("role") != "assistant")
+            if (place := next(others, None)) is not None:
+                yield Finding("row.completion", row, place, _TRAINED_TOO, name, PAIRS)
+
+
+PAIRS = "--on-error skip drops such rows; --to preference without --for writes them"
 
 
 def no_turns(view: ColumnView, limits: Limits) -> Iterator[Finding]:

@@ -81,7 +81,10 @@ TRAINERS = {
             "media_tags": True,
         },
         unread_calls={"messages": "--to sharegpt", **PAIRS},  # of a call it drops the text beside it
-        refuses=dict.fromkeys(("messages", *PAIRS), ("msg.order", "msg.ends_user")),
+        refuses={
+            **dict.fromkeys(("messages", *PAIRS), ("msg.order", "msg.ends_user")),
+            "unpaired-messages": ("msg.order", "msg.ends_user", "msg.empty"),  # an empty good answer is a bad one
+        },
         problem=lambda output: unread_column(output, "chat_template_kwargs") or media_part_problem(output),
         loader=loader,
     ),

@@ -39,7 +39,7 @@ TRAINERS = {
             "transforms": {"arguments": "object", "reasoning": "inline", "developer": "system", "weights": "loss"},
             "media_tags": True,
         },
-        refuses=dict.fromkeys(COMMANDS, ("msg.order",)),  # it joins turns without a break, and asks nothing first
+        refuses=dict.fromkeys(COMMANDS, ("msg.order", "pair.same")),  # it joins turns without a break
         problem=media_part_problem,
         loader=loader,
     ),

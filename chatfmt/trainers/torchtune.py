@@ -49,6 +49,7 @@ TRAINERS = {
         messages={"transforms": {"arguments": "object", "reasoning": "inline", "developer": "system"}},
         text={"bos": "strip", "end": "strip"},
         unread_calls={"messages": "-t MODEL --to text", "preference-conversations": "--for trl-dpo"},
+        refuses={"messages": ("msg.order",)},  # it stops there
         problem=problem,
         loader=loader,
     ),

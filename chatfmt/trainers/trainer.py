@@ -142,8 +142,11 @@ def unread_column(output: Output, *names: str, remedy: str = "") -> str:
     return f"it has the column `{found[0]}`, which the trainer does not read{remedy}" if found else ""
 
 
-WHOLE = dict.fromkeys(("prompt-completion", "instruction", "unpaired-preference"), ("row.completion",))
-"""What `refuses` has for trainers that train on all of a completion."""
+WHOLE = dict.fromkeys(
+    ("prompt-completion", "instruction", "unpaired-preference", "preference", "preference-conversations"),
+    ("row.completion",),
+)
+"""What `refuses` has for trainers that train on all of a completion or of each side of a pair."""
 TEXT_INSTEAD = ": give the template with -t, to write text"
 
 

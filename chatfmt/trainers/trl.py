@@ -155,7 +155,7 @@ TRAINERS = {
         mask="--to tokens --tokenizer MODEL", loader=sft,
     ),
     "trl-dpo": _entry("preference optimization with TRL", "dpo", {"preference": "preference"},
-                      also=("preference-conversations",), media=("images",),
+                      also=("preference-conversations",), refuses=WHOLE, media=("images",),
                       loader=lambda output: script(output, "DPO", {})),
     "trl-kto": _entry("optimization by good and bad answers with TRL", "kto",
                       {"preference": "unpaired-preference", "unpaired-preference": "unpaired-preference"},

@@ -117,6 +117,7 @@ CASES: dict[str, tuple[list[Any], list[tuple[Any, ...]]]] = {
         [("msg.blank", 1, "the content is white space")],
     ),
     "twice the user": ([U, U, A], [("msg.order", 1, "`user` follows `user`")]),
+    "twice the system": ([turn("system", "s")] * 2 + [U, A], [("msg.order", 1, "`system` follows `system`")]),
     "twice the assistant": ([U, A, A], [("msg.order", 2, "`assistant` follows `assistant`")]),
     "assistant first": ([A, U, A], [("msg.order", 0, "the first role is `assistant`")]),
     "assistant after system": ([turn("system", "s"), A, U, A], [("msg.order", 1, "`assistant` follows `system`")]),
@@ -242,8 +243,13 @@ def test_a_conversation_may_begin_in_the_prompt() -> None:
     result = turn("tool", "r", tool_call_id="1")
     assert found(result, A, column="completion", prompt=asked) == []
     assert found(result, A, column="completion", prompt=prompt) == [
-        ("tool.orphan", 0, "`completion`: no call comes before the result")
+        ("msg.order", 0, "`completion`: `tool` follows `user`"),
+        ("tool.orphan", 0, "`completion`: no call comes before the result"),
     ]
+    again = ("msg.order", 0, "`completion`: `assistant` follows `assistant`")
+    assert found(A, column="completion", prompt=[U, A]) == [again]
+    (finding,) = checks.run(to_batch([{"prompt": [U, A], "completion": [A]}]), ["msg.order"])
+    assert finding.hint == "--fail-on msg.order --on-error skip"
 
 
 def test_findings_come_by_row_and_turn() -> None:

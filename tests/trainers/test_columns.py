@@ -65,6 +65,7 @@ def test_axolotl_gets_arguments_as_text_since_it_leaves_out_nulls_of_objects(tmp
     assert json.loads(text) == {"city": "Rome", "days": None}
 
 
+SYSTEM = {"role": "system", "content": "Be brief."}
 TURNS = [*CHAT["messages"], cases.user("And you?")]
 RESULT = [cases.user("Rome?"), *CALL, {"role": "tool", "tool_call_id": "call00001", "content": "sun"}]
 ANSWERED = {"prompt": TURNS[:1], "completion": [TURNS[1], *TURNS]}
@@ -92,6 +93,19 @@ ENDS = "the last role is `user` (message 2, line 1)", "--transform trailing_user
            "--to messages trains on the answers alone, where the trainer reads it; --on-error skip drops such rows")
           for row, names in ((ANSWERED, ("trl-sft", "unsloth", "openrlhf")),
                              ({**ANSWERED, "label": True}, ("trl-kto", "axolotl"))) for name in names],
+        *[(name, {"prompt": TURNS[:1], "chosen": [*TURNS[1:], TURNS[1]], "rejected": TURNS[1:2]},
+           "`chosen`: the trainer would train on this turn too (message 1, line 1)",
+           "--on-error skip drops such rows; --to preference without --for writes them")
+          for name in ("trl-dpo", "trl-kto", "openrlhf", "axolotl -t chatml")],
+        *[(name, {"messages": [SYSTEM, SYSTEM, *CHAT["messages"]]}, "`system` follows `system` (message 1, line 1)",
+           """--transform merge='"\\n\\n"'""") for name in ("llama-factory --to messages", "torchtune", "ms-swift")],
+        *[(name, {"prompt": TURNS[:2], "completion": TURNS[1:2], "label": True},
+           "`completion`: `assistant` follows `assistant` (message 0, line 1)", "--fail-on msg.order --on-error skip")
+          for name in ("llama-factory", "ms-swift")],
+        ("llama-factory", {"prompt": TURNS[:1], "completion": [cases.answer("")], "label": True},
+         "`completion`: the content is empty (message 0, line 1)", "--fail-on msg.empty --on-error skip"),
+        ("ms-swift", {**PAIR, "rejected": PAIR["chosen"]}, "the chosen and the rejected answer are the same (line 1)",
+         "--fail-on pair.same --on-error skip"),
         ("llama-factory", {**PAIR, "chosen": CALL}, "`chosen`: the trainer does not read calls and results "
          "(message 0, line 1)", "--for trl-dpo writes them"),
         ("llama-factory", {**PAIR, "prompt": RESULT}, "`prompt`: the trainer does not read calls and results "
