@@ -75,6 +75,11 @@ def lengths_of(column: pa.ListArray) -> IntArray:
     return np.asarray(pc.fill_null(column.value_lengths(), 0).to_numpy(zero_copy_only=False), np.int64)
 
 
+def characters_of(texts: pa.StringArray) -> IntArray:
+    """The length of each text in code points; 0 for null."""
+    return np.asarray(pc.fill_null(pc.utf8_length(texts), 0).to_numpy(zero_copy_only=False), np.int64)
+
+
 def offsets_of(lengths: IntArray) -> IntArray:
     """The offset of the first turn of each row, then the end of the last row (rows + 1 numbers)."""
     offsets = np.zeros(len(lengths) + 1, np.int64)

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from ..json_columns import JSON, TEXT, decode_objects, integers, loads
 from ..schema import REASONING_FIELDS, reasoning_conflict
-from ..turn_columns import BoolArray, IntArray, contains, fields_of, to_bools, untrained_answers
+from ..turn_columns import BoolArray, IntArray, characters_of, contains, fields_of, to_bools, untrained_answers
 from .column_view import ASSISTANT, TOOL, ColumnView, Finding, Limits
 
 
@@ -158,7 +158,7 @@ def too_long(view: ColumnView, limits: Limits) -> Iterator[Finding]:
 
 def _chars(content: pa.Array) -> IntArray:
     if content.type == TEXT:
-        return np.asarray(pc.fill_null(pc.utf8_length(content), 0).to_numpy(zero_copy_only=False), np.int64)
+        return characters_of(content)
     return np.array([0 if text is None else _chars_of(loads(text)) for text in content.to_pylist()], np.int64)
 
 

@@ -22,7 +22,7 @@ from ..json_columns import (
     to_json,
 )
 from ..schema import MEDIA
-from ..turn_columns import BoolArray, IntArray, lengths_of, offsets_of, struct_of, to_lists
+from ..turn_columns import BoolArray, IntArray, lengths_of, offsets_of, struct_of, to_bools, to_lists
 from .parts import KIND_OF, PART_OF
 
 
@@ -42,8 +42,7 @@ def media_lists(column: pa.Array) -> pa.ListArray:
     elif items.type != TEXT or pc.any(pc.starts_with(items, "[")).as_py():
         return _lists_of_values(column)
     present = pc.not_equal(items, "").fill_null(False) if items.type == TEXT else items.is_valid()
-    kept = np.asarray(present.to_numpy(zero_copy_only=False), np.bool_)
-    rows = np.repeat(np.arange(len(column)), lengths)[kept]
+    rows = np.repeat(np.arange(len(column)), lengths)[to_bools(present)]
     return to_lists(items.filter(present), np.bincount(rows, minlength=len(column)).astype(np.int64))
 
 

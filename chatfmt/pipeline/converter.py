@@ -9,7 +9,7 @@ import pyarrow as pa
 from msgspec.structs import replace
 
 from .. import transforms
-from ..errors import InputError, Location, RowError, UsageError, located
+from ..errors import InputError, Location, UsageError, located
 from ..json_columns import JSON, TEXT, columns_of, is_turns, json_array
 from ..recipe import Recipe, required
 from ..schema import KEYS
@@ -22,7 +22,7 @@ from .conversion.output.schema import Types
 from .conversion.rejects import OnRejects, Rejected
 from .conversion.row_counts import RowCounts
 from .conversion.stages import Conversion
-from .conversion.task import arranged
+from .conversion.task import arranged, convert_sample
 from .planning.inputs import SAMPLE_ROWS
 from .planning.jobs import to_checked_job
 from .planning.options import check_rendered, check_tokens
@@ -108,10 +108,9 @@ class Converter:
             raise UsageError(text, hint="use `chatfmt.convert`")
         if job.media and self.recipe.embed_media:
             raise refused("embed_media")
-        bad = list[RowError]()
-        found = converted(sample, job, bad)
+        found, _, bad = convert_sample(job, sample, SHOWN)
         if not found and not bad and job.mapping is not None:  # `where` keeps none of these rows
-            found = converted(sample, replace(job, mapping=replace(job.mapping, where=None)), bad)
+            found, _, bad = convert_sample(replace(job, mapping=replace(job.mapping, where=None)), sample, SHOWN)
         if not found:
             raise (
                 bad[0] if bad else InputError("no row of the sample is in the output", hint="give `Converter` another")
@@ -144,12 +143,6 @@ class Converter:
         typed = typed or [empty_batch(self._types)]
         named = [renamed(with_json_as_text(batch), self.recipe.rename) for batch in typed]
         return pa.Table.from_batches(named)
-
-
-def converted(sample: Sequence[pa.RecordBatch], job: Job, bad: list[RowError]) -> list[pa.RecordBatch]:
-    """Return the output of the rows of a sample; errors of rows are added to `bad`."""
-    conversion, keep = Conversion(job), lambda rows: bad.extend(each.error for each in rows)
-    return [output for batch in sample for output in conversion.convert(batch, SHOWN, RowCounts(), keep) if len(output)]
 
 
 def check_batchwise(recipe: Recipe) -> None:

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from ..json_columns import integers
 from ..rendering import TEXT_ONLY, ConversationBatch, Failures, Rendered, Renderer, RenderRequest
-from ..turn_columns import lengths_of, offsets_of
+from ..turn_columns import characters_of, lengths_of, offsets_of
 from .masks.turn_boundaries import TurnBoundaries
 from .single import TemplateRenderer
 
@@ -81,7 +81,7 @@ class EndedRenderer:
         if rendered.spans is None or not self._trained:
             return replace(rendered, text=text)
         trimmed = pc.utf8_rtrim(rendered.text, characters=BLANKS)
-        ends, old, new = (_length(each) for each in (trimmed, rendered.text, text))
+        ends, old, new = map(characters_of, (trimmed, rendered.text, text))
         count = lengths_of(rendered.spans)
         last = (offsets_of(count)[1:] - 1) * 2 + 1
         bounds = rendered.spans.flatten().flatten().to_numpy().copy()
@@ -96,13 +96,8 @@ def _cut(rendered: Rendered, text: pa.StringArray) -> Rendered:
     if rendered.spans is None:
         return replace(rendered, text=text)
     bounds = rendered.spans.flatten().flatten().to_numpy()
-    limits = np.repeat(_length(text), lengths_of(rendered.spans) * 2)
+    limits = np.repeat(characters_of(text), lengths_of(rendered.spans) * 2)
     return replace(rendered, text=text, spans=_with_bounds(rendered.spans, np.minimum(bounds, limits)))
-
-
-def _length(text: pa.StringArray) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Return the length of each text in code points, 0 for null."""
-    return np.asarray(pc.fill_null(pc.utf8_length(text), 0).to_numpy(zero_copy_only=False), np.int64)
 
 
 def _with_bounds(spans: pa.ListArray, bounds: np.ndarray[tuple[int], np.dtype[np.int64]]) -> pa.ListArray:

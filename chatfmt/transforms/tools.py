@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..json_columns import JSON, json_array, loads, message_columns, with_column
+from ..json_columns import JSON, json_array, json_values, message_columns, with_column
 from ..schema import Conversation, Turn
 from ..turn_columns import BoolArray, any_turn, field, lengths_of, to_bools
 from .edit import Changed, edit_conversations, edit_rows, heads, with_results
@@ -143,7 +143,7 @@ def change_tools(batch: pa.RecordBatch, value: str) -> Changed:
     if value == "system":
         return _tools_in_system(batch, column)
     change = _wrapped if value == "wrapped" else _bare
-    before = [None if text is None else loads(text) for text in column.to_pylist()]
+    before = json_values(column)
     after = [[change(spec) for spec in specs] if isinstance(specs, list) else specs for specs in before]
     changed = sum(new != old for new, old in zip(after, before, strict=True))
     present = column.is_valid().to_pylist()
@@ -151,7 +151,7 @@ def change_tools(batch: pa.RecordBatch, value: str) -> Changed:
 
 
 def _tools_in_system(batch: pa.RecordBatch, column: pa.Array) -> Changed:
-    specs = [None if text is None else loads(text) for text in column.to_pylist()]
+    specs = json_values(column)
     listed = np.array([isinstance(each, list) and bool(each) for each in specs], np.bool_)
     written = np.zeros(len(batch), np.bool_)
     for name, begins in heads(batch):

@@ -50,8 +50,7 @@ def repeats_role(column: pa.ListArray) -> BoolArray:
     role, row = field(column.flatten(), "role"), rows_of_turns(column)
     repeated = np.zeros(len(row), np.bool_)
     if len(row) > 1:
-        same = pc.fill_null(pc.equal(role.slice(1), role.slice(0, len(role) - 1)), False)
-        repeated[1:] = np.asarray(same.to_numpy(zero_copy_only=False), np.bool_) & (row[1:] == row[:-1])
+        repeated[1:] = to_bools(pc.equal(role.slice(1), role.slice(0, len(role) - 1))) & (row[1:] == row[:-1])
     return repeated
 
 

@@ -59,13 +59,14 @@ def preference(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
     Raises DialectError as `messages` does.
     """
     path = columns.path("prompt")
-    texts = _both_texts(batch, columns) if path is None else None
-    if texts is not None:
-        return conversation_batch(batch, columns, shared_prompt(*texts))
-    chosen, rejected = _answer(batch, columns, "chosen"), _answer(batch, columns, "rejected")
-    own = {"chosen": chosen, "rejected": rejected}
+    texts = {part: _texts(column_at(batch, columns.path(part)), columns) for part in ("chosen", "rejected")}
+    are_texts = all(values is not None and not values.null_count for values in texts.values())
+    if are_texts and path is None:
+        return conversation_batch(batch, columns, shared_prompt(**texts))
+    own = {part: _answer(batch, columns, part, values) for part, values in texts.items()}
+    chosen, rejected = own.values()
     prompt = _prompt(batch, columns)
-    if prompt is None and path is not None and _both_texts(batch, columns) is not None:
+    if prompt is None and path is not None and are_texts:
         raise missing_column(batch, f"column `{path}` is missing", SKIP_HINT)
     if prompt is not None:
         whole = pc.or_(_opens(chosen), _opens(rejected))
@@ -101,17 +102,13 @@ def _null_where(rows: pa.BooleanArray, lists: pa.ListArray) -> pa.ListArray:
     return lists.take(pc.if_else(rows, pa.scalar(None, pa.int64()), pa.array(range(len(lists)))))
 
 
-def _both_texts(batch: pa.RecordBatch, columns: Columns) -> tuple[pa.StringArray, pa.StringArray] | None:
-    """Return both answers if they are texts without nulls, else None."""
-    chosen, rejected = (column_at(batch, columns.path(part)) for part in ("chosen", "rejected"))
-    plain = all(
-        values is not None
-        and values.type == json_columns.TEXT
-        and not values.null_count
-        and not _is_turns_as_text(values, columns)
-        for values in (chosen, rejected)
-    )
-    return (chosen, rejected) if plain else None
+def _texts(values: pa.Array | None, columns: Columns) -> pa.StringArray | None:
+    """Return a column of text; None for any other, and for one in which a text holds turns."""
+    if values is None or values.type != json_columns.TEXT:
+        return None
+    written = values.filter(pc.match_substring_regex(values, r"^\s*[\[{]"))
+    is_turns = any(find_turn_keys(read_turn_list(text), columns) for text in written.to_pylist())
+    return None if is_turns else values
 
 
 def shared_prompt(chosen: pa.StringArray, rejected: pa.StringArray) -> dict[str, pa.ListArray]:
@@ -140,18 +137,11 @@ def shared_length(chosen: str, rejected: str) -> int:
     return shared - 1 if chosen[:shared].endswith(" ") else shared
 
 
-def _answer(batch: pa.RecordBatch, columns: Columns, part: str) -> pa.ListArray:
-    values = column_at(batch, columns.path(part))
-    if values is not None and values.type == json_columns.TEXT and not _is_turns_as_text(values, columns):
-        refuse_nulls(values, columns.path(part))
-        return stack([("assistant", values)])
-    return read_required_turns(batch, columns, part, "assistant")
-
-
-def _is_turns_as_text(values: pa.StringArray, columns: Columns) -> bool:
-    """Return whether a text of a column holds turns."""
-    written = values.filter(pc.match_substring_regex(values, r"^\s*[\[{]"))
-    return any(find_turn_keys(read_turn_list(text), columns) for text in written.to_pylist())
+def _answer(batch: pa.RecordBatch, columns: Columns, part: str, texts: pa.StringArray | None) -> pa.ListArray:
+    if texts is None:
+        return read_required_turns(batch, columns, part, "assistant")
+    refuse_nulls(texts, columns.path(part))
+    return stack([("assistant", texts)])
 
 
 def _prompt(batch: pa.RecordBatch, columns: Columns) -> pa.ListArray | None:
@@ -160,7 +150,7 @@ def _prompt(batch: pa.RecordBatch, columns: Columns) -> pa.ListArray | None:
     values = column_at(batch, path)
     if values is None or path is None:
         return None
-    if values.type == json_columns.TEXT and not _is_turns_as_text(values, columns):
+    if _texts(values, columns) is not None:
         return read_question(batch, columns)
     return read_turns(texts_as_turns(values, columns, "user"), columns, path)
 

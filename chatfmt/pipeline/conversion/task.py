@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow as pa
 
 from ... import executors, sources, writers
-from ...errors import ChatfmtError
+from ...errors import ChatfmtError, RowError
 from ...escaped_texts import remember
 from ...manifest import Shard
 from ...sources import InputSplit
@@ -18,7 +18,7 @@ from .output.blocks import in_blocks
 from .output.columns import renamed
 from .output.packing import pack
 from .output.schema import Types, merge_types, types_of, types_to_text
-from .rejects import OnRejects, RejectBuffer, ignore_rejects, to_reject
+from .rejects import OnRejects, RejectBuffer, Rejected, ignore_rejects, to_reject
 from .row_counts import RowCounts
 from .source_rows import merge_batches, row_number, split_rows
 from .stages import Conversion
@@ -85,6 +85,19 @@ def survey_task(task: Task) -> Types:
     for batch in output_batches(task.inputs, conversion, RowCounts(), on_rejects):
         types = merge_types(types, types_of(batch, typed=task.job.nulls))
     return types
+
+
+def convert_sample(
+    job: Job, sample: Iterable[pa.RecordBatch], file: str
+) -> tuple[list[pa.RecordBatch], RowCounts, list[RowError]]:
+    """Return what the sampled rows become, the row counts, and the errors of those that cannot be converted."""
+    conversion, counts, errors = Conversion(job), RowCounts(), list[RowError]()
+
+    def on_rejects(rows: Sequence[Rejected]) -> None:
+        errors.extend(each.error for each in rows)
+
+    outputs = [output for batch in sample for output in conversion.convert(batch, file, counts, on_rejects)]
+    return outputs, counts, errors
 
 
 def get_conversion(job: Job) -> Conversion:

@@ -17,7 +17,7 @@ from ...errors import CheckError, Location, raise_first
 from ...json_columns import decode_conversations, dumps, loads, message_columns
 from ...render.masks.masker import MaskOptions, trained_turns
 from ...schema import TRAIN_DETAILS, train_flag
-from ...turn_columns import train_flags
+from ...turn_columns import lengths_of, offsets_of, to_bools, train_flags
 from ...views.batch import Fields
 from .source_rows import to_records
 
@@ -133,9 +133,8 @@ def untrained_rows(fields: Fields, rows: int) -> list[CheckError]:
     if trained is not None:
         counts, hint = trained.value_lengths().fill_null(0), f"{hint}; without --mask all text is trained"
     elif (segments := fields.get("segments")) is not None:
-        ends = np.concatenate([[0], np.cumsum(segments.value_lengths().fill_null(0).to_numpy(zero_copy_only=False))])
-        labels = segments.flatten().field("label").to_numpy(zero_copy_only=False)
-        counts = pa.array(np.diff(np.concatenate([[0], np.cumsum(labels, dtype=np.int64)])[ends]))
+        labels = to_bools(segments.flatten().field("label")).astype(np.int64)
+        counts = pa.array(np.diff(offsets_of(labels)[offsets_of(lengths_of(segments))]))
     else:
         return []
     empty = np.flatnonzero(pc.equal(counts, 0).to_numpy(zero_copy_only=False))

@@ -14,15 +14,13 @@ from msgspec.structs import asdict, replace
 
 from ...dialects import Columns, Detection
 from ...dialects.detection.rows_as_turns import rows_as_turns
-from ...errors import ChatfmtError, NoDialect, RowError, UsageError
+from ...errors import ChatfmtError, NoDialect, UsageError
 from ...recipe import Recipe, required
 from ...sources import Source, SourceFile
 from ..conversion.job import Job
 from ..conversion.output.columns import kept_notes
-from ..conversion.rejects import Rejected
-from ..conversion.row_counts import RowCounts
 from ..conversion.source_rows import column_names, to_json, to_records
-from ..conversion.stages import Conversion
+from ..conversion.task import convert_sample
 from ..planning.inputs import header_checked, open_source, unrendered
 from ..planning.jobs import has_nulls, to_job
 from ..planning.left_behind import refuse_suspects
@@ -135,7 +133,7 @@ def inspect_source(
             job, detection = make_job(recipe)
     except NoDialect as error:
         return replace(inspection, problem=error.message, hint=error.hint)
-    outputs, counts, errors = _converted(job, sample, source.shown)
+    outputs, counts, errors = convert_sample(job, sample, source.shown)
     inspection = replace(
         inspection,
         detection=_detected(detection),
@@ -183,19 +181,6 @@ def _detected(detection: Detection) -> dict[str, Any]:
     """Return a detection as plain data, with the column of each part and the role of each name."""
     columns = detection.columns
     return {**asdict(detection), "columns": dict(columns.fields), "roles": dict(columns.roles)}
-
-
-def _converted(
-    job: Job, sample: Sequence[pa.RecordBatch], file: str
-) -> tuple[list[pa.RecordBatch], RowCounts, list[RowError]]:
-    """Return what the sampled rows become, the row counts, and the errors of those that cannot be converted."""
-    conversion, counts, errors = Conversion(job), RowCounts(), list[RowError]()
-
-    def on_rejects(rows: Sequence[Rejected]) -> None:
-        errors.extend(each.error for each in rows)
-
-    outputs = [output for batch in sample for output in conversion.convert(batch, file, counts, on_rejects)]
-    return outputs, counts, errors
 
 
 def _describe(source: Source, sample: Sequence[pa.RecordBatch]) -> Inspection:

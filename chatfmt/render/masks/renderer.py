@@ -19,6 +19,7 @@ from ...errors import RenderError
 from ...json_columns import encode_conversations, integers
 from ...rendering import TEXT_ONLY, ConversationBatch, Failures, Rendered, Renderer, RenderRequest
 from ...schema import TRAIN_KEYS
+from ...turn_columns import lengths_of
 from ..options import SPANS
 from ..single import Chat, TemplateRenderer
 from ..trace.batch import lists_of
@@ -244,7 +245,7 @@ class MaskedRenderer:
 
 def joined_spans(spans: pa.ListArray) -> pa.ListArray:
     """Return the spans of each row without empty ones, and those that touch as one."""
-    lengths = spans.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+    lengths = lengths_of(spans)
     starts, ends = spans.flatten().flatten().to_numpy(zero_copy_only=False).reshape(-1, 2).astype(np.int64).T
     owner = np.repeat(np.arange(len(spans)), lengths)
     filled = starts < ends

@@ -24,7 +24,7 @@ from ...errors import ChatfmtError, CheckError, Location
 from ...escaped_texts import text_offsets
 from ...json_columns import JSON, TEXT, booleans, dumps, integers, is_turns
 from ...schema import CONVERSATION_COLUMNS, KEYS
-from ...turn_columns import matches, to_bools
+from ...turn_columns import lengths_of, matches, to_bools
 from ..jinja.environment import literal_texts
 from ..masks.turn_boundaries import TOKEN
 from ..template.chat_template import ChatTemplate
@@ -138,9 +138,9 @@ class TokenFinding(Struct, frozen=True):
         if self.at_boundary:
             text = f"`{self.field}` may form the control token `{self.tokens[0]}` with the template text next to it"
             hint = "`--control-tokens drop` drops such rows; `keep` keeps them"
-            return CheckError(text, hint=hint, at=Location(row=self.row, message=self.message), code=self.code)
-        text = f"the control token `{self.tokens[0]}` is in `{self.field}`"
-        hint = "`--control-tokens escape` splits such tokens, `drop` drops their rows, `keep` keeps them"
+        else:
+            text = f"the control token `{self.tokens[0]}` is in `{self.field}`"
+            hint = "`--control-tokens escape` splits such tokens, `drop` drops their rows, `keep` keeps them"
         return CheckError(text, hint=hint, at=Location(row=self.row, message=self.message), code=self.code)
 
 
@@ -291,7 +291,7 @@ def _text_fields(batch: pa.RecordBatch) -> Iterator[TextField]:
             if column.type in (TEXT, JSON):
                 yield TextField(name, name, column, np.arange(len(column)))
             continue
-        lengths = column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+        lengths = lengths_of(column)
         rows, starts = np.repeat(np.arange(len(lengths)), lengths), np.cumsum(lengths) - lengths
         turns = column.flatten()
         for item, values in zip(turns.type, turns.flatten(), strict=True):

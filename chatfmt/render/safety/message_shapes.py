@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from ...json_columns import JSON, TEXT
 from ...schema import MEDIA
-from ...turn_columns import IntArray, any_turn, contains, to_bools
+from ...turn_columns import IntArray, any_turn, contains, lengths_of, to_bools
 from ..masks.markers import THINK_TAG
 
 
@@ -34,7 +34,7 @@ def message_shapes(
     """
     if not len(messages):  # as for most batches: all of their rows are known to print every text
         return np.zeros(0, np.int64), np.zeros(0, np.uint64)
-    lengths = messages.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+    lengths = lengths_of(messages)
     rows = np.repeat(np.arange(len(lengths)), lengths)
     turns = messages.flatten()
     fills = [_named_fill(field.name, turns.field(index)) for index, field in enumerate(turns.type)]
