@@ -75,7 +75,7 @@ _PRAISE = frozenset({
 """Words that end the names of columns of labels whose true is good, as `is_correct`."""
 _BLAME = frozenset({"rejected"})
 """Words that end the names of columns of true and false or 1 and 0 whose true is bad."""
-_OF_ANSWERS = frozenset({"is", "was", "answer", "response", "output", "completion", "human", "user"})
+_OF_ANSWERS = frozenset({"is", "was", "if", "answer", "response", "output", "completion", "human", "user"})
 """Words before those."""
 _PLACES = frozenset({"path", "paths", "file", "files", "url", "urls"})
 """Words of `_ABOUT` that the name of a column of media may have: their values tell."""

@@ -185,9 +185,15 @@ def _flags(recipe: Recipe, job: Job, path: str, part: str, to_job: Callable[[Rec
         yield f"--map {part}={shlex.quote(inner)} reads it, the same in all rows of a conversation"
     if recipe.groups_rows and inner in MEDIA:
         yield f"--map {shlex.quote(f'{inner}=messages[].{inner}[]')} reads those of all rows"
-    if part == "label" and path.isidentifier() and Leaf(path, "true/false") in job.ledger.left:
+    says = part == "label" and Leaf(path, "true/false") in job.ledger.left
+    if says and path.isidentifier():
         good = f"'not {path}'" if negated else path
         yield f"--where {good} leaves out the bad ones"
+    column, of_turns, key = path.partition("[].")
+    if says and of_turns and column == job.columns.path("messages"):
+        bad = f'"{key}", "equalto", {str(negated).lower()}'
+        good = f"messages={{{{ {column} | rejectattr({bad}) | list | tojson }}}}"
+        yield f"--map {shlex.quote(good)} {flag_to_drop(job.ledger, path)} leaves out the bad turns"
     if not job.ledger.is_used(path):
         yield f"--keep {shlex.quote(job.ledger.column_of(path))} copies it to the output"
     yield f"{flag_to_drop(job.ledger, path)} leaves it behind"

@@ -287,6 +287,16 @@ def test_verdicts_of_turns_that_the_template_does_not_print_are_labels(tmp_path)
     assert convert(source, template="chatml", drop=["messages.vote"]).rows == convert(source).rows == 2
 
 
+def test_turns_that_were_not_chosen_can_be_left_out(tmp_path):
+    turns = [TURNS[0], {**TURNS[1], "if_chosen": True}, {"role": "model", "content": "Green.", "if_chosen": False}]
+    source = write(tmp_path, {"conversation_history": turns})
+    flags, _, what = refusal(source, template="chatml").hint.partition(";")[0].partition(" leaves out ")
+    assert what == "the bad turns"
+    done = run_cli("convert", source, "-t", "chatml", *shlex.split(flags), "-q")
+    text = "<|im_start|>user\nSky?<|im_end|>\n<|im_start|>assistant\nIt is blue.<|im_end|>\n"
+    assert json.loads(done.stdout) == {"text": text}
+
+
 LOOK = {"name": "look", "parameters": {}}
 DEEP = {"name": "look", "parameters": {"type": "object", "properties": {"place": {"type": "string"}}}}
 
