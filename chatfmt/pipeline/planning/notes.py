@@ -30,7 +30,7 @@ from ..conversion.output.columns import columns_of_turns, kept_notes
 from ..conversion.text_parts import any_other_parts, join_text_parts
 from .jobs import answer_columns
 from .left_behind import read_sample
-from .templates import SAID, missing_tokens
+from .templates import SAID, lacks
 
 if TYPE_CHECKING:
     from ...dialects import Detection
@@ -302,7 +302,7 @@ def _template_notes(template: ChatTemplate, recipe: Recipe, job: Job) -> Iterato
 
 def variable_notes(template: ChatTemplate, recipe: Recipe) -> Iterator[str]:
     """Yield notes on special tokens without a value, and on variables that the template does not read."""
-    if "bos_token" in missing_tokens(recipe, template):
+    if lacks("bos_token", recipe, template):
         what = SAID[template.origin]
         remedy = "--var bos_token=TOKEN or --tokens-from MODEL sets one"
         yield f"the template reads `bos_token`, which {what} does not define: {remedy}"

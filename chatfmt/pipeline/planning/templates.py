@@ -30,7 +30,7 @@ def load_template(recipe: Recipe) -> ChatTemplate | None:
             )
     template = load_or_fall_back(str(recipe.template), recipe.fallback_template)
     template = with_tokens_of(template, recipe.tokens_from)
-    if "eos_token" in missing_tokens(recipe, template):
+    if lacks("eos_token", recipe, template):
         which, other = f"{SAID[template.origin]} does not define", recipe.tokens_from
         raise UsageError(
             f"the template `{template.name}` reads `eos_token`, which "
@@ -66,19 +66,16 @@ def token_sources(recipe: Recipe, template: ChatTemplate) -> dict[str, dict[str,
     return found
 
 
-def missing_tokens(recipe: Recipe, template: ChatTemplate) -> list[str]:
-    """Return the BOS and EOS tokens that a template file reads and that have no value: a file names none."""
-    if template.origin not in SAID:
-        return []
-    unknown = [name for name in ("bos_token", "eos_token") if name not in {**template.special_tokens, **recipe.var}]
-    read = [name for name in unknown if any(name in text for text in template.texts)]
-    if not read:
-        return []
+def lacks(name: str, recipe: Recipe, template: ChatTemplate) -> bool:
+    """Return whether a template file prints a special token that has no value: a file names none."""
+    if template.origin not in SAID or name in {**template.special_tokens, **recipe.var}:
+        return False
+    if not any(name in text for text in template.texts):
+        return False
     from ...render.inspection.probe import lacks_token
 
     options = render.RenderOptions(variables=recipe.var, date=recipe.date)
-    single = render.template_renderer(template, options, recipe.template_isolation)
-    return [name for name in read if lacks_token(single, name)]
+    return lacks_token(render.template_renderer(template, options, recipe.template_isolation), name)
 
 
 def with_generation_tags(job: Job) -> Job:

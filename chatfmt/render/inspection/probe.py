@@ -75,11 +75,12 @@ def lacks_token(renderer: TemplateRenderer, name: str) -> bool:
     A template that prints something else in its place, as by `default('</s>')`, lacks nothing.
     """
     options = replace(renderer.options, variables={**renderer.options.variables, name: "qztoken"})
-    for chat in usual_conversations():
-        text, wanted = (each.text_or_none(chat) for each in (renderer, replace(renderer, options=options)))
-        if wanted is not None and text != wanted and len(text or "") <= len(wanted.replace("qztoken", "")):
-            return True
-    return False
+    found = [each.outcomes(usual_conversations()) for each in (renderer, replace(renderer, options=options))]
+    return any(
+        isinstance(wanted, str) and text != wanted
+        and (not isinstance(text, str) or len(text) <= len(wanted.replace("qztoken", "")))
+        for text, wanted in zip(*found, strict=True)
+    )  # fmt: skip
 
 
 _BLANKS = re.compile(r"(?:\A|\n)(?: {2,}|[ \t]*\t)")
