@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -12,6 +13,7 @@ from msgspec.structs import replace
 from ... import schema
 from ...errors import Location, NoDialect, UnknownName
 from ...field_path import top_level
+from ...json_columns import dumps
 from ...lazy import on_call
 from ..dialect import Dialect
 from ..kit.columns import SIDE_PARTS, Columns, SourceRow, columns_named, records_of
@@ -282,7 +284,29 @@ def _mixed_detection(registry: Mapping[str, Dialect], columns: Columns, sample: 
         used=used,
         unused=_unused(columns, used, sample.names),
         type=type,
-        left=(*left_as_text(registry, "mixed", columns, sample.records), *notes),
+        left=(*left_as_text(registry, "mixed", columns, sample.records), *notes, *_partly_read(columns, sample, used)),
+    )
+
+
+def _partly_read(columns: Columns, sample: _Sample, used: Sequence[str]) -> Iterator[str]:
+    """Yield a note on each column that some rows are read from and that holds something else in others."""
+    rows = list(zip(sample.records, sample.readings, strict=True))
+    for name in used if columns.keep != "all" else ():
+        left = sum(_leaves(name, record, reading) for record, reading in rows)
+        if left and name not in columns.keep:
+            keep = f"--keep {shlex.quote(name)} copies it to the output"
+            yield f"`{name}` is read in some of the sampled rows and left behind in {left} of {len(rows)}: {keep}"
+
+
+def _leaves(name: str, record: SourceRow, reading: Reading | None) -> bool:
+    """Return whether a row is read without what it has in a column, and has it nowhere else."""
+    value = record.get(name)
+    if reading is None or value in _NOTHING:
+        return False
+    paths = [path.removesuffix("[]") for part, path in reading[1].items() if "." not in part]
+    others = [dumps(other) for key, other in record.items() if key != name]
+    return name not in (top_level(path, tuple(record)) for path in paths) and not any(
+        dumps(value).strip('"') in other for other in others
     )
 
 

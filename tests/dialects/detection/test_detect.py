@@ -113,6 +113,14 @@ def test_one_row_with_reasoning_is_enough_for_a_note() -> None:
     assert convert([plain])[1].left == ()
 
 
+def test_a_column_that_some_rows_of_a_mixture_leave_behind_is_noted() -> None:
+    talk = {"messages": [USER, ASSISTANT]}
+    rows = [{"question": "q", "answer": "a"}] * 2 + [{**talk, "question": "another"}, {**talk, "answer": "b"}, talk]
+    said = "`question` is read in some of the sampled rows and left behind in 1 of 5: --keep question copies it"
+    assert convert(rows)[1].left == (f"{said} to the output",)
+    assert convert(rows, Columns(keep=("question",)))[1].left == convert(rows, Columns(keep="all"))[1].left == ()
+
+
 @pytest.mark.parametrize("name", ["messages", "turns", "dialog"])
 def test_names_before_turns_are_noted_with_the_flags_that_read_them(name: str, tmp_path: Path) -> None:
     write_rows(source := tmp_path / "in.jsonl", [{name: ["Customer: q\nAgent: x", "Agent: a"]}] * 2)
