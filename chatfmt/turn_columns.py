@@ -167,12 +167,7 @@ def struct_of(fields: Mapping[str, pa.Array], absent: pa.BooleanArray | None = N
 
 
 def fields_of(turns: pa.StructArray) -> dict[str, pa.Array]:
-    """The fields of turns by name. Unions have no nulls: they keep what they hold where a turn is null."""
-    if any(pa.types.is_union(field.type) for field in turns.type):  # pyarrow 26 aborts when it flattens them
-        return {
-            field.name: turns.field(index) if pa.types.is_union(field.type) else pc.struct_field(turns, [index])
-            for index, field in enumerate(turns.type)
-        }
+    """The fields of turns by name."""
     return dict(zip([field.name for field in turns.type], turns.flatten(), strict=True))
 
 

@@ -12,13 +12,14 @@ from typing import Any
 
 import pyarrow as pa
 
+from ...errors import located
 from ...stores import is_remote
 from ..bytes.compression import check_ratio, open_binary
 from ..model import ReadOptions
 from .arrow_messages import Message, buffers_of, file_messages, stream_messages
-from .columnar import PLAINLY, between, check_decoded, columns_to_read, next_batch, to_source_batch
+from .columnar import between, check_decoded, columns_to_read, next_batch, to_source_batch
 from .columnar import translate_arrow_errors as translated
-from .shared_values import joined, viewed_bytes
+from .shared_values import PLAINLY, joined, viewed_bytes
 
 _MAGIC = b"ARROW1"
 _MOST_VIEWED = 32 << 30
@@ -30,7 +31,7 @@ def read_arrow(
 ) -> Iterator[pa.RecordBatch]:
     """Yield source batches of an Arrow file or stream: `take` rows from `first_row` on."""
     stop = None if take is None else first_row + take
-    with translated(shown), _opened(uri, shown, options.columns) as (names, batches):
+    with translated(shown), located(shown), _opened(uri, shown, options.columns) as (names, batches):
         parts = _between(batches, shown, first_row, stop)
         row, came, size = first_row, 0, _size(uri)
         for batch in joined(parts, options.batch_rows, options.batch_bytes):

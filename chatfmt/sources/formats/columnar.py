@@ -27,7 +27,7 @@ from ..bytes.compression import check_ratio, open_binary, unreadable_error
 from ..json.strict import parse_value
 from ..model import ReadOptions, RowGroups
 from .parquet_footer import FooterCheck, check_not_joined, column_chunks, leaves_of
-from .shared_values import DECODED_BYTES, is_list, joined, own_values
+from .shared_values import DECODED_BYTES, PLAINLY, is_list, is_read_as_json, joined, own_values
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
@@ -38,7 +38,6 @@ _MOST_DECODED = 1 << 30
 """Bytes up to which the values of a file may be any multiple of its size: equal rows share theirs."""
 _BUFFER = 1 << 20
 """Read-ahead per column; without it a whole row group is buffered, which may be the whole file."""
-PLAINLY = "write its rows as JSON Lines"
 _GROUPS_AT_ONCE = 32
 """Row groups whose metadata is checked at once."""
 
@@ -280,6 +279,7 @@ def normalised(batch: pa.RecordBatch, shown: str) -> pa.RecordBatch:
 def _cast(column: pa.Array, feature: Any) -> pa.Array:
     if pa.types.is_null(column.type):
         return column.cast(TEXT)
+    column = own_values(column)
     declared = declared_type(normal_type(column.type), feature)
     if not _holds_json(declared):
         return _to_normal(column, declared)
@@ -310,7 +310,8 @@ def _parsed(column: pa.Array, declared: pa.DataType, rows: Sequence[int] | None 
     for index, value in enumerate(to_values(column)):
         with located(row=index if rows is None else int(rows[index])):
             values.append(_value(value, declared))
-    return json_array(values, column.is_valid().to_pylist())
+    absent = declared == JSON or rows is not None  # what null means, as in other columns of that type
+    return json_array(values, column.is_valid().to_pylist() if absent else None)
 
 
 def _value(value: Any, declared: pa.DataType) -> Any:
@@ -332,6 +333,10 @@ def normal_type(type: pa.DataType) -> pa.DataType:
     """The type that source batches use for `type`."""
     if isinstance(type, pa.BaseExtensionType):
         return JSON if type.extension_name == "arrow.json" else normal_type(type.storage_type)
+    if is_read_as_json(type):
+        return JSON
+    if pa.types.is_decimal32(type) or pa.types.is_decimal64(type):  # which kernels of pyarrow 26 lack
+        return pa.decimal128(type.precision, type.scale)
     if pa.types.is_large_string(type) or pa.types.is_string_view(type):
         return TEXT
     if pa.types.is_binary_view(type):

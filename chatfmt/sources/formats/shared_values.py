@@ -15,8 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ...arrow_values import to_values
+from ...errors import InputError
+from ...json_columns import JSON, json_array, to_plain
+
 DECODED_BYTES = 128 << 20
 """The most bytes that are made of shared values at once, unless one row has more."""
+PLAINLY = "write its rows as JSON Lines"
 
 
 def joined(batches: Iterable[pa.RecordBatch], rows: int, size: int) -> Iterator[pa.RecordBatch]:
@@ -59,6 +64,10 @@ def own_values(column: pa.Array) -> pa.Array:
     type = column.type
     if not _is_shared(type):
         return column
+    if is_read_as_json(type):
+        return pa.ExtensionArray.from_storage(pa.json_(JSON), _json_texts(column))
+    if isinstance(type, pa.BaseExtensionType):
+        return own_values(column.storage)
     if pa.types.is_dictionary(type):
         return own_values(column.dictionary.take(column.indices))
     if pa.types.is_run_end_encoded(type):
@@ -68,7 +77,7 @@ def own_values(column: pa.Array) -> pa.Array:
     if _is_view(type):
         return column.cast(pa.string() if pa.types.is_string_view(type) else pa.large_binary())
     if pa.types.is_struct(type):
-        fields = [own_values(values) for values in column.flatten()]
+        fields = [own_values(column.field(index)) for index in range(type.num_fields)]  # `flatten` aborts on unions
         names = [field.name for field in type]
         return pa.StructArray.from_arrays(fields, names=names, mask=column.is_null())
     if not is_list(type):
@@ -78,6 +87,14 @@ def own_values(column: pa.Array) -> pa.Array:
     return pa.LargeListArray.from_arrays(starts, own_values(column.flatten()), mask=column.is_null())
 
 
+def _json_texts(column: pa.Array) -> pa.Array:
+    try:
+        return json_array(map(to_plain, to_values(column)))
+    except (TypeError, ValueError):
+        text = "a union, or a map of shared values, holds bytes, NaN or infinity, which JSON lacks"
+        raise InputError(text, code="file.schema", hint=PLAINLY) from None
+
+
 def viewed_bytes(column: pa.Array) -> int:
     """Return the bytes that the views in a column stand for, all of which a validation reads."""
     type = column.type
@@ -85,6 +102,8 @@ def viewed_bytes(column: pa.Array) -> int:
         return int(_view_sizes(column).clip(0).sum(dtype=np.int64))
     if pa.types.is_struct(type):
         return sum(viewed_bytes(column.field(index)) for index in range(type.num_fields))
+    if isinstance(type, pa.BaseExtensionType):
+        return viewed_bytes(column.storage)
     return viewed_bytes(column.values) if is_list(type) and _is_shared(type) else 0
 
 
@@ -101,8 +120,10 @@ def _largest(column: pa.Array) -> int:
         return _largest(column.dictionary)
     if pa.types.is_run_end_encoded(type):
         return _largest(column.values)
-    if pa.types.is_struct(type):
-        return sum(map(_largest, column.flatten()))
+    if pa.types.is_struct(type) or pa.types.is_union(type):
+        return sum(_largest(column.field(index)) for index in range(type.num_fields))
+    if isinstance(type, pa.BaseExtensionType):
+        return _largest(column.storage)
     if is_list(type):
         return 8 + int(pc.max(pc.list_value_length(column)).as_py() or 0) * _largest(column.values)
     if _is_view(type):
@@ -114,9 +135,26 @@ def _largest(column: pa.Array) -> int:
 
 @lru_cache(maxsize=256)  # asked of each of many small batches
 def _is_shared(type: pa.DataType) -> bool:
-    kinds = (pa.types.is_dictionary, pa.types.is_run_end_encoded, pa.types.is_list_view, pa.types.is_large_list_view)
+    kinds = (
+        pa.types.is_dictionary, pa.types.is_run_end_encoded, pa.types.is_list_view, pa.types.is_large_list_view,
+        pa.types.is_union,
+    )  # fmt: skip
     inner = (type.field(index).type for index in range(type.num_fields))
+    if isinstance(type, pa.BaseExtensionType):
+        return bool(type.extension_name != "arrow.json")
     return _is_view(type) or any(kind(type) for kind in kinds) or any(map(_is_shared, inner))
+
+
+def is_read_as_json(type: pa.DataType) -> bool:
+    """Return whether values are read as JSON: unions, on which pyarrow 26 aborts, and maps with shared values."""
+    if pa.types.is_dictionary(type) or pa.types.is_run_end_encoded(type):
+        return _holds_unions(type.value_type)
+    return bool(pa.types.is_union(type) or (pa.types.is_map(type) and _is_shared(type)))
+
+
+def _holds_unions(type: pa.DataType) -> bool:
+    inner = [type.value_type] if pa.types.is_dictionary(type) else map(type.field, range(type.num_fields))
+    return bool(pa.types.is_union(type) or any(_holds_unions(getattr(one, "type", one)) for one in inner))
 
 
 def _is_view(type: pa.DataType) -> bool:

@@ -31,7 +31,8 @@ def pairs(values: pa.Array) -> pa.ListArray:
 
 
 NANOSECONDS = integers(pa.timestamp("ns"), 1704067200123456789, 1704067200123456000)
-UNION = pa.UnionArray.from_sparse(pa.array([0, 1], pa.int8()), [NANOSECONDS, pa.array(["a", "b"])])
+TEXTS = pa.array(["a", "b"])
+UNION = pa.UnionArray.from_sparse(pa.array([0, 1], pa.int8()), [NANOSECONDS, TEXTS])
 COLUMNS = {
     "ns": (NANOSECONDS, ["2024-01-01T00:00:00.123456789", "2024-01-01T00:00:00.123456"]),
     "inside": (pa.StructArray.from_arrays([NANOSECONDS], ["at"]), [
@@ -75,10 +76,20 @@ COLUMNS = {
     ]),
     "union": (UNION, ["2024-01-01T00:00:00.123456789", "b"]),
     "union_inside": (pa.StructArray.from_arrays([UNION], ["a"], mask=pa.array([True, False])), [None, {"a": "b"}]),
+    "union_of_none": (pa.UnionArray.from_sparse(pa.array([0, 1], pa.int8()), [TEXTS, pa.nulls(2)]), ["a", None]),
+    "unions_shared": (pa.DictionaryArray.from_arrays([1, 1], UNION), ["b", "b"]),
+    "unions_in_runs": (pa.RunEndEncodedArray.from_arrays([2], UNION[1:]), ["b", "b"]),
+    "views_in_map": (pa.MapArray.from_arrays([0, 1, 2], ["k", "k"], TEXTS.cast(pa.string_view())), [
+        {"k": "a"}, {"k": "b"},
+    ]),
+    "extension": (pa.ExtensionArray.from_storage(pa.opaque(UNION.type, "x", "y"), UNION), [
+        "2024-01-01T00:00:00.123456789", "b",
+    ]),
     "interval": (pa.array([(1, 2, 3), (0, 0, 0)], pa.month_day_nano_interval()), [[1, 2, 3], [0, 0, 0]]),
     "empty": (pa.array([{}, None], pa.struct([])), [{}, None]),
 }  # fmt: skip
-READ_AS_JSON = {"twins", "union", "union_inside", "interval", "empty", "in_map", "as_key", "object_key", "repeated"}
+READ_AS_JSON = {"twins", "interval", "empty", "in_map", "as_key", "object_key", "repeated", "views_in_map", "extension"}
+READ_AS_JSON |= {name for name in COLUMNS if name.startswith("union")}
 
 
 def write(path, columns, extra=()):
@@ -172,3 +183,23 @@ def test_numbers_in_turns_that_json_lacks_are_errors_of_their_rows(good, bad, tm
     skip = Recipe(source=str(tmp_path / "in.parquet"), on_error="skip", max_bad="50%")
     assert chatfmt.convert(skip, tmp_path / "out.jsonl").reasons == {"msg.type": 1}
     assert read_rows(tmp_path / "out.jsonl") == [{"messages": turns[0]}, {"messages": turns[2]}]
+
+
+UNIONS = pa.UnionArray.from_sparse(
+    pa.array([0, 0, 0, 1], pa.int8()), [pa.array(["a", "b", "c", ""]), pa.array([2] * 4)]
+)
+CENTS = pa.array([Decimal("1.20")] * 4, pa.decimal32(5, 2))
+
+
+@pytest.mark.parametrize("content", [UNIONS, pa.DictionaryArray.from_arrays(pa.array(range(4)), UNIONS), CENTS])
+def test_content_of_odd_types_is_read_as_what_it_holds(content, tmp_path):
+    """pyarrow 26 aborts when it takes turns apart that share unions, and cannot encode decimals of 32 bits."""
+    turns = pa.StructArray.from_arrays([pa.array(["user", "assistant"] * 2), content], ["role", "content"])
+    table = pa.table({"messages": pa.ListArray.from_arrays([0, 2, 4], turns)})
+    with pa.ipc.new_file(tmp_path / "in.arrow", table.schema) as file:
+        file.write_table(table)
+    recipe = Recipe(source=str(tmp_path / "in.arrow"), on_error="skip", max_bad="50%")
+    assert chatfmt.convert(recipe, tmp_path / "out.jsonl").reasons == ({} if content is CENTS else {"msg.type": 1})
+    texts = ["1.20"] * 4 if content is CENTS else ["a", "b"]
+    written = [turn["content"] for row in read_rows(tmp_path / "out.jsonl") for turn in row["messages"]]
+    assert written == texts
