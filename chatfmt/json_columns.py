@@ -32,7 +32,7 @@ import pyarrow.compute as pc
 
 from .arrow_values import to_values
 from .errors import TooManyKeys
-from .schema import CONVERSATION_COLUMNS, KEYS
+from .schema import CONVERSATION_COLUMNS, KEYS, MEDIA
 
 TEXT = pa.string()
 JSON = pa.large_string()
@@ -293,6 +293,12 @@ def message_columns(
     for name in names:
         if name in batch.schema.names and is_turns(batch.schema.field(name).type):
             yield name, batch.column(name)
+
+
+def media_columns(batch: pa.RecordBatch) -> dict[str, pa.ListArray]:
+    """Return the columns of media by name; another column of such a name, that is kept, is no list."""
+    named = ((name, batch.column(name)) for name in batch.schema.names if name in MEDIA)
+    return {name: column for name, column in named if pa.types.is_list(column.type)}
 
 
 def columns_of(batch: pa.RecordBatch) -> dict[str, pa.Array]:

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ..json_columns import JSON, TEXT, dumps, is_turns, message_columns
-from ..schema import CONVERSATION_COLUMNS, MEDIA, REASONING_FIELDS, ROLES, IgnoredWeights
+from ..json_columns import JSON, TEXT, dumps, is_turns, media_columns, message_columns
+from ..schema import CONVERSATION_COLUMNS, REASONING_FIELDS, ROLES, IgnoredWeights
 from ..turn_columns import BoolArray, IntArray, any_turn, field, lengths_of, offsets_of, rows_of_turns, to_bools
 
 Roles = np.ndarray[Any, np.dtype[np.int8]]
@@ -215,7 +215,7 @@ def column_views(batch: pa.RecordBatch) -> list[ColumnView]:
             asked,
             chosen if name == "rejected" else None,
             batch.column("tools") if "tools" in batch.schema.names else None,
-            {name: batch.column(name) for name in MEDIA if name in batch.schema.names},
+            media_columns(batch),
             beside={} if number else beside,
         )
         for number, (name, column) in enumerate(columns)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ..conftest import run_here, to_lines, write_rows
+from ..conftest import read_rows, run_here, succeed, to_lines, write_rows
 
 TURNS = [{"role": "user", "content": "<image>Which?"}, {"role": "assistant", "content": "Red."}]
 PART = [{"role": "user", "content": [{"type": "image", "image": "gone.png"}]}, TURNS[1]]
@@ -84,6 +84,18 @@ def test_a_placeholder_in_a_row_without_an_image_is_named(content: object, image
     assert (problem["code"], problem["row"], problem["message"], problem["detail"]) == said
     arguments = ("convert", "in.jsonl", "-t", "qwen2.5-vl", "--fail-on", "media.place", "--on-error", "skip")
     assert run_here(*arguments, cwd=tmp_path).stdout.count(b"<|image_pad|>") == 1
+
+
+@pytest.mark.parametrize("options", [("out.jsonl",), ("out.parquet", "--embed-media")])
+@pytest.mark.parametrize("value", [None, 1, {"n": 1}, [["a.png"], 1]])
+def test_a_kept_column_with_a_name_of_media_may_hold_anything(
+    value: object, options: tuple[str, ...], tmp_path: Path
+) -> None:
+    row = {"messages": [{"role": "user", "content": "Which?"}, TURNS[1]], "videos": value}
+    write_rows(tmp_path / "in.jsonl", [row])
+    succeed(run_here("convert", "in.jsonl", "--keep", "all", "-o", *options, cwd=tmp_path))
+    succeed(run_here("convert", options[0], "--keep", "all", "-o", "again.jsonl", cwd=tmp_path))
+    assert read_rows(tmp_path / "again.jsonl") == [row]
 
 
 def test_a_placeholder_where_no_row_has_images_is_text(tmp_path: Path) -> None:

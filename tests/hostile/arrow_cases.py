@@ -113,6 +113,8 @@ CASES: list[Case] = [
     file("zeros", b"ARROW1\0\0" + b"\0" * 512, BROKEN), file("no batches", arrow(table(0)), Error(3, "file.empty", "no records")), file("a stream, no batches", arrow(table(0), stream=True), Error(3, "file.empty", "no records")),
     file("two columns of a name", arrow(pa.Table.from_arrays([messages(), messages()], names=["messages", "messages"])), Error(3, "file.schema", "two columns are named `messages`")),
     file("a column of ours", arrow(table(**{"#row": pa.array([1, 2, 3])})), Error(3, "file.schema", "a column is named `#row`")),
+    file("a key of ours", arrow(table(v=pa.array([{"#keys": '["a"]'}] * 3))), Error(3, "file.schema", "a key in the column `v` is named `#keys`")),
+    file("bytes in a union", arrow(table(1, v=pa.UnionArray.from_sparse(pa.array([0], pa.int8()), [pa.array([b"\xff"])]))), Error(3, "file.schema", "a union, or a map of shared values, holds bytes")),
     file("lists beyond the end", offsets(0, 2, 4, 1_000_000), BROKEN), file("lists that go back", offsets(0, 4, 2, 6), BROKEN), file("lists before the beginning", offsets(-2, 2, 4, 6), BROKEN), file("lists to 2^31", offsets(0, 2, 4, 2**31 - 1), BROKEN),
     file("text beyond the end", text(0, 5, 8, 1_000_000), BROKEN), file("text that goes back", text(0, 5, 3, 10), BROKEN), file("text before the beginning", text(-4, 5, 8, 10), BROKEN), file("text cut in a character", arrow(table(1, v=pa.array([b"\xe2\x82"]).view(pa.string()))), BROKEN),
     file("a dictionary without that entry", of_dictionary(0, 7, 1), BROKEN), file("a dictionary and -1", of_dictionary(0, -1, 1), BROKEN), file("text under its name", GOOD + b"\n", Rows([ROW])),

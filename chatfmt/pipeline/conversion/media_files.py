@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -18,8 +18,7 @@ from msgspec.structs import replace
 
 from ...checks.media import paths_of
 from ...errors import Location, RowError, raise_first
-from ...json_columns import JSON, MEDIUM, with_column
-from ...schema import MEDIA
+from ...json_columns import JSON, MEDIUM, media_columns, with_column
 from ...sources import InputSplit
 from ...turn_columns import lengths_of, rows_of_turns, to_lists
 from ...whole_files import is_regular, read_whole
@@ -46,8 +45,7 @@ def find_files(batch: pa.RecordBatch, folder: str | None) -> pa.RecordBatch:
     Raises RowError `media.file` for media that are not files in the folder.
     """
     errors: dict[int, RowError] = {}
-    for name in (name for name in MEDIA if name in batch.schema.names):
-        column = batch.column(name)
+    for name, column in media_columns(batch).items():
         if column.type == pa.list_(JSON):
             raise RowError(
                 f"the column `{name}` holds lists of frames", code="media.file", at=Location(row=0),
@@ -123,24 +121,21 @@ def _data(uri: str) -> bytes:
 
 def with_bytes(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a batch from `find_files` with the bytes of the files, few enough at a time for memory."""
-    names = [name for name in MEDIA if name in batch.schema.names]
     sizes = [0] * len(batch)
-    for name in names:
-        column = batch.column(name)
+    for column in media_columns(batch).values():
         for row, path in zip(rows_of_turns(column).tolist(), paths_of(column).to_pylist(), strict=True):
             sizes[row] += Path(path).stat().st_size if path is not None else 0
     start = total = 0
     for row, size in enumerate(sizes):
         if total and total + size > BATCH_BYTES:
-            yield _filled(batch.slice(start, row - start), names)
+            yield _filled(batch.slice(start, row - start))
             start, total = row, 0
         total += size
-    yield _filled(batch.slice(start), names)
+    yield _filled(batch.slice(start))
 
 
-def _filled(batch: pa.RecordBatch, names: Sequence[str]) -> pa.RecordBatch:
-    for name in names:
-        column = batch.column(name)
+def _filled(batch: pa.RecordBatch) -> pa.RecordBatch:
+    for name, column in media_columns(batch).items():
         read = [
             None if path is None else {"bytes": read_whole(Path(path), MOST_BYTES), "path": Path(path).name}
             for path in paths_of(column).to_pylist()

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from ...arrow_values import as_integers, to_values
 from ...errors import InputError, Location, located
 from ...features import declared_features, declared_type
-from ...json_columns import JSON, MOST_COLUMNS, TEXT, TOO_MANY, is_turns, json_array, to_plain
+from ...json_columns import JSON, MOST_COLUMNS, TEXT, TOO_MANY, is_turns, json_array, names_inside, to_plain
 from ...schema import KEYS, ROW
 from ...stores import is_remote
 from ...turn_columns import fields_of, rows_of_turns, struct_of, with_turns
@@ -246,6 +246,10 @@ def columns_to_read(schema: pa.Schema, columns: Sequence[str] | None, shown: str
     if ours is not None:
         text, hint = f"a column is named `{ours}`, which is reserved by chatfmt", f"rename it {_WHERE}"
         raise InputError(text, code="file.schema", at=Location(shown), hint=hint)
+    inside = next((field.name for field in schema if KEYS in names_inside(field.type)), None)
+    if inside is not None:
+        text = f"a key in the column `{inside}` is named `{KEYS}`, which is reserved by chatfmt"
+        raise InputError(text, code="file.schema", at=Location(shown), hint=f"rename it {_WHERE.split(',')[0]}")
     return None if columns is None else [name for name in columns if name in names]
 
 
