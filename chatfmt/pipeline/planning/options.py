@@ -12,10 +12,14 @@ from .target import Target
 
 
 def check_tokens(recipe: Recipe) -> None:
-    """Raise UsageError for options about tokens without a tokenizer, and for a tokenizer without a template."""
+    """Raise UsageError for options about tokens without what they need, and for a tokenizer without a template."""
     view = views.VIEWS.get(recipe.to)
     if recipe.pack is not None and not (view is not None and view.is_tokenized):
         raise UsageError("`--pack` packs tokens", hint="--to tokens --tokenizer FILE")
+    if recipe.pack is None and recipe.pack_strategy != "bfd":
+        raise UsageError("`--pack-strategy` needs `--pack`", hint="--pack N")
+    if recipe.max_tokens is None and recipe.over_length != "error":
+        raise UsageError("`--over-length` needs `--max-tokens`", hint="--max-tokens N")
     if recipe.tokenizer is None and (recipe.max_tokens is not None or (view is not None and view.is_tokenized)):
         flag = "--max-tokens" if recipe.max_tokens is not None else f"--to {recipe.to}"
         raise UsageError(f"`{flag}` needs a tokenizer", hint="--tokenizer FILE, folder or Hub model id")

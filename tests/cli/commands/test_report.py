@@ -95,6 +95,18 @@ def test_a_report_names_the_command_that_converts_as_it_did(tmp_path: Path, argu
 
 
 @needs_charts
+def test_what_drops_long_rows_names_the_limit_too(tmp_path: Path) -> None:
+    tokenizers = pytest.importorskip("tokenizers")
+    made = tokenizers.Tokenizer(tokenizers.models.WordLevel({"w": 0}, unk_token="w"))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    made.save(str(tmp_path / "t.json"))
+    options = ["-t", "chatml", "--tokenizer", "t.json", "--max-tokens", "9", "-o", "r.html"]
+    assert run_cli("report", EVERYDAY, *options, cwd=tmp_path).returncode == 0
+    flags = "<code>--tokenizer t.json --max-tokens 9 --over-length split-turns</code>"
+    assert flags in (tmp_path / "r.html").read_text()
+
+
+@needs_charts
 def test_a_row_with_a_warning_that_is_rejected_is_shown_once(tmp_path: Path) -> None:
     turns = [{"role": "user", "content": "q"}, *[{"role": "assistant", "content": "a"}] * 2]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps({"messages": turns[:count]}) + "\n" for count in (2, 3, 2)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -255,7 +256,8 @@ def next_steps(recipe: Recipe, found: Gathered) -> list[tuple[str, str]]:
         steps.append((f"Drop {figures.repeats.repeated:,} duplicates: add", "--dedup"))
     if recipe.max_tokens is not None and (over := figures.lengths["tokens"].above(recipe.max_tokens)):
         what = f"{over:,} rows over {recipe.max_tokens:,} tokens"
-        steps.append((f"Drop or split {what}: add", "--over-length split-turns"))
+        flags = f"--max-tokens {recipe.max_tokens} --over-length split-turns"
+        steps.append((f"Drop or split {what}: add", f"--tokenizer {shlex.quote(str(recipe.tokenizer))} {flags}"))
     if figures.counts.left_column:
         steps.append(("Carry the columns that are left behind: add", "--keep all"))
     return steps

@@ -151,10 +151,13 @@ def test_what_cannot_be_packed(tokenizer: Path, tmp_path: Path) -> None:
         "error: in.jsonl: the column `topic` has a value for each conversation, and `--pack` joins conversations",
         "hint: leave it out of --keep",
     ]
-    done = run_cli("convert", source, "-t", "chatml", "--pack", "8")
-    assert (done.returncode, done.stderr.decode().splitlines()) == (
-        2, ["error: `--pack` packs tokens", "hint: --to tokens --tokenizer FILE"],
-    )  # fmt: skip
+    for options, *said in (
+        ("--pack 8", "error: `--pack` packs tokens", "hint: --to tokens --tokenizer FILE"),
+        ("--pack-strategy wrapped", "error: `--pack-strategy` needs `--pack`", "hint: --pack N"),
+        ("--over-length drop", "error: `--over-length` needs `--max-tokens`", "hint: --max-tokens N"),
+    ):
+        done = run_cli("convert", source, "-t", "chatml", *options.split())
+        assert (done.returncode, done.stderr.decode().splitlines()) == (2, said)
 
 
 def batches(lengths: list[int], sizes: list[int]) -> list[pa.RecordBatch]:
