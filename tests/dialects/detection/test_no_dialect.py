@@ -390,6 +390,12 @@ def test_nulls_in_place_of_turns_are_left_out_as_the_hint_says(name: str, tmp_pa
     assert json.loads(done.stdout) == {"messages": [text, ANSWER]}
 
 
+def test_turns_without_roles_inside_a_row() -> None:
+    with pytest.raises(NoDialect) as caught:
+        convert([{"data": {"talk": [{"content": "x"}]}, "n": 5}], Columns(turn_roles=("user", "assistant")))
+    assert caught.value.hint == "the turns could be in `data.talk`: --map messages=data.talk"
+
+
 def test_text_in_some_rows_and_lists_in_others() -> None:
     with pytest.raises(NoDialect) as caught:
         convert([{"data": [["x"]]}, {"data": "some words"}])
