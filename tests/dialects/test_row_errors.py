@@ -207,6 +207,22 @@ def test_the_hint_maps_the_role() -> None:
     assert caught.value.hint == "map it with --role robot=ROLE: system, user, assistant or tool"
 
 
+@pytest.mark.parametrize(
+    ("names", "hint"),
+    [
+        (["robot", "env", "robot"], "--role robot=ROLE --role env=tool: system, user, assistant or tool"),
+        (["env", "terminal", "x " * 200], "--role env=tool --role terminal=tool"),
+        (list("abcdefghij"), " ".join(f"--role {name}=ROLE" for name in "abcdefgh")
+         + " …: system, user, assistant or tool"),
+    ],
+)  # fmt: skip
+def test_the_hint_maps_all_unknown_roles(names: list[str], hint: str) -> None:
+    rows = [{"messages": [{"role": name, "content": "a"}]} for name in names]
+    with pytest.raises(DialectError) as caught:
+        DIALECTS["messages"].convert(to_batch(rows), Columns())
+    assert caught.value.hint == f"map them with {hint}"
+
+
 def test_a_missing_column() -> None:
     with pytest.raises(DialectError) as caught:
         DIALECTS["alpaca"].convert(

@@ -107,7 +107,7 @@ def test_the_hints_for_an_export_of_all_chats_lead_to_its_records(tmp_path: Path
         (("all.json",), "`--field chats.list`"),
         (("telegram", "all.json"), "there is `user`, `chats`; records could be at `--field chats.list`"),
         (("telegram", "all.json", "--field", "chats.list", "--explode", "messages", "--group-by", "name"),
-         f"map it with --role Mia=ROLE: system, user, assistant or tool{people}"),
+         f"map them with --role Mia=ROLE --role Ann=ROLE: system, user, assistant or tool{people}"),
     ):  # fmt: skip
         run = run_cli("convert", *given, "-q", cwd=tmp_path)
         assert (run.returncode > 0, run.stderr.decode().splitlines()[-1]) == (True, f"hint: {hint}")

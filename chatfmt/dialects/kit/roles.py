@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -63,14 +63,18 @@ _OBSERVERS = frozenset({"environment", "env", "computer", "interpreter", "termin
 
 _LONGEST = 200
 """Characters of a name that an error quotes."""
+_MOST = 8
+"""Roles that a hint maps."""
 
 
-def unknown_role(name: str) -> DialectError:
-    """Return the error for an unknown role; only what answers an action has an obvious role."""
-    role = "tool" if name.lower() in _OBSERVERS else "ROLE"
-    which = "" if role == "tool" else ": system, user, assistant or tool"
-    which += "" if name.islower() else "; or --me NAME, for people who chat, to train on one of them"
-    hint = f"map it with --role {shlex.quote(name)}={role}{which}"
+def unknown_role(name: str, unknown: Sequence[str] = ()) -> DialectError:
+    """Return the error for an unknown role; its hint maps all `unknown` ones. Only who answers an action is clear."""
+    names = [each for each in dict.fromkeys((*unknown[:_MOST], name)) if len(each) <= _LONGEST]
+    mapped = {each: "tool" if each.lower() in _OBSERVERS else "ROLE" for each in names}
+    which = ": system, user, assistant or tool" if "ROLE" in mapped.values() else ""
+    which += "" if all(map(str.islower, names)) else "; or --me NAME, for people who chat, to train on one of them"
+    flags = " ".join(f"--role {shlex.quote(each)}={role}" for each, role in mapped.items())
+    hint = f"map {'them' if len(names) > 1 else 'it'} with {flags}{' …' if len(unknown) > _MOST else ''}{which}"
     if len(name) > _LONGEST:
         name = f"{name[:_LONGEST]}…"
         hint = "that is not a name: map the key that has the roles with --map messages.role=KEY"
@@ -89,11 +93,12 @@ def map_roles(names: pa.StringArray, roles: Mapping[str, str], lists: pa.ListArr
     mapped = found.take(encoded.indices)
     if mapped.null_count:
         some = names.null_count < len(names)
+        unknown = [value for value, role in zip(values, found.to_pylist(), strict=True) if value and role is None]
         hint = "--on-error skip drops such rows" if some else "--roles user,assistant if the turns alternate"
 
         def error(name: str | None) -> DialectError:
             no_role = DialectError("the turn has no role", hint=hint, code="msg.role")
-            return no_role if name is None else unknown_role(name)
+            return no_role if name is None else unknown_role(name, unknown)
 
         refuse_turns(lists, mapped.is_null(), error, names)
     return mapped, calls.take(encoded.indices)

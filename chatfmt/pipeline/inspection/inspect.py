@@ -14,7 +14,7 @@ from msgspec.structs import asdict, replace
 
 from ...dialects import Columns, Detection
 from ...dialects.detection.rows_as_turns import rows_as_turns
-from ...errors import ChatfmtError, NoDialect, UsageError
+from ...errors import ChatfmtError, NoDialect, RowError, UsageError
 from ...recipe import Recipe, required
 from ...sources import Source, SourceFile
 from ..conversion.job import Job
@@ -57,7 +57,7 @@ class Inspection(Struct, frozen=True):
     characters: Spread | None = None
     findings: Mapping[str, int] = field(default_factory=dict)
     notes: Sequence[str] = ()
-    """The notes that converting it prints first."""
+    """The notes that converting it prints first, and what is wrong with the first row that is rejected."""
     left_columns: Sequence[str] = ()
     left_keys: Sequence[str] = ()
     """The leaves that converting it leaves behind, as in the summary of a conversion."""
@@ -141,7 +141,7 @@ def inspect_source(
         turns=to_spread(count for batch in outputs for count in count_turns(batch)),
         characters=to_spread(count for batch in outputs for count in count_characters(batch)),
         findings={**counts.findings, **(reasons := counts.reasons + Counter(unreadable))},
-        notes=[*source.notes, *name_notes([source], recipe), *kept_notes(job, detection)],
+        notes=[*source.notes, *name_notes([source], recipe), *kept_notes(job, detection), *_rejected(errors, outputs)],
         **_left_behind(job),
     )
     try:
@@ -169,6 +169,12 @@ def reading_rendered(recipe: Recipe, found: Inspection, source: Source, sample: 
     command = inspect_source(dataclasses.replace(recipe, dialect="transcript", **how), source, sample).command
     is_prompt = command and detection["type"] == "prompt-only"
     return replace(found, command=f"{command} --to prompt" if is_prompt else command)
+
+
+def _rejected(errors: Sequence[RowError], outputs: Sequence[pa.RecordBatch]) -> list[str]:
+    """Return what is wrong with the first rejected row as a note; none if no row is left, which is an error."""
+    some = errors[:1] if outputs else []
+    return [f"{error.at.place}: {error.message}" + (f"; {error.hint}" if error.hint else "") for error in some]
 
 
 def _left_behind(job: Job) -> dict[str, list[str]]:

@@ -288,6 +288,8 @@ def test_inspect_recommends_no_command_that_is_refused_or_stops(tmp_path: Path) 
     written(tmp_path, [TALK, {"messages": []}, "{\n", {"messages": [{"role": "x", "content": "y"}]}])
     command = shlex.split(shown("inspect", source).splitlines()[-1])
     assert command[3:-2] == ["-t", "chatml", "--on-error", "skip", "--max-bad", "75%"]
+    note = "note: row 3 message 0: unknown role `x`; map it with --role x=ROLE: system, user, assistant or tool"
+    assert note in shown("inspect", source).splitlines()
     assert run_cli(*command[1:-1], tmp_path / "out").returncode == 0
     written(tmp_path, [])
     command = shlex.split(shown("inspect", source, "--allow-empty").splitlines()[-1])
