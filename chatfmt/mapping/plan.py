@@ -7,9 +7,10 @@ import re
 from collections import abc
 from typing import Any
 
+from jinja2.defaults import DEFAULT_FILTERS
 from msgspec import Struct
 
-from ..errors import RecipeError, UnknownName, UsageError
+from ..errors import RecipeError, UnknownName, UsageError, nearest
 from ..field_path import FieldPath, Step
 from ..schema import MEDIA
 from .names import names_needed, reads_nothing, steps_read
@@ -195,8 +196,9 @@ def _check_names(text: str, columns: abc.Collection[str], *, expression: bool) -
     for name in sorted(names_needed(text, expression=expression)):
         if name not in columns:
             if call := re.search(rf"(?<![\w.]){name}\((\w*)", text):
-                as_filter = f"`{call[1] or 'column'}|{_FILTERS.get(name, name)}`"
-                raise UsageError(f"`{text}`: Jinja has no function `{name}`", hint=f"a filter may do it: {as_filter}")
+                close = _FILTERS.get(name) or [*nearest(name, DEFAULT_FILTERS), name][0]
+                hint = f"a filter may do it: `{call[1] or 'column'}|{close}`"
+                raise UsageError(f"`{text}`: Jinja has no function `{name}`", hint=hint)
             error = UnknownName.of("column", name, [known for known in columns if not known.startswith("#")])
             raise UnknownName(
                 f"`{text}` reads the column `{name}`, which is not in any sampled row",

@@ -44,6 +44,10 @@ def test_a_condition_that_no_row_meets_is_noted(source: Path) -> None:
                         "hint: `==` compares: `lang == 'en'`\n"),
         ("len(lang) > 1", "`(len(lang) > 1) and (lang == 'en')`: Jinja has no function `len`\n"
                           "hint: a filter may do it: `lang|length`\n"),
+        ("lenght(lang) > 1", "`(lenght(lang) > 1) and (lang == 'en')`: Jinja has no function `lenght`\n"
+                             "hint: a filter may do it: `lang|length`\n"),
+        ("lang|lenght > 1", "the expression `lang|lenght > 1` does not parse at character 15: "
+                            "No filter named 'lenght'.\nhint: did you mean `length`?\n"),
     ],
 )  # fmt: skip
 def test_each_condition_is_an_expression_by_itself(condition: str, message: str, source: Path) -> None:

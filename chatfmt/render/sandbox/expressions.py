@@ -12,9 +12,10 @@ from typing import Any, cast
 
 import jinja2
 from jinja2 import Environment, nodes
+from jinja2.defaults import DEFAULT_FILTERS, DEFAULT_TESTS
 from jinja2.parser import Parser
 
-from ...errors import RowError, UsageError
+from ...errors import RowError, UsageError, nearest
 from ..jinja.determinism import find_address, random_names, without_addresses
 from .limits import LimitedSandbox, OverLimit, SandboxLimits, check_depth, limited
 
@@ -159,10 +160,14 @@ def _too_much(source: str, error: Exception) -> UsageError:
 
 def _syntax_error(source: str, error: jinja2.TemplateSyntaxError, column: int | None) -> UsageError:
     where = "" if column is None else f" at character {column}"
-    return UsageError(f"the expression `{source}` does not parse{where}: {error.message}", hint=_syntax_hint(source))
+    hint = _syntax_hint(source, str(error.message))
+    return UsageError(f"the expression `{source}` does not parse{where}: {error.message}", hint=hint)
 
 
-def _syntax_hint(source: str) -> str:
+def _syntax_hint(source: str, problem: str) -> str:
+    unknown = re.fullmatch(r"No (?:filter|test) named '(\w+)'\.", problem)
+    if unknown and (close := nearest(unknown[1], {*DEFAULT_FILTERS, *DEFAULT_TESTS})):
+        return f"did you mean `{close[0]}`?"
     if "{{" in source:
         return "write every `{{` with a `}}` after its expression, as in `{{ question }}`"
     if re.search(r"(?<![=!<>])=(?!=)", source):
