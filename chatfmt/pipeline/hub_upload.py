@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from .. import __version__
 from ..errors import ChatfmtError, InputError, OutputError, UsageError
-from ..manifest import CARD, DATA, MANIFEST, REJECTS, Manifest, check_folder
+from ..manifest import CARD, DATA, MANIFEST, REJECTS, Manifest, check_folder, damaged, no_folder
 from ..sources.discovery.hub_errors import is_transient
 from ..stores import reason_of
 
@@ -80,6 +80,8 @@ def push(folder: Path, repository: Repository, *, public: bool = False, show_pro
     """
     from huggingface_hub.utils import disable_progress_bars
 
+    if not folder.is_dir():
+        raise damaged(folder, [no_folder(is_file=folder.exists())])
     check_may_push(repository, public=public)
     manifest = check_folder(folder)
     if not (folder / CARD).is_file():

@@ -170,14 +170,18 @@ def test_a_refusal_comes_before_a_row_is_read_says_what_to_do_and_shows_no_token
     if exists:
         hub.commit(f"datasets/{repository}", {".gitattributes": b""}, private=True, readers=(TOKEN, "hf_read"))
     before = repr(hub.repositories)
-    for command in (("push", "missing", repository), ("convert", "missing", "-o", f"hf://datasets/{repository}")):
+    (tmp_path / "empty").mkdir()
+    error = "error: missing: there is no such folder\nhint: name a folder that chatfmt wrote\n"
+    assert run(hub, tmp_path, "push", "missing", repository, token=token) == (1, error)
+    for command in (("push", "empty", repository), ("convert", "missing", "-o", f"hf://datasets/{repository}")):
         assert run(hub, tmp_path, *command, token=token) == (5, f"error: {said}\n")
     assert repr(hub.repositories) == before and not [call for call in hub.calls if call[0] != "GET"]
 
 
 def test_a_public_dataset_is_refused_before_a_row_is_read(hub: StandInHub, tmp_path: Path) -> None:
     hub.commit(NAME, {".gitattributes": b""})
-    for command in (("push", "missing", "acme/chat"), ("convert", "missing", "-o", "hf://datasets/acme/chat")):
+    (tmp_path / "empty").mkdir()
+    for command in (("push", "empty", "acme/chat"), ("convert", "missing", "-o", "hf://datasets/acme/chat")):
         assert run(hub, tmp_path, *command) == (
             5, "error: `acme/chat` is public\nhint: --public uploads to it all the same\n",
         )  # fmt: skip
