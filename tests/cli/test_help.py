@@ -44,6 +44,8 @@ def test_help_shows_the_common_options_their_defaults_and_examples() -> None:
     own = run_cli("stats", "--help").stdout.decode()
     assert own.index("Options:\n  --by COLUMN") < own.index("  --name TEXT") < own.index("Other:\n  -h, --help")
     assert "--for TRAINER  The trainer; default: that of the conversion.\n" in run_cli("loader", "-h").stdout.decode()
+    assert "--supports FEATURE  Only templates that" in run_cli("templates", "list", "-h").stdout.decode()
+    assert "--var KEY=VALUE  Template variable, a JSON value.\n" in run_cli("templates", "probe", "-h").stdout.decode()
 
 
 @pytest.mark.parametrize("line", [line for lines in EXAMPLES.values() for line in lines])

@@ -51,6 +51,7 @@ def list_templates(
         list[str] | None,
         typer.Option(
             "--supports",
+            metavar="FEATURE",
             help="Only templates that support this: tools, images, ….",
             autocompletion=completer("supports"),
         ),
@@ -151,7 +152,9 @@ def print_programs(template: ChatTemplate) -> None:
 @templates.command("probe", cls=Command)
 def probe_template(
     name: Name,
-    var: Annotated[list[str] | None, typer.Option("--var", help="Template variable, a JSON value.")] = None,
+    var: Annotated[
+        list[str] | None, typer.Option("--var", metavar="KEY=VALUE", help="Template variable, a JSON value.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show how a template handles system messages, tools, reasoning etc., and the flags to use with it."""
