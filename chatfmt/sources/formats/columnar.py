@@ -249,7 +249,7 @@ def columns_to_read(schema: pa.Schema, columns: Sequence[str] | None, shown: str
     inside = next((field.name for field in schema if KEYS in names_inside(field.type)), None)
     if inside is not None:
         text = f"a key in the column `{inside}` is named `{KEYS}`, which is reserved by chatfmt"
-        raise InputError(text, code="file.schema", at=Location(shown), hint=f"rename it {_WHERE.split(',')[0]}")
+        raise InputError(text, code="file.schema", at=Location(shown), hint="rename it where the file is written")
     return None if columns is None else [name for name in columns if name in names]
 
 
