@@ -129,18 +129,18 @@ def refused_codes(name: str | None, view: str) -> tuple[str, ...]:
     return () if name is None else find(name).refuses.get(view, ())
 
 
-def ignored_weights(name: str | None, view: str, transforms: Mapping[str, Any]) -> IgnoredWeights:
+def ignored_weights(trainer: Trainer | None, view: str, transforms: Mapping[str, Any]) -> IgnoredWeights:
     """Return which weights of answers a trainer does not read in a view, which would train such answers in full.
 
     `fractions` are weights other than 0 and 1, `parts` those and `train_detail`, which axolotl alone reads.
     A weight that is 0 or 1 is in the labels or segments, or under a key that the trainer reads. Where a row is trained
     on its last answer alone, the weights of the others say nothing.
     """
-    if name is None or view in ("tokens", "segments", "prompt", "stepwise") or view.startswith("rlvr"):
+    if trainer is None or view in ("tokens", "segments", "prompt", "stepwise") or view.startswith("rlvr"):
         return "none"
     if view in ("messages", "openai") and "weights" in transforms:
         return "fractions" if transforms["weights"] == "train" else "parts"
-    return "last" if view in ONE_ANSWER or transforms.get("split_turns") else "all"
+    return "last" if view in ONE_ANSWER or (view == "messages" and trainer.splits_turns) else "all"
 
 
 ONE_ANSWER = (

@@ -222,6 +222,11 @@ class Trainer(Struct, frozen=True, kw_only=True):
         return bool(self.rendered or self.text)
 
     @property
+    def splits_turns(self) -> bool:
+        """Whether its conversations are a row for each answer, and it trains on the last of a row alone."""
+        return "split_turns" in self.messages.get("transforms", ())
+
+    @property
     def readable(self) -> tuple[str, ...]:
         """The views that the trainer reads, the usual ones first."""
         return tuple(dict.fromkeys((*self.views.values(), *self.rendered.values(), *self.also)))

@@ -122,6 +122,15 @@ def test_a_row_that_a_trainer_would_change_is_refused(
     assert run(tmp_path, row, "--for", *trainer.split()) == [f"error: in.jsonl row 0: {problem}", f"hint: {hint}"]
 
 
+@pytest.mark.parametrize("trainer", ["trl-sft", "unsloth", "open-instruct"])
+def test_a_split_hides_no_weight_from_a_trainer_of_all_answers(trainer: str, tmp_path: Path) -> None:
+    ignored = "`weight` is 0, and the trainer trains the turn in full (message 1, line 1)"
+    found = run(tmp_path, cases.WEIGHTS[0], "--for", trainer, "--transform", "split_turns=true")
+    assert found[1:] == [f"error: in.jsonl row 0: {ignored}"]
+    one = {"messages": cases.WEIGHTS[0]["messages"]}
+    assert run(tmp_path, one, "--for", "mlx-lm") == [one]
+
+
 def test_a_completion_of_several_answers_is_a_row_for_each(tmp_path: Path) -> None:
     first, asked, last = TURNS[1], TURNS[2], cases.answer("Good.", weight=1)
     row = {"prompt": TURNS[:1], "completion": [cases.answer("No.", weight=0), asked, first, asked, last, asked]}

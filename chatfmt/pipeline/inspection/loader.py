@@ -114,7 +114,7 @@ def problem_of(trainer: Trainer, output: Output) -> str:
         return f"its column `{found[0]}` is named `{given[found[0]]}`"
     if taken := trainers.taken_column(trainer, output, views.VIEWS[output.view].columns):
         return f"it would train on the column `{taken}` too"
-    ignored = trainers.ignored_weights(trainer.summary, output.view, output.recipe.get("transforms") or {})
+    ignored = trainers.ignored_weights(trainer, output.view, output.recipe.get("transforms") or {})
     if ignored in output.weighted:
         return "answers have weights that the trainer does not read, and it trains them in full"
     return trainers.problem(trainer, output)

@@ -83,7 +83,7 @@ def to_job(
         nulls=nulls,
         media=carried,
         drop=dropped_columns(recipe, fields),
-        ignored_weights=trainers.ignored_weights(recipe.trainer, view, recipe.transforms),
+        ignored_weights=trainers.ignored_weights(trainers.TRAINERS.get(recipe.trainer or ""), view, recipe.transforms),
         in_blocks=views.VIEWS[view].unpairs and detection.type == "preference",
         whole_file=detection.whole_file,
     )

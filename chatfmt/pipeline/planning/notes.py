@@ -176,17 +176,23 @@ def _reasoning_notes(rows: pa.RecordBatch, job: Job, recipe: Recipe) -> Iterator
 
 
 def _prompt_notes(rows: pa.RecordBatch, job: Job, detection: Detection, recipe: Recipe) -> Iterator[str]:
-    """Yield a note on answers in prompts that are trained on, where they and completions become one conversation."""
+    """Yield a note on answers before the last of a row that are trained on too: those of a prompt, or of other rows."""
     reader = trainers.find(recipe.trainer) if recipe.trainer is not None else None
+    is_split, is_pair = job.transforms.get("split_turns"), detection.type == "prompt-completion"
     is_joined = reader is not None and job.view in ("messages", "sharegpt", "alpaca", "openai")
+    is_joined &= not (is_split and reader is not None and reader.splits_turns)
     is_masked = job.mask is not None and not job.mask.last_turn
-    if detection.type != "prompt-completion" or job.transforms.get("split_turns") or not (is_joined or is_masked):
+    if not (is_joined or is_masked) or not (is_split or is_pair):
+        return
+    to = "--to prompt-completion"
+    is_read = reader is not None and "prompt-completion" in reader.readable
+    apart = f"{to if is_read else '--for trl-sft' if is_pair else f'--for trl-sft {to}'} keeps them apart"
+    how = "--mask-last trains on the last one alone" if is_masked else apart
+    if is_split:
+        yield f"the rows that `split_turns` writes train earlier answers again: {how}"
         return
     prompts = (batch.column("prompt").flatten() for batch in read_sample(job, [rows.slice(0, _READ)]))
     if any(role_is(turns, "assistant").any() for turns in prompts):
-        is_read = reader is not None and "prompt-completion" in reader.readable
-        apart = f"{'--to prompt-completion' if is_read else '--for trl-sft'} keeps them apart"
-        how = "--mask-last trains on the last one alone" if is_masked else apart
         yield f"the answers in prompts are trained on too, like completions: {how}"
 
 

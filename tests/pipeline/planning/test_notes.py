@@ -92,6 +92,19 @@ def test_answers_in_prompts_that_are_trained_on(options, remedy, tmp_path):
     assert said(tmp_path, {**row, "prompt": PAIR["prompt"]}, *options) == []
 
 
+@pytest.mark.parametrize(
+    ("options", "remedy"),
+    [
+        ("--for trl-sft", "--to prompt-completion keeps them apart"), ("--for trl-sft --to prompt-completion", ""),
+        ("--for ms-swift", "--for trl-sft --to prompt-completion keeps them apart"), ("--for mlx-lm", ""),
+        ("-t chatml --mask", "--mask-last trains on the last one alone"), ("-t chatml --mask --mask-last", ""),
+    ],
+)  # fmt: skip
+def test_answers_that_rows_of_a_split_train_again(options, remedy, tmp_path):
+    noted = [f"the rows that `split_turns` writes train earlier answers again: {remedy}"] if remedy else []
+    assert said(tmp_path, TURNS, "--transform", "split_turns=true", *options.split()) == noted
+
+
 def test_a_variable_that_the_template_does_not_read(tmp_path):
     assert said(tmp_path, TURNS, "-t", "qwen3", "--var", "enable_thinking=false") == []
     assert said(tmp_path, TURNS, "-t", "qwen3", "--var", "enable_thinkin=false") == [
