@@ -30,7 +30,7 @@ import pyarrow.compute as pc
 from msgspec import Struct
 
 from .errors import UsageError
-from .json_columns import JSON, TEXT, decode_objects, encode_objects, loads
+from .json_columns import ABSENT, JSON, TEXT, decode_objects, decode_values, encode_column, loads
 from .schema import KEYS, ROW
 from .turn_columns import lengths_of, offsets_of, to_lists
 
@@ -43,7 +43,6 @@ class Every(Enum):
 
 
 Step = str | int | Every
-_ABSENT: Any = object()
 _FIRST = re.compile(r'[^.\[\]"]+')
 _NEXT = re.compile(r'\.([^.\[\]"]+)|\."([^"]+)"|\[(-?\d{1,9})\]|\[\]')
 _DOCUMENT_PART = re.compile(r"((?:.*[^\[\]])?)((?:\[\])*)", re.DOTALL)
@@ -91,7 +90,7 @@ class FieldPath(Struct, frozen=True):
     def find(self, value: Any) -> Any:
         """The value that the path leads to in plain data; None where it leads nowhere."""
         found = _follow(value, self.steps)
-        return None if found is _ABSENT else found
+        return None if found is ABSENT else found
 
     def find_all(self, value: Any) -> Iterator[Any]:
         """Yield the values that the path leads to, in order; raises NoSuchStep where it leads nowhere."""
@@ -102,8 +101,8 @@ class FieldPath(Struct, frozen=True):
         if self.text in batch.schema.names:
             return batch.column(self.text)
         if self.root is None:
-            names = [name for name in batch.schema.names if name != ROW]
-            return _encode([_follow(row, self.steps) for row in decode_objects({n: batch.column(n) for n in names})])
+            rows = decode_objects({name: batch.column(name) for name in batch.schema.names if name != ROW})
+            return encode_column([_follow(row, self.steps) for row in rows])
         if self.root not in batch.schema.names:
             return pa.nulls(len(batch), TEXT)
         return _walk(batch.column(self.root), self.steps[1:])
@@ -177,8 +176,8 @@ def _follow(value: Any, steps: Sequence[Step]) -> Any:
 
 def _child(value: Any, step: str | int) -> Any:
     if isinstance(step, str):
-        return value.get(step, _ABSENT) if isinstance(value, (dict, Mapping)) else _ABSENT
-    return value[step] if isinstance(value, list) and -len(value) <= step < len(value) else _ABSENT
+        return value.get(step, ABSENT) if isinstance(value, (dict, Mapping)) else ABSENT
+    return value[step] if isinstance(value, list) and -len(value) <= step < len(value) else ABSENT
 
 
 def _children(value: Any, step: Every) -> list[Any] | None:
@@ -193,7 +192,7 @@ def _find_all(value: Any, steps: Sequence[Step]) -> Iterator[Any]:
         return
     step, rest = steps[0], steps[1:]
     inner = _children(value, step) if isinstance(step, Every) else [_child(value, step)]
-    if inner is None or inner == [_ABSENT]:
+    if inner is None or inner == [ABSENT]:
         raise NoSuchStep(step, value)
     for item in inner:
         yield from _find_all(item, rest)
@@ -202,8 +201,8 @@ def _find_all(value: Any, steps: Sequence[Step]) -> Iterator[Any]:
 def _follow_all(value: Any, step: Every, rest: Sequence[Step]) -> Any:
     items = _children(value, step)
     if items is None:
-        return _ABSENT
-    found = [None if item is _ABSENT else item for item in (_follow(item, rest) for item in items)]
+        return ABSENT
+    found = [None if item is ABSENT else item for item in (_follow(item, rest) for item in items)]
     if any(isinstance(later, Every) for later in rest):
         return list(chain.from_iterable(item for item in found if item is not None))
     return found
@@ -213,7 +212,7 @@ def _parsed(text: str) -> Any:
     try:
         return loads(text)
     except ValueError:
-        return _ABSENT
+        return ABSENT
 
 
 def _walk(column: pa.Array, steps: Sequence[Step]) -> pa.Array:
@@ -229,7 +228,7 @@ def _walk(column: pa.Array, steps: Sequence[Step]) -> pa.Array:
             return _walk(_items_at(column, step), steps[1:])
         if step is Every.ITEM:
             return _walk_items(column, steps[1:])
-    return _encode([_follow(value, steps) for value in _decode(column)])
+    return encode_column([_follow(value, steps) for value in decode_values(column)])
 
 
 def _holds_json(type: pa.ListType) -> bool:
@@ -254,16 +253,7 @@ def _walk_items(column: pa.ListArray, rest: Sequence[Step]) -> pa.Array:
     lengths = lengths_of(column)
     if any(isinstance(step, Every) for step in rest):
         if not pa.types.is_list(items.type):
-            return _encode([_follow(value, (Every.ITEM, *rest)) for value in _decode(column)])
+            return encode_column([_follow(value, (Every.ITEM, *rest)) for value in decode_values(column)])
         ends = offsets_of(lengths_of(items))[offsets_of(lengths)]
         lengths, items = np.diff(ends), items.flatten()
     return to_lists(items, lengths, column.is_null())
-
-
-def _decode(column: pa.Array) -> list[Any]:
-    return [row.get("", _ABSENT) for row in decode_objects({"": column})]
-
-
-def _encode(values: Sequence[Any]) -> pa.Array:
-    column = encode_objects([{} if value is _ABSENT else {"": value} for value in values]).get("")
-    return pa.nulls(len(values), TEXT) if column is None else column

@@ -175,6 +175,11 @@ def encode_values(values: Sequence[Any], *, turns: bool = True, cells: int = CEL
     return json_array(values, [value is not ABSENT for value in values])
 
 
+def encode_column(values: Sequence[Any]) -> pa.Array:
+    """Return a column of text, turns or JSON with these values, as `encode_values`; of text if all are `ABSENT`."""
+    return encode_values(values) if any(value is not ABSENT for value in values) else pa.nulls(len(values), TEXT)
+
+
 def with_own_types(batch: pa.RecordBatch) -> pa.RecordBatch:
     """Return some rows of a batch; columns that are JSON because of the other rows become text or turns again."""
     for index, column in enumerate(batch.columns):

@@ -267,8 +267,7 @@ def read_manifest(folder: Path) -> Manifest:
         return Manifest.from_json(read_whole(path).decode())
     except FileNotFoundError:
         raise InputError(
-            f"`{folder}` holds no finished conversion: `{MANIFEST}` is missing",
-            hint=f"{NAME_A_FOLDER}; {RESUME}",
+            f"`{folder}` holds no finished conversion: `{MANIFEST}` is missing", hint=f"{NAME_A_FOLDER}; {RESUME}"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error

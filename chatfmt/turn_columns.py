@@ -23,10 +23,10 @@ from .json_columns import (
     booleans,
     decode_values,
     edit_keys,
+    encode_column,
     encode_objects,
     integers,
     json_array,
-    loads,
     to_json,
 )
 from .schema import KEYS, TRAIN_FLAGS, train_flag
@@ -228,6 +228,12 @@ def last_roles(column: pa.ListArray) -> list[str | None]:
     return found
 
 
+def last_turns(column: pa.ListArray) -> BoolArray:
+    """Mark the last turn of each row."""
+    rows = rows_of_turns(column)
+    return np.append(rows[1:] != rows[:-1], True)[: len(rows)]
+
+
 def any_turn(column: pa.ListArray, turns: BoolArray) -> BoolArray:
     """Mark the rows that have one of the marked turns."""
     before = offsets_of(np.asarray(turns, np.int64))[offsets_of(lengths_of(column))]
@@ -338,5 +344,4 @@ def text_where_all_text(column: pa.ListArray) -> pa.ListArray:
     values = field(column.flatten(), "content")
     if values.type != JSON or not pc.all(pc.starts_with(values, '"'), min_count=0).as_py():
         return column
-    from_json = encode_objects([{} if text is None else {"": loads(text)} for text in values.to_pylist()])
-    return with_field(column, "content", from_json.get("", pa.nulls(len(values), TEXT)))
+    return with_field(column, "content", encode_column(decode_values(values)))

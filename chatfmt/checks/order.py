@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from ..json_columns import JSON, TEXT, decode_conversations
 from ..schema import KEYS, REASONING_FIELDS, ROLES
-from ..turn_columns import BoolArray, field, fields_of, lengths_of, offsets_of, to_bools
+from ..turn_columns import BoolArray, field, fields_of, last_turns, lengths_of, marked_so_far, offsets_of, to_bools
 from .column_view import ASSISTANT, DEVELOPER, SYSTEM, TOOL, USER, ColumnView, Finding, Limits, Roles
 
 MERGE = """--transform merge='"\\n\\n"'"""
@@ -97,11 +97,8 @@ def _roles_before(view: ColumnView) -> Roles:
 
 def _is_opening(view: ColumnView) -> BoolArray:
     """Mark the turns that only system and developer turns precede in their column."""
-    others = np.cumsum((view.roles != SYSTEM) & (view.roles != DEVELOPER), dtype=np.int32)
-    before = np.concatenate([[0], others[:-1]])
-    return np.asarray(
-        before == np.repeat(before[view.starts[view.lengths > 0]], view.lengths[view.lengths > 0]), np.bool_
-    )
+    others = (view.roles != SYSTEM) & (view.roles != DEVELOPER)
+    return np.asarray(marked_so_far(view.column, others) == others, np.bool_)
 
 
 @cache
@@ -127,12 +124,10 @@ def no_user(view: ColumnView, limits: Limits) -> Iterator[Finding]:
 def ends_with_user(view: ColumnView, limits: Limits) -> Iterator[Finding]:
     """A conversation, not a prompt, that ends with a user turn, which no answer follows to train on."""
     if view.name != "prompt":
-        last = np.zeros(len(view.turns), np.bool_)
-        last[(view.starts + view.lengths - 1)[view.lengths > 0]] = True
         answered = view.has(view.roles == ASSISTANT)[view.rows]  # a prompt alone stays
         skip = "--fail-on msg.ends_user --on-error skip"
         yield from view.at_turns(
-            "msg.ends_user", last & (view.roles == USER), "the last role is `user`",
+            "msg.ends_user", last_turns(view.column) & (view.roles == USER), "the last role is `user`",
             lambda turn: "" if answered[turn] else skip,
         )  # fmt: skip
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from msgspec import Struct, field
 
 from ..errors import located
-from ..json_columns import TEXT, encode_objects
+from ..json_columns import TEXT, encode_column
 from ..schema import SourceRow
 from .names import names_needed
 from .plan import Constant, FieldMapping, FieldSource, TextTemplate
@@ -89,4 +89,4 @@ def _column(
 def _repeat(value: Any, length: int) -> pa.Array:
     if isinstance(value, bool):
         return pa.repeat(pa.scalar(value), length)
-    return encode_objects([{"": value}] * length)[""] if length else pa.nulls(0, TEXT)
+    return encode_column([value] * length)

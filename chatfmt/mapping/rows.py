@@ -19,6 +19,7 @@ from ..json_columns import (
     decode_or_none,
     dumps,
     edit_keys,
+    encode_column,
     encode_objects,
     loads,
     text_of_binary,
@@ -113,7 +114,7 @@ def label_rows(
             steps = [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
             return [render({**row, **step}) for step in steps]
 
-    return encode_objects([{"": value} for value in map_rows(labels_of, rows)]).get("", pa.nulls(0, TEXT))
+    return encode_column(map_rows(labels_of, rows))
 
 
 def explode(batch: pa.RecordBatch, path: FieldPath) -> tuple[pa.RecordBatch, IntArray]:
@@ -146,10 +147,7 @@ def _elements(column: pa.Array) -> tuple[IntArray, pa.Array]:
     lengths = np.array([len(items) for items in lists], np.int64)
     items = [item for items in lists for item in items]
     fields = encode_objects(items) if items and all(isinstance(item, dict) for item in items) else {}
-    if fields:
-        return lengths, struct_of(fields)
-    plain = encode_objects([{"": item} for item in items]).get("")
-    return lengths, pa.nulls(0, TEXT) if plain is None else plain
+    return lengths, struct_of(fields) if fields else encode_column(items)
 
 
 def _joined_keys(own: abc.Mapping[str, pa.Array], inner: abc.Mapping[str, pa.Array]) -> pa.Array | None:

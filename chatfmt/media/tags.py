@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from ..json_columns import JSON, dumps, loads, message_columns, with_column
-from ..schema import MEDIA
+from ..schema import MEDIA, is_text_part
 from ..turn_columns import field, text_where_all_text, with_field
 
 TAGS = {kind: f"<{kind}>" for kind in MEDIA.values()}
@@ -36,9 +36,6 @@ def _tagged(content: Any) -> Any:
 
 
 def _text_of(part: Any) -> str | None:
-    if not isinstance(part, Mapping):
-        return None
-    if part.keys() == {"type"}:
+    if isinstance(part, Mapping) and part.keys() == {"type"}:
         return TAGS.get(part["type"])
-    text = part.get("text")
-    return text if part.keys() == {"type", "text"} and part["type"] == "text" and isinstance(text, str) else None
+    return part["text"] if is_text_part(part) else None

@@ -287,8 +287,4 @@ def shards_missing(path: Path | str, names: Sequence[str], numbers: Sequence[int
         each = abridged([*map(str, numbers)], SHOWN)
         hint = f"chatfmt run {path} --task 1/1 runs them here; as parts: --task I/{total}, where I is {each}"
     verb = "is" if len(names) == 1 else "are"
-    return OutputError(
-        f"{len(names)} of {total} shards {verb} missing: {listed}",
-        hint=hint,
-        code="output.missing",
-    )
+    return OutputError(f"{len(names)} of {total} shards {verb} missing: {listed}", hint=hint, code="output.missing")

@@ -126,10 +126,7 @@ def needs_sandbox(template: ChatTemplate, isolation: Isolation) -> bool:
 
 
 def sandbox_sessions(
-    template: ChatTemplate,
-    isolation: Isolation,
-    renderer: Renderer | None = None,
-    limits: SandboxLimits = FOR_ROWS,
+    template: ChatTemplate, isolation: Isolation, renderer: Renderer | None = None, limits: SandboxLimits = FOR_ROWS
 ) -> SandboxSessions | None:
     """Return the sandbox in which a `TemplateRenderer` renders this template; None for a template that needs none.
 

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from ..errors import UsageError
 from ..json_columns import TEXT, edit_keys, integers, message_columns, with_column
 from ..schema import KEYS, Conversation
-from ..turn_columns import BoolArray, any_turn, contains, field, lengths_of, offsets_of, role_is, to_bools, with_field
+from ..turn_columns import BoolArray, any_turn, contains, field, last_turns, role_is, to_bools, with_field
 from .edit import TAILS, Changed, edit_rows
 
 CALCULATION = r"<<[^<>=\n]*=[^<>=\n]*>>"
@@ -77,12 +77,10 @@ def final_answer(batch: pa.RecordBatch, value: str) -> Changed:
 
 
 def _final_turns(column: pa.ListArray, content: pa.Array) -> BoolArray:
-    lengths = lengths_of(column)
-    last = np.zeros(len(content), np.bool_)
-    last[offsets_of(lengths)[1:][lengths > 0] - 1] = True
-    if content.type != TEXT or not last.any():
+    if content.type != TEXT:
         return np.zeros(len(content), np.bool_)
-    return last & role_is(column.flatten(), "assistant") & to_bools(pc.match_substring_regex(content, FINAL))
+    answers = last_turns(column) & role_is(column.flatten(), "assistant")
+    return answers & to_bools(pc.match_substring_regex(content, FINAL))
 
 
 def _results(column: pa.ListArray, found: BoolArray, content: pa.Array) -> pa.Array:

@@ -19,8 +19,8 @@ from ..turn_columns import (
     field,
     lengths_of,
     marked_so_far,
-    offsets_of,
     pick_turns,
+    positions_of_turns,
     prepend,
     role_is,
     rows_of_turns,
@@ -135,10 +135,7 @@ def leading_system(batch: pa.RecordBatch, value: str) -> Changed:
 
 def _more_leading(column: pa.ListArray) -> BoolArray:
     """Mark the system and developer turns that start a conversation, except the first."""
-    lengths = lengths_of(column)
-    leading = _leading(column)
-    leading[offsets_of(lengths)[:-1][lengths > 0]] = False
-    return leading
+    return _leading(column) & (positions_of_turns(column) > 0)
 
 
 def join_leading(turns: Conversation) -> Conversation:
@@ -183,14 +180,13 @@ def fold_later(turns: Conversation) -> Conversation:
 def fold(turns: Conversation) -> Conversation:
     """Join every system turn to the next user turn, if there is one."""
     folded: Conversation = []
-    waiting: list[Any] = []
+    user: int | None = None  # the index of the next user turn
     for turn in reversed(turns):
         if turn.get("role") == "user" and is_joinable(turn.get("content")):
+            user = len(folded)
             folded.append(turn)
-            waiting = [len(folded) - 1]
-        elif turn.get("role") in SYSTEM and is_joinable(turn.get("content")) and waiting:
-            user = folded[waiting[0]]
-            folded[waiting[0]] = {**user, "content": join([turn["content"], user["content"]])}
+        elif turn.get("role") in SYSTEM and is_joinable(turn.get("content")) and user is not None:
+            folded[user] = {**folded[user], "content": join([turn["content"], folded[user]["content"]])}
         else:
             folded.append(turn)
     return folded[::-1]

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from ..errors import RowError, located, map_rows, refuse_rows
 from ..json_columns import TEXT, decode_conversations, encode_conversations
 from ..schema import Conversation
-from ..turn_columns import last_roles, lengths_of, offsets_of, pick_turns
+from ..turn_columns import last_roles, last_turns, lengths_of, pick_turns, rows_of_turns
 from .batch import Fields, RenderableBatch, refuse_inputs, template_inputs
 from .boundary import cut_texts, open_texts
 
@@ -78,8 +78,7 @@ def cut_last(messages: pa.ListArray) -> tuple[pa.ListArray, pa.ListArray]:
     lengths = lengths_of(messages)
     answered = np.array([role == "assistant" for role in last_roles(messages)], np.bool_)
     refuse_rows(np.flatnonzero(~answered | (lengths < 2)).tolist(), _no_completion)
-    last = np.zeros(int(lengths.sum()), np.bool_)
-    last[offsets_of(lengths)[1:] - 1] = True
+    last = last_turns(messages)
     return pick_turns(messages, ~last), pick_turns(messages, last)
 
 
@@ -99,9 +98,7 @@ def without_answer(messages: pa.ListArray) -> pa.ListArray:
     lengths = lengths_of(messages)
     answered = np.array([role == "assistant" for role in last_roles(messages)], np.bool_)
     refuse_rows(np.flatnonzero(answered & (lengths < 2)).tolist(), _no_completion)
-    kept = np.ones(int(lengths.sum()), np.bool_)
-    kept[offsets_of(lengths)[1:][answered] - 1] = False
-    return pick_turns(messages, kept)
+    return pick_turns(messages, ~(last_turns(messages) & answered[rows_of_turns(messages)]))
 
 
 def prompt(batch: RenderableBatch) -> Fields:

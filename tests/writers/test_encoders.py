@@ -17,11 +17,7 @@ import zstandard
 
 from chatfmt import executors, json_columns, schema
 from chatfmt.errors import OutputError, UnknownName
-from chatfmt.writers import (
-    FORMATS,
-    ShardWriter,
-    parquet_schema,
-)
+from chatfmt.writers import FORMATS, ShardWriter, parquet_schema
 from chatfmt.writers.encoders import COMPRESSIONS
 
 from .samples import SCHEMA, TEXTS, batch, objects_batch

@@ -11,12 +11,7 @@ import pytest
 
 from chatfmt.errors import OutputError
 from chatfmt.manifest import Shard
-from chatfmt.writers import (
-    ShardWriter,
-    SingleFile,
-    finished_shards,
-    staged_path,
-)
+from chatfmt.writers import ShardWriter, SingleFile, finished_shards, staged_path
 
 from .samples import SCHEMA, batch, listing, write_shard
 

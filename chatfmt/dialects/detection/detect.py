@@ -18,17 +18,7 @@ from ...lazy import on_call
 from ..dialect import Dialect
 from ..kit.columns import SIDE_PARTS, Columns, SourceRow, columns_named, records_of
 from ..kit.labels import label_of
-from ..kit.names import (
-    COMPLETIONS,
-    CONTEXTS,
-    HISTORY,
-    LABELS,
-    MEDIA_COLUMNS,
-    REASONING,
-    SYSTEM,
-    TEMPLATE_KWARGS,
-    TOOLS,
-)
+from ..kit.names import COMPLETIONS, CONTEXTS, HISTORY, LABELS, MEDIA_COLUMNS, REASONING, SYSTEM, TEMPLATE_KWARGS, TOOLS
 from .alternatives import left_as_text, other_dialects, rendered_question
 from .record_reader import Reading, RecordReader
 

@@ -29,10 +29,7 @@ def run_task(task: Task) -> Shard:
     conversion, counts = get_conversion(task.job), RowCounts()
     if task.suspect is not None:
         return convert_row_by_row(task, conversion)
-    with (
-        writers.RejectWriter(writers.rejects_path(task.state, task.name)) as rejects,
-        shard_writer(task) as writer,
-    ):
+    with writers.RejectWriter(writers.rejects_path(task.state, task.name)) as rejects, shard_writer(task) as writer:
         on_rejects = (lambda rows: rejects.write(map(to_reject, rows))) if task.job.skip_bad else None
         types = Types()
         for batch in output_batches(task.inputs, conversion, counts, on_rejects):

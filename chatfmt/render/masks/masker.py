@@ -198,7 +198,7 @@ class Masker:
 
     def _contents(self, chat: Chat, text: str) -> dict[int, list[Span]]:
         """Return where the content of each message is in a rendered text; nothing if it cannot be found."""
-        unmarked = self._unmarked(add_markers(chat))
+        unmarked = render_marked(self.renderer, add_markers(chat))
         found: dict[int, list[Span]] = {}
         for span in unmarked.spans if unmarked is not None and unmarked.text == text else ():
             if span.source.message is not None and span.source.field == CONTENT:
@@ -207,7 +207,7 @@ class Masker:
 
     def _with_others(self, chat: Chat, masked: MaskedText, others: Sequence[int]) -> MaskedText:
         """Return the spans with those of messages that are not answers: their texts and the stop token after each."""
-        unmarked = self._unmarked(add_markers(chat))
+        unmarked = render_marked(self.renderer, add_markers(chat))
         pairs = [*zip(masked.spans, masked.messages, strict=True)]
         for message in others:
             own = [span for span in unmarked.spans if span.source.message == message] if unmarked else []
@@ -255,7 +255,7 @@ class Masker:
         found: UnmarkedText | None = None
         for number, plan in enumerate(self._plans(chat.messages)):
             known = None if number or first is None else remove_markers(first[1], first[0])
-            unmarked = known or self._unmarked(add_markers(chat, plan))
+            unmarked = known or render_marked(self.renderer, add_markers(chat, plan))
             if unmarked is None:
                 continue
             torn = any(_is_assistant(chat.messages, source.message) for source in unmarked.torn)
@@ -265,11 +265,6 @@ class Masker:
                 return unmarked
             found = found or unmarked
         return found
-
-    def _unmarked(self, marked: MarkedChat | None) -> UnmarkedText | None:
-        """Render a conversation with markers and remove them; None if the template refuses it."""
-        rendered = self.renderer.text_or_none(marked.chat) if marked else None
-        return remove_markers(rendered, marked) if marked and rendered is not None else None
 
     def first_plan(self, chat: Chat) -> MarkedChat | None:
         """Return the conversation marked by the first plan to try; None if it cannot be marked."""
@@ -370,6 +365,12 @@ class Masker:
             end = len(through.rstrip())
             turns.append(AssistantTurn(message, len(before), end, end))
         return turns
+
+
+def render_marked(renderer: TemplateRenderer, marked: MarkedChat | None) -> UnmarkedText | None:
+    """Render a conversation with markers and remove them; None if it has none, or if the template refuses it."""
+    rendered = renderer.text_or_none(marked.chat) if marked else None
+    return remove_markers(rendered, marked) if marked and rendered is not None else None
 
 
 def to_chats(column: ConversationBatch) -> list[Chat | None]:

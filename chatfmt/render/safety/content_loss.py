@@ -25,10 +25,7 @@ from ...json_columns import JSON, TEXT, decode_values, integers
 from ...rendering import NO_PATH, ConversationBatch, Rendered
 from ...schema import REASONING_FIELDS
 from ...turn_columns import BoolArray, IntArray, any_turn, fields_of, lengths_of, offsets_of, to_bools
-from ..masks.markers import (
-    CONTENT,
-    THINK_TAG,
-)
+from ..masks.markers import CONTENT, THINK_TAG
 from ..masks.masker import to_chats
 from ..single import Chat, TemplateRenderer
 from .cut_texts import is_escaped_in

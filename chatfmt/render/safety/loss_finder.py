@@ -26,9 +26,9 @@ from ..masks.markers import (
     TextSource,
     add_markers,
     keep_one_marker,
-    remove_markers,
     unescape_markers,
 )
+from ..masks.masker import render_marked
 from ..single import Chat, TemplateRenderer, Turns
 from .cut_texts import CutTextFinder
 from .lost_parts import PartPlace, lost_parts
@@ -161,8 +161,8 @@ class LossFinder:
         return None if text is None or marked is None else (marked, text)
 
     def _unprinted(self, marked: MarkedChat, text: str) -> list[TextSource]:
-        rendered = self._renderer.text_or_none(marked.chat)
-        if rendered is not None and (unmarked := remove_markers(rendered, marked)).text == text:
+        unmarked = render_marked(self._renderer, marked)
+        if unmarked is not None and unmarked.text == text:
             return list(unmarked.lost)
         return [source for number, source in enumerate(marked.sources) if not self._is_printed(marked, number)]
 
@@ -176,9 +176,8 @@ class LossFinder:
 
     def lost_of_schemas(self, chat: Chat) -> list[str]:
         """Return which parts of the tools' schemas the template does not print, as in `enum of tools`."""
-        marked, text = add_markers(chat, SCHEMA_PLAN), self._renderer.text_or_none(chat)
-        rendered = self._renderer.text_or_none(marked.chat) if marked else None
-        unmarked = remove_markers(rendered, marked) if marked and rendered is not None else None
+        text = self._renderer.text_or_none(chat)
+        unmarked = render_marked(self._renderer, add_markers(chat, SCHEMA_PLAN))
         same = unmarked is not None and unmarked.text == text
         found = [source.field for source in unmarked.lost if source.message is None] if unmarked and same else []
         for keyword in schema_keywords(chat.tools) if text is not None else ():
