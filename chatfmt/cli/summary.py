@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -108,10 +109,18 @@ def left_out(names: Iterable[str]) -> str:
 def left_behind(columns: Sequence[str], keys: Sequence[str]) -> str:
     """Return one line on the leaves of unused columns and of used ones that are left behind; empty without any."""
     it = "it" if len(columns) == 1 else "them"
-    groups = [f"{abridged(columns, SHOWN_LEAVES)}; --keep all carries {it}"] if columns else []
+    shown = columns if len(columns) <= SHOWN_LEAVES else _joined(columns)
+    groups = [f"{abridged(shown, SHOWN_LEAVES)}; --keep all carries {it}"] if columns else []
     groups += [abridged(keys, SHOWN_LEAVES)] if keys else []
     cut = " (--json lists all)" if max(len(columns), len(keys)) > SHOWN_LEAVES else ""
     return f"left behind: {'; also '.join(groups)}{cut}" if groups else ""
+
+
+def _joined(leaves: Sequence[str]) -> list[str]:
+    """Return the leaves, those of an object as one: `reward_model.* (2 keys)`."""
+    keys = Counter(leaf.partition(".")[0] for leaf in leaves)
+    objects = {root: f"{root}.* ({count} keys)" for root, count in keys.items() if count > 1}
+    return list(dict.fromkeys(objects.get(leaf.partition(".")[0], leaf) for leaf in leaves))
 
 
 def size(count: int) -> str:

@@ -682,3 +682,11 @@ def test_a_large_text_is_compared_without_a_list_of_its_words(tmp_path: Path) ->
         tracemalloc.stop()
     assert summary.left_columns == ("extra (text)",)
     assert peak < 24 * len(text)
+
+
+def test_no_column_that_is_left_hides_behind_the_keys_of_another(tmp_path):
+    info = {f"k{n}": n for n in range(6)}
+    write(tmp_path, {"messages": TURNS, "info": info, "reward_model": {"style": "rule", "ground_truth": "2"}})
+    line = run_cli("convert", "in.jsonl", "-o", "out.jsonl", cwd=tmp_path).stderr.decode().splitlines()[-1]
+    named = "info.* (6 keys), reward_model.* (2 keys)"
+    assert line == f"left behind: {named}; --keep all carries them (--json lists all)"
