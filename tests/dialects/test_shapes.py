@@ -164,6 +164,25 @@ CASES: dict[str, tuple[list[Row], list[Row]]] = {
         ],
         [talk(Q, {"role": "assistant", "tool_calls": [call("f", {})]})],
     ),
+    "a tree as JSON text": (
+        [
+            {
+                "message_tree_id": "1",
+                "prompt": json.dumps(
+                    {"role": "prompter", "text": "q", "replies": [{"role": "assistant", "text": "a", "replies": []}]}
+                ),
+            }
+        ],
+        [TALK],
+    ),
+    "turns as JSON text beside a rejected answer": (
+        [{"messages": json.dumps([Q, A]), "rejected_response": "b"}],
+        [{"prompt": [Q], "chosen": [A], "rejected": [assistant("b")]}],
+    ),
+    "parts and system blocks as Python literals": (
+        [{"system": str([{"type": "text", "text": "s"}]), **talk(user(str([{"type": "text", "text": "q"}])), A)}],
+        [talk(system("s"), user([{"type": "text", "text": "q"}]), A)],
+    ),
     "texts as parts": (
         [talk(user(["q", " r"]), assistant(["a"]))],
         [talk(user([{"text": "q", "type": "text"}, {"text": " r", "type": "text"}]), A)],

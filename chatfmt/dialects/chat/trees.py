@@ -17,6 +17,7 @@ from ...errors import DialectError, located
 from ...field_path import value_at
 from ..dialect import Dialect
 from ..kit.columns import Columns, SourceRow, json_type, records_of
+from ..kit.literals import read_literal
 from ..kit.output import Dropped, OutputRow, batch_of_rows, by_row
 from ..kit.roles import to_role
 
@@ -36,7 +37,7 @@ def oasst_trees(record: SourceRow, columns: Columns) -> Sequence[OutputRow | Dro
     A path may end with an unanswered user turn. Raises DialectError `msg.role`, `msg.type`.
     """
     path = columns.path("tree") or "prompt"
-    root = value_at(record, path)
+    root = read_literal(value_at(record, path))
     if not isinstance(root, Mapping):
         raise DialectError(f"column `{path}` is {json_type(root)}, not a message with replies", code="col.type")
     made, left = _conversations(root, columns)
@@ -116,7 +117,7 @@ def _turns(path: Sequence[Node], columns: Columns) -> list[dict[str, Any]]:
 def find_oasst_trees_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """Return the part of a row with a message that has replies."""
     path = columns.path("tree") or "prompt"
-    root = value_at(record, path)
+    root = read_literal(value_at(record, path))
     fits = isinstance(root, Mapping) and isinstance(root.get("text"), str) and "replies" in root
     return {"tree": path} if fits else None
 

@@ -115,7 +115,7 @@ def _only(ids: Any) -> Any:
     return ids[0] if isinstance(ids, list) and len(ids) == 1 and isinstance(ids[0], str) else json_columns.ABSENT
 
 
-WRITTEN_PARTS = r'^\s*\[\s*\{\s*"type"\s*:\s*"(text|image|image_url|video|audio)"'
+WRITTEN_PARTS = r"""^\s*\[\s*\{\s*["']type["']\s*:\s*["'](text|image|image_url|video|audio)["']"""
 _QUOTED_PARTS = r'^"\s*\[\s*\{\s*\\"type\\"\s*:\s*\\"(text|image|image_url|video|audio)\\"'
 _BARE = r'[\[,]\{("text"|"type":"text","content"):'
 _RICH_TEXT = r'^\["|^\[\{[^{}]*\},"'

@@ -18,7 +18,7 @@ from ...field_path import value_at
 from ...schema import Turn
 from ..chat.plain_turns import plain_turns
 from ..chat.transcripts import parse_hh
-from ..chat.turns import find_turn_keys, read_turn_list
+from ..chat.turns import find_turn_keys, read_turn_list, turns_at
 from ..dialect import Dialect
 from ..kit.columns import Columns, SourceRow, columns_named, find_side_parts, json_type
 from ..kit.literals import read_list_literal
@@ -355,9 +355,7 @@ def find_rejected_response_parts(record: SourceRow, columns: Columns) -> dict[st
     """Return the parts of a row with turns and a rejected response or conversation."""
     names = [name for name in ("rejected_response", "rejected_messages") if record.get(name)]
     path = columns.path("messages") or "messages"
-    turns = value_at(record, path) if names else None
-    are_turns = isinstance(turns, list) and all(isinstance(turn, Mapping) for turn in turns)
-    keys = find_turn_keys(turns, columns) if are_turns else None
+    keys = find_turn_keys(turns_at(record, path), columns) if names else None
     if keys is None:
         return None
     return {"messages": path, **keys, "rejected": names[0], **find_side_parts(record, columns)}
