@@ -100,7 +100,7 @@ def run(
     limits: Limits | None = None,
     views: Sequence[ColumnView] | None = None,
 ) -> list[Finding]:
-    """Run the checks with these codes (None: all) on a CONVERSATIONS batch; findings by row, then turn.
+    """Run the checks with these codes (None: all) on a CONVERSATIONS batch; findings by row, then turn, errors first.
 
     `views` are the `column_views` of the batch, if another run has made them. Raises UnknownName for a code without a
     check.
@@ -109,7 +109,11 @@ def run(
     views = column_views(batch) if views is None else views
     finders = [check.function for check in chosen if check.function]
     found = [_named(finding) for view in views for find in finders for finding in find(view, limits)]
-    return sorted(found, key=lambda each: (each.row, -1 if each.message is None else each.message))
+    return sorted(found, key=_order)
+
+
+def _order(finding: Finding) -> tuple[int, int, bool]:
+    return finding.row, -1 if finding.message is None else finding.message, CHECKS[finding.code].kind != "error"
 
 
 def _named(finding: Finding) -> Finding:
