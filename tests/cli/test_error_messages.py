@@ -12,7 +12,7 @@ import pytest
 from chatfmt.cli import main
 from chatfmt.cli.commands import lists
 
-from ..conftest import EVERYDAY, run_cli
+from ..conftest import EVERYDAY, run_cli, run_here
 
 ROWS = "choose other rows with `--skip`, `--limit` or `--split`, or use `--allow-empty` if this is intended"
 
@@ -52,6 +52,14 @@ def test_errors(command, code, error, hint, folder):
     run = run_cli(*command.split(), cwd=folder)
     assert (run.returncode, run.stdout) == (code, b"")
     assert run.stderr.decode().splitlines() == [f"error: {error}", f"hint: {hint}"]
+
+
+@pytest.mark.parametrize("source", ["deep/x.jsonl", "deep/in/x.jsonl", "deep/*.jsonl"])
+def test_a_folder_that_may_not_be_read_is_named(source: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) != "deep")  # root may read all
+    run = run_here("convert", source, cwd=folder)
+    said = "`deep` may not be read: check who may with `ls -ld deep`"
+    assert (run.returncode, run.stderr.decode().splitlines()[1]) == (3, f"hint: {said}")
 
 
 @pytest.mark.parametrize("source", ["in.jsonl", "-"])

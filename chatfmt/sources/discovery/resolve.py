@@ -146,9 +146,17 @@ def _from_hub(request: HubRequest, options: ParseOptions) -> Source:
 
 def _hint(source: str) -> str:
     parent = _path(source).parent
+    if closed := _closed(parent):
+        return closed
     if not _exists(str(parent)):
         return f"the folder `{parent}` does not exist either"
     return _near(source)
+
+
+def _closed(folder: Path) -> str:
+    """Return a hint if the folder, or the nearest one above it that can be seen, may not be read; else nothing."""
+    seen = next((each for each in (folder, *folder.parents) if os.path.isdir(each)), folder)  # noqa: PTH112
+    return "" if os.access(seen, os.R_OK | os.X_OK) else f"`{seen}` may not be read: check who may with `ls -ld {seen}`"
 
 
 def _near(source: str) -> str:
@@ -183,6 +191,8 @@ def _glob_hint(pattern: str) -> str:
     path = _path(pattern)
     parts = list(takewhile(lambda part: not _WILD.search(part), path.parts[:-1]))
     folder = Path(*parts)
+    if closed := _closed(folder):
+        return closed
     if not folder.is_dir():
         return f"the folder `{folder}` does not exist"
     names = [name for name in _names_in(folder) if name[0] not in "._"]
