@@ -329,7 +329,8 @@ def _with_late(
 
 def _open_parts(dialect: Dialect, columns: Columns) -> list[str]:
     """Return the optional parts that the dialect reads and no sampled row has."""
-    optional = SIDE_PARTS | (dialect.parts & {"context", "history"})
+    asked = {"context", "history"} if columns.path("prompt") is not None else frozenset()
+    optional = SIDE_PARTS | (dialect.parts & asked)
     optional -= {"reasoning"} if dialect.type in _WITHOUT_REASONING else set()
     optional |= {"completion"} if dialect.type == "prompt-only" else frozenset()
     return [part for part in LATE_COLUMNS if part in optional and columns.path(part) is None]

@@ -173,9 +173,12 @@ def find_preference_parts(record: SourceRow, columns: Columns) -> dict[str, str]
     found = {"chosen": chosen, "rejected": rejected, **find_side_parts(record, columns)}
     turns = turns_at(record, chosen)
     found |= (find_turn_keys(turns, columns) or {}) if answers[0] == "turns" else {}
-    if answers[0] == "turns" and turns and _role(turns[0], columns) in _OPENING:
+    needs_prompt = not columns.parts().isdisjoint(("context", "history"))  # which come before it
+    if answers[0] == "turns" and turns and _role(turns[0], columns) in _OPENING and not needs_prompt:
         return found
     found |= _prompt_parts(record, columns)
+    if needs_prompt and "prompt" not in found and columns.path("prompt") is None:
+        return None
     implied = answers[0] == "turns" or "prompt" in found or columns.path("prompt")
     if (
         not implied

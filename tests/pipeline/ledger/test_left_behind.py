@@ -287,6 +287,16 @@ def test_verdicts_of_turns_that_the_template_does_not_print_are_labels(tmp_path)
     assert convert(source, template="chatml", drop=["messages.vote"]).rows == convert(source).rows == 2
 
 
+@pytest.mark.parametrize("place", [4, 1004], ids=["sampled", "later"])
+@pytest.mark.parametrize(("name", "value"), [("context", "Of the day."), ("history", [["Hi there?", "Hello you."]])])
+def test_what_comes_before_a_prompt_is_not_lost_where_there_is_none(name, value, place, tmp_path):
+    pair = {"chosen": "The sky is blue.", "rejected": "The sky is green."}
+    source = write(tmp_path, *[pair] * place, {**pair, name: value})
+    assert f"`{name}" in refusal(source).message
+    with pytest.raises(ChatfmtError, match="no dialect fits"):
+        convert(source, map={name: name})
+
+
 def test_turns_that_were_not_chosen_can_be_left_out(tmp_path):
     turns = [TURNS[0], {**TURNS[1], "if_chosen": True}, {"role": "model", "content": "Green.", "if_chosen": False}]
     source = write(tmp_path, {"conversation_history": turns})
