@@ -23,7 +23,7 @@ from ..json_columns import (
     encode_objects,
     loads,
     text_of_binary,
-    without_nulls,
+    text_of_bytes,
 )
 from ..schema import KEYS, ROW, SourceRow
 from ..turn_columns import IntArray, fields_of, lengths_of, struct_of, with_same_type
@@ -58,8 +58,17 @@ def _decode_rows(columns: dict[str, pa.Array]) -> list[dict[str, Any]]:
 
 
 def printable(rows: abc.Sequence[SourceRow]) -> list[dict[str, Any]]:
-    """The rows without nulls, for which a template then prints nothing instead of `None`."""
-    return [without_nulls(dict(row)) for row in rows]
+    """The rows without nulls, for which a template then prints nothing, and with bytes as the text that they are."""
+    return [_printable(row) for row in rows]
+
+
+def _printable(value: Any) -> Any:
+    if isinstance(value, abc.Mapping):
+        return {key: _printable(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_printable(item) for item in value]
+    text = text_of_bytes(value) if isinstance(value, bytes) else None
+    return value if text is None else text
 
 
 def where_mask(rows: abc.Sequence[SourceRow], keeps: abc.Callable[[SourceRow], Any]) -> pa.Array:

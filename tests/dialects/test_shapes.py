@@ -54,6 +54,7 @@ PAST = [user("hi"), assistant("hello")]
 CASES: dict[str, tuple[list[Row], list[Row]]] = {
     "system blocks": ([{"system": [{"type": "text", "text": "s"}], **TALK}], [WITH_SYSTEM]),
     "system blocks without a type": ([{"system": [{"text": "s"}], **TALK}], [WITH_SYSTEM]),
+    "a system block whose type is no text": ([{"system": [{"type": ["t"], "text": "s"}], **TALK}], [WITH_SYSTEM]),
     "several system blocks": (
         [{"system": [{"text": "s"}, {"text": "t"}], **TALK}],
         [talk(system([{"text": "s", "type": "text"}, {"text": "t", "type": "text"}]), Q, A)],

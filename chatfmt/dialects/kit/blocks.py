@@ -18,7 +18,7 @@ _TEXT_KEYS = ("text", "content", "value", "parts", "thinking", "summary")
 """Keys under which an object, a turn or a block holds its text or its blocks."""
 
 
-THOUGHTS = frozenset({"thinking", "reasoning"})
+THOUGHTS = ("thinking", "reasoning")
 """The types of blocks that hold what an assistant thinks."""
 
 
@@ -121,7 +121,7 @@ _BARE = r'[\[,]\{("text"|"type":"text","content"):'
 _RICH_TEXT = r'^\["|^\[\{[^{}]*\},"'
 """Text of one message in pieces: joined as they are if some are objects with a format (Telegram), else parts."""
 _CACHED = r'"cache_control":'
-_PARTS = frozenset({"text", "image", "image_url", "video", "audio"})
+_PARTS = ("text", "image", "image_url", "video", "audio")
 
 
 def _changed(

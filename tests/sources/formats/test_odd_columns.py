@@ -165,10 +165,10 @@ def format_decimal(value: Decimal) -> str:
 def test_bytes_that_are_text_are_printed_as_text(tmp_path):
     rows = {"q": [b"hi", b"\xff"], "s": [{"b": "\u00e9".encode()}] * 2, "answer": ["a", "a"]}
     pq.write_table(pa.table(rows), tmp_path / "in.parquet")
-    fields = {"user": "{{ q }} {{ s.b }}", "assistant": "answer"}
+    fields = {"user": "{{ q }} {{ s.b ~ '!' }}", "assistant": "answer"}
     recipe = Recipe(source=str(tmp_path / "in.parquet"), map=fields, on_error="skip", max_bad="50%")
     assert chatfmt.convert(recipe, out=tmp_path / "out.jsonl").rejected == 1
-    turns = [{"role": "user", "content": "hi \u00e9"}, {"role": "assistant", "content": "a"}]
+    turns = [{"role": "user", "content": "hi \u00e9!"}, {"role": "assistant", "content": "a"}]
     assert read_rows(tmp_path / "out.jsonl") == [{"messages": turns}]
 
 
