@@ -49,9 +49,14 @@ WILD = re.compile(r"[*?\[]")
 """What makes a URL a pattern."""
 _USER = re.compile(
     r"(?<=://)(?!arn:|\[)[^/@:\s`'\"]*:(?!:|\d+[/?#])[^@\s`'\"]*@|(?i:(?<=http://)|(?<=https://))[^/@\s`'\"]+@"
+    r"|(?i:(?<=ftp://)|(?<=ftps://))[^/@:\s`'\"]*:[^@\s`'\"]*@"
 )
-"""What names a user in a URL. The secret of S3 may have a `/`; ports, addresses, ARNs and chained URLs are none."""
-_SIGNATURE = re.compile(r"(?i)(?<=[?&])([\w.%-]*(?:signature|token|credential|password|secret|key|sig))=[^&\s`'\"]+")
+"""What names a user in a URL. The secret of S3 may have a `/`; ports, addresses, ARNs and chained URLs are none.
+
+Of sftp:// all is masked up to an `@`: `me:1/2@host` could be a port too.
+"""
+_SECRETS = "signature|token|credential|password|passwd|pwd|secret|key|sig|auth|authorization|jwt|hmac"
+_SIGNATURE = re.compile(rf"(?i)(?<=[?&#;])([\w.%-]*(?:{_SECRETS}))=[^&;\s`'\"]+")
 
 
 def is_remote(uri: str) -> bool:
