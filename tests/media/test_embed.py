@@ -8,9 +8,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from chatfmt.pipeline.conversion.media_files import find_files, with_bytes
 from tests.conftest import run_cli, run_here, succeed, write_rows
 from tests.media.test_cases import PNG, sharegpt
 
@@ -115,3 +117,10 @@ def test_more_media_than_fit_into_memory_at_a_time(folder: Path, monkeypatch: py
     monkeypatch.setattr("chatfmt.pipeline.conversion.media_files.BATCH_BYTES", 100)
     rows = [row("a/1.png"), row("2.jpg", "a/1.png"), row(), row("2.jpg")]
     assert embedded(folder, rows)[2] == [[FIRST], [SECOND, FIRST], [], [SECOND]]
+
+
+def test_a_row_of_more_bytes_than_fit_is_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chatfmt.pipeline.conversion.media_files.BATCH_BYTES", 2)
+    batch = pa.record_batch({"images": pa.array([["a/1.png"], ["2.jpg"], ["2.jpg"], [], ["2.jpg"]])})
+    parts = with_bytes(find_files(batch, str(folder)))
+    assert [part["images"].to_pylist() for part in parts] == [[[FIRST]], [[SECOND], [SECOND], []], [[SECOND]]]

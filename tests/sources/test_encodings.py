@@ -54,23 +54,28 @@ def test_without_chardet_the_hint_names_the_extra(monkeypatch: pytest.MonkeyPatc
     )
 
 
-@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le"])
-@pytest.mark.parametrize("language", ["fr", "ru", "ja", "ar"])
-def test_utf_16_without_a_mark_is_named_and_read(language: str, encoding: str, tmp_path: Path, capsys: Output) -> None:
+ENCODINGS = ("utf-16-le", "utf-16-be", "utf-32-le")
+MOSTLY_LATIN = [(TEXTS[language], encoding) for language in ("fr", "ru", "ja", "ar") for encoding in ENCODINGS]
+LONG = [(TEXTS[language] * 5, encoding) for language in ("ru", "ja", "ar") for encoding in ENCODINGS[:2]]
+
+
+@pytest.mark.parametrize(("text", "encoding"), MOSTLY_LATIN + LONG)
+def test_utf_16_without_a_mark_is_named_and_read(text: str, encoding: str, tmp_path: Path, capsys: Output) -> None:
     source = tmp_path / "a.csv"
-    source.write_bytes(f"prompt,completion\nq,{TEXTS[language]}\n".encode(encoding))
+    source.write_bytes(f"prompt,completion\nq,{text}\n".encode(encoding))
     assert main(["convert", str(source), "-q"]) == 3
     said = capsys.readouterr().err
     assert said == (
         f"error: {source}: this is {encoding[:6].upper()}, not UTF-8 (byte 0)\nhint: use `--encoding {encoding}`\n"
     )
     assert main(["convert", str(source), "-q", "--encoding", encoding]) == 0
-    assert json.loads(capsys.readouterr().out)["completion"][0]["content"] == TEXTS[language]
+    assert json.loads(capsys.readouterr().out)["completion"][0]["content"] == text
 
 
-def test_a_nul_in_utf_8_is_no_utf_16(tmp_path: Path, capsys: Output) -> None:
+@pytest.mark.parametrize("text", [b"q,x\0yes\n", b"q\x01,x\0ye\0yes.\n", b"q,\x01\0yes, yes!\n"])
+def test_a_nul_in_utf_8_is_no_utf_16(text: bytes, tmp_path: Path, capsys: Output) -> None:
     source = tmp_path / "a.csv"
-    source.write_bytes(b"prompt,completion\nq,x\0y\n")
+    source.write_bytes(b"prompt,completion\n" + text)
     assert main(["convert", str(source), "-q"]) == 4
     assert "row 0: NUL character" in capsys.readouterr().err
 

@@ -81,6 +81,16 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "no dialect fits: the columns are `talk`",
         "if the texts in `talk` alternate: --map messages='talk[][]' --roles user,assistant",
     ),
+    "one text beside a role": (
+        {"messages": [["user", "q"]]},
+        "no dialect fits: the columns are `messages`",
+        "if the texts in `messages` alternate: --map messages='messages[][]' --roles user,assistant",
+    ),
+    "one text under a role": (
+        {"messages": [{"user": "q"}]},
+        "no dialect fits: the columns are `messages`",
+        "the rows could be in `messages`: --explode messages",
+    ),
     "log of an API": (
         {"method": "POST", "status": 200, "request": {"messages": [TURN]}, "response": {"id": "1"}},
         "no dialect fits: the columns are `method`, `status`, `request`, `response`",
