@@ -735,3 +735,18 @@ def test_a_turn_that_would_lose_something_is_refused(name: str) -> None:
     with pytest.raises(DialectError, match=message) as raised:
         convert([TALK, {"messages": turns}])
     assert (raised.value.at.row, raised.value.at.message) == (1, 1)
+
+
+CALLS = {
+    "hermes": '<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>',
+    "toolace": "[f(a=1)]",
+    "react": 'Action: f\nAction Input: {"a": 1}',
+    "tail-calls": 'AI to=f: {"a": 1}',
+}
+
+
+@pytest.mark.parametrize("dialect", CALLS)
+def test_a_turn_with_a_call_as_text_keeps_its_other_keys(dialect: str) -> None:
+    listed = system('[{"name": "f"}]')
+    made, _ = convert([talk(listed, Q, assistant(CALLS[dialect], weight=0))], dialect=dialect)
+    assert made[0]["messages"][-1] == {"role": "assistant", "tool_calls": [call("f", {"a": 1})], "weight": 0}

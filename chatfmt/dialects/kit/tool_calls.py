@@ -7,7 +7,7 @@ other keys. Arguments stay an object or text; the input of a custom tool is text
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from ... import json_columns, schema
 from ...errors import DialectError, refuse_rows
+from ...schema import Turn
 from ...turn_columns import any_turn, refuse_turns, replace_rows, rows_of_turns, to_bools
 from .columns import Columns
 from .literals import read_literal
@@ -127,6 +128,13 @@ def named_call(name: Any, arguments: Any, call_id: Any = None) -> dict[str, Any]
         raise DialectError("the call has no name", code="msg.type")
     named = {"id": call_id} if isinstance(call_id, str) else {}
     return {**named, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def with_calls(turn: Turn, text: str | None, calls: Sequence[Turn]) -> Turn:
+    """Return an assistant's turn with calls, and perhaps a text, in place of its content; its other keys follow."""
+    content = {} if text is None else {"content": text}
+    rest = {key: value for key, value in turn.items() if key not in ("role", "content")}
+    return {"role": turn["role"], **content, "tool_calls": calls, **rest}
 
 
 def to_call(value: Any, columns: Columns) -> dict[str, Any] | None:

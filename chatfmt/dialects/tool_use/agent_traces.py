@@ -14,6 +14,7 @@ from ..dialect import Dialect
 from ..kit.columns import Columns, SourceRow, find_text
 from ..kit.literals import read_literal
 from ..kit.output import OutputRow, by_row
+from ..kit.tool_calls import named_call, with_calls
 
 _QUESTIONS = ("original_question",)
 
@@ -83,10 +84,7 @@ def _tail_turn(turn: Turn) -> Turn:
     arguments = read_literal(match[3]) if match else None
     if match is None or not isinstance(arguments, Mapping):
         return turn
-    content = {"content": match[1]} if match[1] is not None else {}
-    rest = {key: value for key, value in turn.items() if key not in ("role", "content")}
-    call = {"type": "function", "function": {"name": match[2], "arguments": arguments}}
-    return {"role": turn["role"], **content, "tool_calls": [call], **rest}
+    return with_calls(turn, match[1], [named_call(match[2], arguments)])
 
 
 DIALECTS = {

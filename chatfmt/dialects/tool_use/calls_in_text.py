@@ -18,8 +18,9 @@ from ..dialect import Dialect
 from ..kit.columns import Columns, SourceRow
 from ..kit.literals import read_literal
 from ..kit.output import OutputRow, by_row, convert_rows
+from ..kit.tool_calls import named_call, with_calls
 from ..kit.tool_specs import to_spec
-from .functions import names_of, system_text
+from .functions import names_of, system_text, with_system_text
 
 
 def toolace(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
@@ -44,7 +45,7 @@ def _toolace(record: SourceRow, columns: Columns) -> dict[str, Any]:
     turns = turns_after_preamble(record, columns)
     specs, text = _listed_specs(turns)
     if specs:
-        turns = [*([{**turns[0], "content": text}] if text.strip() else []), *turns[1:]]
+        turns = with_system_text(turns, text)
     names = sorted(map(str, names_of(specs)), key=len, reverse=True)
     made = [_with_bracket_calls(turn, names) for turn in turns]
     return {"messages": made, "tools": [to_spec(spec) for spec in specs] or None}
@@ -52,7 +53,7 @@ def _toolace(record: SourceRow, columns: Columns) -> dict[str, Any]:
 
 def _with_bracket_calls(turn: Turn, names: Sequence[str]) -> Turn:
     calls = bracket_calls(turn.get("content"), names) if turn["role"] == "assistant" else None
-    return turn if not calls else {"role": "assistant", "tool_calls": calls}
+    return with_calls(turn, None, calls) if calls else turn
 
 
 def _listed_specs(turns: Sequence[Turn]) -> tuple[list[Any], str]:
@@ -81,7 +82,7 @@ def bracket_calls(text: Any, names: Sequence[str]) -> list[Turn] | None:
         arguments = None if not name or end is None else _arguments(rest[len(name) + 1 : end])
         if name is None or end is None or arguments is None:
             return None
-        calls.append({"type": "function", "function": {"name": name, "arguments": arguments}})
+        calls.append(named_call(name, arguments))
         rest = rest[end + 1 :].lstrip().removeprefix(",").lstrip()
     return calls or None
 
@@ -204,10 +205,7 @@ def _react_turn(turn: Turn) -> Turn:
     read = read_literal(arguments)
     if isinstance(read, str) and _MORE.search(read):
         raise DialectError("the turn goes on after the input of its action", code="msg.type")
-    function = {"name": name.strip(), "arguments": read}
-    content = {"content": thought} if thought else {}
-    rest = {key: value for key, value in turn.items() if key not in ("role", "content")}
-    return {"role": turn["role"], **content, "tool_calls": [{"type": "function", "function": function}], **rest}
+    return with_calls(turn, thought or None, [named_call(name.strip(), read)])
 
 
 DIALECTS = {

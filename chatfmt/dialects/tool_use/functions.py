@@ -19,7 +19,7 @@ from ..kit.columns import Columns, SourceRow, json_type
 from ..kit.literals import read_literal
 from ..kit.output import by_row, convert_rows
 from ..kit.roles import to_role
-from ..kit.tool_calls import parse_calls, to_call
+from ..kit.tool_calls import parse_calls, to_call, with_calls
 from ..kit.tool_specs import SCHEMA_TYPES, specs_in, to_spec
 from .agent_traces import find_question_part, with_question
 
@@ -52,7 +52,7 @@ def _hermes(record: SourceRow, columns: Columns) -> dict[str, Any]:
     listed = value_at(record, columns.path("tools") or "")
     tools, text = _hermes_tools(system_text(turns))
     if tools and (not listed or names_of(tools) <= names_of(specs_in(listed) or [])):
-        turns = [*([{**turns[0], "content": text}] if text.strip() else []), *turns[1:]]
+        turns = with_system_text(turns, text)
     made = [new for turn in turns for new in _hermes_turn(turn, columns)]
     return {"messages": made, "tools": None if listed else tools or None}
 
@@ -61,6 +61,11 @@ def system_text(turns: Sequence[Turn]) -> str:
     """Return the text of the system turn that opens a conversation, empty if there is none."""
     text = turns[0].get("content") if turns and turns[0]["role"] == "system" else ""
     return text if isinstance(text, str) else ""
+
+
+def with_system_text(turns: Sequence[Turn], text: str) -> list[Turn]:
+    """Return the turns with another text in the system turn that opens them, without the turn if it is blank."""
+    return [*([{**turns[0], "content": text}] if text.strip() else []), *turns[1:]]
 
 
 def names_of(specs: Sequence[Any]) -> set[str]:
@@ -96,10 +101,7 @@ def _hermes_turn(turn: Turn, columns: Columns) -> list[Turn]:
     calls = [parse_calls(block, columns) for block in blocks]
     if not calls or not all(calls):
         return [turn]
-    rest = {key: value for key, value in turn.items() if key not in ("role", "content")}
-    remainder = _CALL.sub("", text)
-    content = {"content": remainder} if remainder else {}
-    return [{"role": turn["role"], **content, "tool_calls": [c for some in calls for c in some or []], **rest}]
+    return [with_calls(turn, _CALL.sub("", text) or None, [call for some in calls for call in some or []])]
 
 
 def find_hermes_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
