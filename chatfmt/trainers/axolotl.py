@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .trainer import WHOLE, Output, Trainer, as_yaml, tokenized_text_problem, unread_column
+from .trainer import TEXT_INSTEAD, WHOLE, Output, Trainer, as_yaml, tokenized_text_problem, unread_column
 
 MESSAGES = {
     "type": "chat_template", "field_messages": "messages", "roles_to_train": ["assistant"], "train_on_eos": "turn",
@@ -42,7 +42,7 @@ def loader(output: Output) -> str:
     config |= {"micro_batch_size": 2 if output.view == "unpaired-preference" else 1}
     config |= {"gradient_accumulation_steps": 1, "learning_rate": 2e-5}
     config |= {"num_epochs": 1} if output.max_steps is None else {"max_steps": output.max_steps}
-    config["output_dir"] = f"{output.model.rstrip('/').split('/')[-1]}-axolotl"
+    config["output_dir"] = f"{output.model_name}-axolotl"
     note = output.length_note if output.view == "unpaired-preference" else STOPS
     return f"# Save as axolotl.yaml, then: axolotl train axolotl.yaml\n# {note}\n" + as_yaml(config)
 
@@ -63,16 +63,18 @@ def dataset(output: Output) -> dict[str, Any]:
 
 def problem(output: Output) -> str:
     """Return which column Axolotl would ignore, or which token it would double; empty if none."""
-    if output.view == "messages" and "chat_template_kwargs" in output.columns:
-        return f"{unread_column(output, 'chat_template_kwargs')}: give the template with -t, to write segments of text"
+    if output.view == "messages":
+        return unread_column(output, "chat_template_kwargs", remedy=SEGMENTS_INSTEAD)
     if output.view == "preference" and not output.template:
-        return "it looks for each answer in a rendered text, and takes the first place with the same words" + PAIRS
+        return (
+            f"it looks for each answer in a rendered text, and takes the first place with the same words{TEXT_INSTEAD}"
+        )
     if output.view in UNREAD:
         return unread_column(output, *UNREAD[output.view])
     return tokenized_text_problem(output) if output.view == "text" else ""
 
 
-PAIRS = ": give the template with -t, to write text"
+SEGMENTS_INSTEAD = ": give the template with -t, to write segments of text"
 UNREAD = {"alpaca": ("system", "history"), "sharegpt": ("tools",)}
 """Columns that it ignores in the forms of other tools; their calls have a role that it does not know."""
 

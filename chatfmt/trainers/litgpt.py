@@ -36,10 +36,10 @@ def loader(output: Output) -> str:
 
 def find_file(output: Output) -> tuple[str, list[str]]:
     """Return the file of the train split, or the folder of both splits, and the commands that make it."""
-    shards = output.shards[output.train_split]
-    if output.test_split is None and len(shards) == 1:
-        return f"{output.path.rstrip('/')}/{shards[0]}", []
-    folder = shlex.quote(output.path.rstrip("/"))
+    paths = output.paths(output.train_split)
+    if output.test_split is None and len(paths) == 1:
+        return paths[0], []
+    folder = shlex.quote(output.folder)
     if output.test_split is None:
         return f"{FOLDER}.jsonl", [f"cat {folder}/{output.splits[output.train_split]} > {FOLDER}.jsonl"]
     splits = {"train": output.train_split, "val": output.test_split}

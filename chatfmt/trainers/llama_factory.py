@@ -32,7 +32,7 @@ def loader(output: Output) -> str:
     if output.test_split is not None:
         config["eval_dataset"] = "chatfmt-test"
         config["dataset_dir"]["chatfmt-test"] = dataset(output, output.test_split)
-    config["output_dir"] = f"{output.model.rstrip('/').split('/')[-1]}-{STAGES[output.view]['stage']}"
+    config["output_dir"] = f"{output.model_name}-{STAGES[output.view]['stage']}"
     config |= {} if output.max_steps is None else {"max_steps": output.max_steps}
     notes = ["Save as train.yaml, then: llamafactory-cli train train.yaml", "Set `template` to the one of your model."]
     notes.append(output.length_note)

@@ -14,7 +14,7 @@ COMMANDS = {
 
 def loader(output: Output) -> str:
     """Return a command line of `swift`."""
-    options = {"--model": [output.model], "--use_hf": ["true"], "--dataset": [output.path.rstrip("/")]}
+    options = {"--model": [output.model], "--use_hf": ["true"], "--dataset": [output.folder]}
     options["--strict"] = ["true"]  # it would leave out a row that it cannot read
     options["--max_length"] = [str(output.max_length)]
     if output.max_steps is not None:

@@ -46,7 +46,7 @@ def files(output: Output, split: str) -> list[dict[str, str]]:
 
 def folder(output: Output, split: str) -> dict[str, str]:
     """Return the dataset of a split, for loaders that take a single one: `datasets` reads all of its files."""
-    return {"data_path": output.path.rstrip("/"), "split": split}
+    return {"data_path": output.folder, "split": split}
 
 
 def problem(output: Output) -> str:

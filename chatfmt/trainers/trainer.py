@@ -39,6 +39,16 @@ class Output(Struct, frozen=True, kw_only=True):
     """The bytes of text in the longest row; None if it is not known."""
 
     @property
+    def folder(self) -> str:
+        """The folder without a slash at its end."""
+        return self.path.rstrip("/")
+
+    @property
+    def model_name(self) -> str:
+        """The last part of the path or id of the model, for the name of a folder."""
+        return self.model.rstrip("/").split("/")[-1]
+
+    @property
     def max_length(self) -> int:
         """A power of 2, which no row has more tokens than: a token is at least a byte, the template adds a few."""
         known = self.recipe.get("max_tokens") or (SOME_LENGTH if self.longest is None else self.longest + TEMPLATE)
@@ -92,11 +102,11 @@ class Output(Struct, frozen=True, kw_only=True):
 
     def files(self, split: str) -> str:
         """Return the path of the files of a split, with a `*` for their numbers."""
-        return f"{self.path.rstrip('/')}/{self.splits[split]}"
+        return f"{self.folder}/{self.splits[split]}"
 
     def paths(self, split: str) -> list[str]:
         """Return the path of each file of a split."""
-        return [f"{self.path.rstrip('/')}/{name}" for name in self.shards[split]]
+        return [f"{self.folder}/{name}" for name in self.shards[split]]
 
 
 UNRENDERED = (

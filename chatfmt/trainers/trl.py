@@ -88,7 +88,7 @@ def script(output: Output, name: str, arguments: dict[str, str], *more: str, bef
     `more` are further arguments of the trainer, `before` is the code before it; `model` is the expression of the model,
     if that is not its name.
     """
-    settings = {"output_dir": quoted(f"{output.model.rstrip('/').split('/')[-1]}-{name.lower()}"), **arguments}
+    settings = {"output_dir": quoted(f"{output.model_name}-{name.lower()}"), **arguments}
     settings |= {} if name == "GRPO" else {"max_length": "None"}  # the default cuts or drops rows of over 1,024 tokens
     settings["use_cpu"] = "not torch.accelerator.is_available()"
     if output.max_steps is not None:

@@ -10,7 +10,6 @@ def loader(output: Output) -> str:
     steps = [] if output.max_steps is None else [f"        max_steps={output.max_steps},"]
     evaluated = [] if output.test_split is None else [f"    eval_dataset=dataset[{quoted(output.test_split)}],"]
     answers = ["trainer = train_on_responses_only(trainer)"] if output.view in ("messages", "text") else []
-    name = output.model.rstrip("/").split("/")[-1]
     return "\n".join([
         "from unsloth import FastLanguageModel",
         *(["from unsloth.chat_templates import train_on_responses_only"] if answers else []),
@@ -26,7 +25,7 @@ def loader(output: Output) -> str:
         "    model=model,",
         "    processing_class=tokenizer,",
         "    args=SFTConfig(",
-        f"        output_dir={quoted(name + '-unsloth')},",
+        f"        output_dir={quoted(output.model_name + '-unsloth')},",
         "        max_length=MAX_LENGTH,",
         *steps,
         "    ),",
