@@ -215,11 +215,11 @@ def _shard_name(name: str, parts: bool) -> str:
     return str(staging.staged_path(Path(_folder(True)), name)) if parts else name
 
 
-def _rejects_name(name: str, parts: bool = False) -> str:
+def _rejects_name(name: str, parts: bool) -> str:
     return str(staging.rejects_path(Path(_folder(parts)), name))
 
 
-def _receipt_name(name: str, parts: bool = False) -> str:
+def _receipt_name(name: str, parts: bool) -> str:
     return str(staging.receipt_path(Path(_folder(parts)), name))
 
 

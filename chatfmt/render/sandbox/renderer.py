@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-import datetime
 import json
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast
@@ -203,10 +202,8 @@ class SandboxRenderer:
 def _setup(
     template: ChatTemplate, options: RenderOptions, limits: SandboxLimits, isolation: Isolation
 ) -> dict[str, Any]:
-    date = options.date
-    moment = date if isinstance(date, datetime.datetime) else datetime.datetime.combine(date, datetime.time())
     return {
-        "text": template.text, "named": dict(template.named), "date": moment.isoformat(),
+        "text": template.text, "named": dict(template.named), "date": options.date.isoformat(),
         "variables": plain_data({**template.special_tokens, **options.variables}), "bos": options.bos,
         "continue_final": options.continue_final, "limits": limits.to_json(), "isolation": isolation != "off",
     }  # fmt: skip

@@ -24,11 +24,12 @@ SIBLINGS = 8
 BRANCHES: Mapping[Effort, int] = {"plain": 0, "branches": 12, "state": 40}
 
 
-def conditions(piece: Piece, source: str, pieces: Sequence[Piece], effort: Effort) -> tuple[str, ...]:
-    """Return Jinja conditions that may explain when a piece is trained, the likely ones first.
+def conditions(place: int, pieces: Sequence[Piece], source: str, effort: Effort) -> tuple[str, ...]:
+    """Return Jinja conditions that may explain when the piece at a place is trained, the likely ones first.
 
     With `state`, the last of them is LAST_TRAINED.
     """
+    piece = pieces[place]
     if not piece.prints or piece.captured:
         return ()
     messages = dict.fromkeys((*reversed(piece.messages), *_HAS_ROLE.findall(source)))
@@ -39,8 +40,8 @@ def conditions(piece: Piece, source: str, pieces: Sequence[Piece], effort: Effor
         ["not loop.first", *(f"{name} is mapping and {name}.content" for name in messages)] if piece.messages else []
     )
     names = [f"{name} is defined and {name} == 'assistant'" for name in dict.fromkeys(_IS_ROLE.findall(source))]
-    filled = [f"({other}) ~ ''" for other in _beside(piece, pieces)]
-    branches = _branches(piece, pieces, effort)
+    filled = [f"({other}) ~ ''" for other in _beside(place, pieces)]
+    branches = _branches(place, pieces, effort)
     more = _of_state(piece, source) if effort == "state" else ()
     return (*roles, *names, *filled, *places, *branches, *more)
 
@@ -63,12 +64,11 @@ def _of_state(piece: Piece, source: str) -> Iterator[str]:
     yield LAST_TRAINED
 
 
-def _branches(piece: Piece, pieces: Sequence[Piece], effort: Effort) -> list[str]:
+def _branches(place: int, pieces: Sequence[Piece], effort: Effort) -> list[str]:
     """Return the conditions that a branch before the piece was taken, for the last branches in the loop around it.
 
     With `state`, in any loop around it.
     """
-    place = next(number for number, other in enumerate(pieces) if other is piece)
     loops = _loops_around(place, pieces) or [0]
     first = loops[-1] if effort == "state" else loops[0]
     found = [f"{BRANCH}{n} is defined" for n in range(first, place) if _is_branch(pieces[n])]
@@ -79,7 +79,7 @@ def _loops_around(place: int, pieces: Sequence[Piece]) -> list[int]:
     """Return the places of the tags that open the loops around a piece, the innermost first."""
     found, closed = list[int](), 0
     for number in range(place, -1, -1):
-        word = "" if pieces[number].prints else pieces[number].source.split(None, 1)[0]
+        word = pieces[number].word
         if word == "for" and not closed:
             found.append(number)
         else:
@@ -102,12 +102,12 @@ def with_branches(number: int, piece: Piece, wanted: Container[str]) -> list[Pie
     return [piece, Piece("tag", f"set {name} = true")] if _is_branch(piece) and name in wanted else [piece]
 
 
-def _beside(piece: Piece, pieces: Sequence[Piece]) -> list[str]:
+def _beside(place: int, pieces: Sequence[Piece]) -> list[str]:
     """Return the expressions printed in one go with a piece, without a tag between."""
-    place = next(number for number, other in enumerate(pieces) if other is piece)
     first = max((n for n in range(place) if not pieces[n].prints), default=-1) + 1
     last = next((n for n in range(place, len(pieces)) if not pieces[n].prints), len(pieces))
-    found = [other.source for other in pieces[first:last] if other.kind == "expression" and other is not piece]
+    beside = (other for other in pieces[first:last] if other is not pieces[place])
+    found = [other.source for other in beside if other.kind == "expression"]
     return list(dict.fromkeys(found))[:SIBLINGS]
 
 

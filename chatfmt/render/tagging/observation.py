@@ -99,7 +99,7 @@ class Observations:
                 plain, runs = self._runs(None, whole)
                 pieces = [note.piece for note in plain]
                 mixed = _mixed(runs)
-                noted = [Noted(piece, conditions(piece, source, pieces, effort) if number in mixed else ())
+                noted = [Noted(piece, conditions(number, pieces, source, effort) if number in mixed else ())
                          for number, piece in enumerate(pieces)]  # fmt: skip
             noting = with_text(self._renderer, _with_notes(noted))
             self._found[whole, effort] = noted, list(_observe(noting, self.known))

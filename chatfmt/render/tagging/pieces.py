@@ -36,6 +36,11 @@ class Piece(Struct, frozen=True):
     def prints(self) -> bool:
         return self.kind != "tag"
 
+    @property
+    def word(self) -> str:
+        """The name of a tag; empty for what prints."""
+        return "" if self.prints else self.source.split(None, 1)[0]
+
     def __str__(self) -> str:
         """The piece as it is written in a template."""
         if self.kind == "tag":
@@ -77,11 +82,10 @@ def joined(pieces: Sequence[Piece]) -> str:
     """Return the template of the pieces, one a line, indented by its blocks."""
     lines, depth = list[str](), 0
     for piece in pieces:
-        word = piece.source.split(None, 1)[0] if piece.kind == "tag" and piece.source else ""
-        closes = word.startswith("end") or word in ("else", "elif")
-        depth -= closes
+        goes_on = piece.word in ("else", "elif")
+        depth -= goes_on or piece.word.startswith("end")
         lines.append("    " * max(depth, 0) + str(piece))
-        depth += word in ("else", "elif") or _opens(word, piece.source)
+        depth += goes_on or _opens(piece.word, piece.source)
     return "\n".join(lines) + "\n"
 
 

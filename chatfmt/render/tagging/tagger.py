@@ -150,11 +150,12 @@ def _tagged(
         except Unexplained as error:
             return Untaggable(str(error))
     known = [observations.known[number] for number in some]
-    tries = [_explained(renderer, noted, known, efforts[0])]
-    for effort in efforts[1:]:
-        if isinstance(tries[-1], Untaggable):
-            tries.append(_explained(renderer, noted, known, effort))
-    return tries[-1] if isinstance(tries[-1], TaggedTemplate) else tries[0]
+    tries = list[TaggedTemplate | Untaggable]()
+    for effort in efforts:
+        tries.append(_explained(renderer, noted, known, effort))
+        if isinstance(tries[-1], TaggedTemplate):
+            return tries[-1]
+    return tries[0]
 
 
 def _explained(

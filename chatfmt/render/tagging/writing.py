@@ -101,9 +101,8 @@ def _block_ends(pieces: Sequence[Piece]) -> dict[int, int]:
     found: dict[int, int] = {}
     waiting: list[int] = []
     for place, piece in enumerate(pieces):
-        word = "" if piece.prints else piece.source.split(None, 1)[0]
-        if word in ("for", "if"):
+        if piece.word in ("for", "if"):
             waiting.append(place)
-        elif word in ("endfor", "endif") and waiting:
+        elif piece.word in ("endfor", "endif") and waiting:
             found[waiting.pop()] = place
     return found
