@@ -39,17 +39,14 @@ def reasoning_column(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
 
 def find_reasoning_column_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """Return the parts of a row with a question, its reasoning and its answer."""
-    mapped = columns.path("reasoning"), columns.path("completion")
-    pairs = [(mapped[0], mapped[1])] if mapped[0] and mapped[1] else REASONING_COLUMNS
-    found = next((pair for pair in pairs if all(isinstance(value_at(record, name or ""), str) for name in pair)), None)
-    if found is None:
-        return None
-    prompt = find_prompt(record, columns)
-    reasoning, completion = found
-    if prompt is None or reasoning is None or completion is None:
+    reasoning, completion = columns.path("reasoning"), columns.path("completion")
+    pairs = ((reasoning, completion),) if reasoning and completion else REASONING_COLUMNS
+    found = next((pair for pair in pairs if all(isinstance(value_at(record, name), str) for name in pair)), None)
+    prompt = find_prompt(record, columns) if found else None
+    if found is None or prompt is None:
         return None
     more = {**find_context_parts(record, columns, prompt), **find_side_parts(record, columns)}
-    return {"prompt": prompt, "completion": completion, "reasoning": reasoning, **more}
+    return {"prompt": prompt, "completion": found[1], "reasoning": found[0], **more}
 
 
 _TAGS = (

@@ -36,14 +36,14 @@ def conditions(place: int, pieces: Sequence[Piece], source: str, effort: Effort)
     if piece.messages:
         messages |= {"loop.previtem": None}
     roles = [f"{name} is mapping and {name}.role == 'assistant'" for name in messages]
-    places = (
+    positions = (
         ["not loop.first", *(f"{name} is mapping and {name}.content" for name in messages)] if piece.messages else []
     )
     names = [f"{name} is defined and {name} == 'assistant'" for name in dict.fromkeys(_IS_ROLE.findall(source))]
     filled = [f"({other}) ~ ''" for other in _beside(place, pieces)]
     branches = _branches(place, pieces, effort)
     more = _of_state(piece, source) if effort == "state" else ()
-    return (*roles, *names, *filled, *places, *branches, *more)
+    return (*roles, *names, *filled, *positions, *branches, *more)
 
 
 def plain_conditions(conditions: Sequence[str]) -> Sequence[str]:
@@ -106,7 +106,7 @@ def _beside(place: int, pieces: Sequence[Piece]) -> list[str]:
     """Return the expressions printed in one go with a piece, without a tag between."""
     first = max((n for n in range(place) if not pieces[n].prints), default=-1) + 1
     last = next((n for n in range(place, len(pieces)) if not pieces[n].prints), len(pieces))
-    beside = (other for other in pieces[first:last] if other is not pieces[place])
+    beside = (*pieces[first:place], *pieces[place + 1 : last])
     found = [other.source for other in beside if other.kind == "expression"]
     return list(dict.fromkeys(found))[:SIBLINGS]
 

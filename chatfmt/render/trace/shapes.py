@@ -9,7 +9,7 @@ Everything here is bounded; beyond the bounds a conversation has no shape.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -125,20 +125,25 @@ def _present(column: pa.Array) -> npt.NDArray[np.bool_]:
 
 def _classes_of(count: int, fields: Sequence[_Field], classes: Classes, few: int) -> tuple[Int64Array, Int64Array]:
     """Return the class and the kind of each turn."""
+    texts = [field.texts for field in fields if field.texts is not None and field.texts.null_count]
+    values = [field.values for field in fields if field.values is not None]
+    coded = [(_present(column).astype(np.int64), np.zeros(count, np.bool_)) for column in texts]
+    coded += [_codes(column, few if column.type == json_columns.JSON else FEW) for column in values]
+    return _number(coded, count, lambda turn: classes.number(_class_key(fields, turn)))
+
+
+def _number(
+    coded: Sequence[tuple[Int64Array, npt.NDArray[np.bool_]]], count: int, number: Callable[[int], int]
+) -> tuple[Int64Array, Int64Array]:
+    """Return a number per position, and another that is equal where all codes are.
+
+    `number` is asked at the first of the positions with equal codes; `NO_SHAPE` where a mask of `coded` is True.
+    """
     if not count:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    loose = np.zeros(count, np.bool_)
-    keys = [
-        _present(field.texts).astype(np.int64) for field in fields if field.texts is not None and field.texts.null_count
-    ]
-    for field in fields:
-        if field.values is not None:
-            codes, diverse = _codes(field.values, few if field.values.type == json_columns.JSON else FEW)
-            loose |= diverse
-            keys.append(codes)
-    inverse, first = _distinct(keys, count)
-    numbers = [NO_SHAPE if loose[turn] else classes.number(_class_key(fields, turn)) for turn in first.tolist()]
-    found = np.array(numbers, np.int64)[inverse]
+    loose = np.any([np.zeros(count, np.bool_), *(mask for _, mask in coded)], axis=0)
+    inverse, first = _distinct([codes for codes, _ in coded], count)
+    found = np.array([NO_SHAPE if loose[place] else number(place) for place in first.tolist()], np.int64)[inverse]
     found[loose] = NO_SHAPE
     return found, inverse
 
@@ -166,20 +171,8 @@ def constants_of(chats: ConversationBatch, request: RenderRequest, classes: Clas
     """
     count = len(chats)
     given = [column if column is not None and column.null_count < count else None for column in chats.others]
-    loose = np.zeros(count, np.bool_)
-    keys: list[Int64Array] = []
-    for column in given:
-        if column is not None:
-            codes, diverse = _codes(column)
-            loose |= diverse
-            keys.append(codes)
-    inverse, first = _distinct(keys, count) if count else (np.zeros(0, np.int64), np.zeros(0, np.int64))
-    numbers = [
-        NO_SHAPE if loose[row] else classes.number((request, *(_constant(column, row) for column in given)))
-        for row in first.tolist()
-    ]
-    found = np.array(numbers, np.int64)[inverse]
-    found[loose] = NO_SHAPE
+    coded = [_codes(column) for column in given if column is not None]
+    found, _ = _number(coded, count, lambda row: classes.number((request, *(_constant(each, row) for each in given))))
     return found
 
 
