@@ -22,6 +22,7 @@ from msgspec import Struct, field
 
 from ... import json_columns
 from ...schema import REASONING_FIELDS, TRAIN_DETAILS, TRAIN_KEYS
+from ...turn_columns import to_bools
 from ..options import SPANS
 from ..trace.batch import Replayed, lists_of
 from ..trace.kernels import Int64Array, TextSlices, apply, distinct
@@ -195,7 +196,7 @@ def _text_fields(replayed: Replayed, messages: pa.ListArray, flags: bool) -> dic
     texts = {name: column for name, column in columns.items() if name in TEXT_FIELDS}
     if "role" not in columns or any(column.type != json_columns.TEXT for column in (columns["role"], *texts.values())):
         return None
-    return {name: column.is_valid().to_numpy(zero_copy_only=False) for name, column in texts.items()}
+    return {name: to_bools(column.is_valid()) for name, column in texts.items()}
 
 
 def _rows_of(turns: Int64Array, replayed: Replayed) -> Int64Array:
@@ -217,7 +218,7 @@ def _rows_with(names: Collection[str], replayed: Replayed, messages: pa.ListArra
     rows = np.zeros(len(replayed.program), np.bool_)
     for named, column in zip(messages.type.value_type, messages.flatten().flatten(), strict=True):
         if named.name in names:
-            rows[_rows_of(np.flatnonzero(column.is_valid().to_numpy(False)), replayed)] = True
+            rows[_rows_of(np.flatnonzero(column.is_valid()), replayed)] = True
     return rows
 
 
@@ -230,7 +231,7 @@ def _rows_with_blank_answers(
         return rows
     turns = messages.flatten()
     start, stop = _stripped(replayed.turns.columns["content"], np.arange(len(turns)))
-    assistant = pc.equal(pc.struct_field(turns, "role"), "assistant").fill_null(False).to_numpy(False)
+    assistant = to_bools(pc.equal(pc.struct_field(turns, "role"), "assistant"))
     blank = fields["content"] & (start == stop) & assistant
     index = turns.type.get_field_index("tool_calls")
     if index >= 0 and turns.type[index].type in (json_columns.TEXT, json_columns.JSON):

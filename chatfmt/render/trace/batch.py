@@ -89,7 +89,7 @@ def merged(rendered: Rendered, plain: Rendered, left: Int64Array, spans: bool) -
     """Return the rendered column, with the nulls and spans of `plain`, which holds the rows `left`."""
     count = len(rendered.text)
     absent = np.zeros(count, np.bool_)
-    absent[left[plain.text.is_null().to_numpy(zero_copy_only=False)]] = True
+    absent[left[to_bools(plain.text.is_null())]] = True
     text = with_nulls(rendered.text, absent) if absent.any() else rendered.text
     if not spans:
         return Rendered(text)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from msgspec import Struct, field
 
 from ...rendering import ConversationBatch, RenderRequest
+from ...turn_columns import to_bools
 from .kernels import Int64Array, distinct
 from .program import Program
 from .shapes import NO_SHAPE, Shapes, TurnTable, constants_of, read_turns
@@ -95,7 +96,7 @@ class ProgramCache:
         self._rows_seen += len(chats)
         turns = read_turns(chats.messages, self.shapes.classes, self.limits.different)
         shapes = self.shapes.of(turns, constants_of(chats, request, self.shapes.constants))
-        shapes[~chats.messages.is_valid().to_numpy(zero_copy_only=False)] = NO_SHAPE
+        shapes[~to_bools(chats.messages.is_valid())] = NO_SHAPE
         return turns, shapes
 
     def of(self, shape: int) -> ShapePrograms:

@@ -353,7 +353,7 @@ class TracedRenderer:
         """Raise TemplateError for the first row that Jinja would render; errors of Jinja are left to it."""
         failed: list[RenderError] = []
         texts = self.fallback(chats, batch.request, failed).text
-        for index in np.flatnonzero(texts.is_valid().to_numpy(zero_copy_only=False)).tolist():
+        for index in np.flatnonzero(texts.is_valid()).tolist():
             row = index if rows is None else int(rows[index])
             message = f"`--engine trace` cannot render row {row}: {self._why(batch, row)}"
             raise TemplateError(message, hint="without `--engine`, Jinja renders such rows", code="trace")

@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from ... import json_columns, schema
 from ...rendering import ConversationBatch, RenderRequest
+from ...turn_columns import to_bools
 from .kernels import Int64Array, TextBuffer, TextSlices, buffer_of, distinct
 from .tracer import FIXED
 
@@ -119,15 +120,11 @@ def _numbers(column: pa.Array) -> Int64Array:
     return np.asarray(column.to_numpy(zero_copy_only=False)).astype(np.int64)
 
 
-def _present(column: pa.Array) -> npt.NDArray[np.bool_]:
-    return np.asarray(column.is_valid().to_numpy(zero_copy_only=False), np.bool_)
-
-
 def _classes_of(count: int, fields: Sequence[_Field], classes: Classes, few: int) -> tuple[Int64Array, Int64Array]:
     """Return the class and the kind of each turn."""
     texts = [field.texts for field in fields if field.texts is not None and field.texts.null_count]
     values = [field.values for field in fields if field.values is not None]
-    coded = [(_present(column).astype(np.int64), np.zeros(count, np.bool_)) for column in texts]
+    coded = [(to_bools(column.is_valid()).astype(np.int64), np.zeros(count, np.bool_)) for column in texts]
     coded += [_codes(column, few if column.type == json_columns.JSON else FEW) for column in values]
     return _number(coded, count, lambda turn: classes.number(_class_key(fields, turn)))
 
@@ -187,7 +184,7 @@ def _codes(column: pa.Array, few: int = FEW) -> tuple[Int64Array, npt.NDArray[np
     none = np.zeros(len(column), np.bool_)
     if column.null_count == len(column):
         return np.zeros(len(column), np.int64), none
-    present = _present(column)
+    present = to_bools(column.is_valid())
     if column.type not in (json_columns.TEXT, json_columns.JSON):
         return present.astype(np.int64), present
     filled = int(present.sum())
