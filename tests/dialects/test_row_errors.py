@@ -145,6 +145,13 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str, str]] = {
         "string-turns", {"messages": ['[{"role": "user", "content": "q"}]']},
         "msg.type", "the turns are JSON, and one of them cannot be read",
     ),
+    **{
+        f"{count} parts of content, the last {part}": (
+            "messages", {"messages": [{"role": "tool", "content": [{"type": "text", "text": "q"}, part][-count:]}]},
+            "msg.type", "a content part is neither an object nor text",
+        )
+        for part in ([], 5, None) for count in (1, 2)
+    },
     "a lone text that begins with its role": (
         "string-turns", {"messages": ["user: q"]}, "msg.role", "each text begins with a role, `user:`",
     ),

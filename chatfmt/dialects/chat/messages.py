@@ -289,11 +289,20 @@ def _check_json_content(content: pa.Array, roles: pa.StringArray, lists: pa.List
         return DialectError(f"the content is {json_type(json_columns.loads(value))}, not text", code="msg.type")
 
     refuse_turns(lists, pc.invert(valid), error, content)
+    if pc.any(pc.match_substring_regex(content, _ODD_PARTS)).as_py():
+        found = json_columns.decode_or_none(content)
+        odd = pa.array(
+            [isinstance(each, list) and not all(isinstance(part, (dict, str)) for part in each) for each in found]
+        )
+        text, hint = "a content part is neither an object nor text", "write the content as text in the source"
+        refuse_turns(lists, odd, lambda _: DialectError(text, hint=hint, code="msg.type"))
     text, hint = "the content has tool blocks of Anthropic's API", "--dialect anthropic"
     blocks = pc.match_substring_regex(content, _BLOCKS)
     refuse_turns(lists, blocks, lambda _: DialectError(text, hint=hint, code="msg.type"))
 
 
+_ODD_PARTS = r'^\[[^{"\]]|[}"],[^{"]'
+"""JSON of content that may have a part which is neither an object nor text."""
 _BLOCKS = r'"type":"tool_(use|result|call_response)"'
 
 
