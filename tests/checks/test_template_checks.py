@@ -115,6 +115,21 @@ def test_a_template_that_expects_content_leads_to_those_that_print_calls(tmp_pat
     assert run_here("convert", "in.jsonl", "-t", "qwen3", cwd=tmp_path).returncode == 0
 
 
+def test_a_template_that_adds_text_to_parts_leads_to_those_that_read_them(tmp_path):
+    turns = [
+        {"role": "system", "content": [{"type": "text", "text": "s"}]},
+        {"role": "user", "content": [{"type": "image", "image": "a.png"}]},
+    ]
+    write_rows(tmp_path / "in.jsonl", [{"messages": turns}])
+    run = run_here("convert", "in.jsonl", "-t", "chatml", cwd=tmp_path)
+    assert (run.returncode, run.stderr.decode().splitlines()) == (4, [
+        'error: in.jsonl row 0: can only concatenate list (not "str") to list (line 1)',
+        "hint: content may be a list of parts: --transform parts=flatten joins text parts, "
+        "`chatfmt templates list --supports images` shows the templates that read others",
+    ])  # fmt: skip
+    assert run_here("convert", "in.jsonl", "-t", "qwen2.5-vl", cwd=tmp_path).returncode == 0
+
+
 def test_a_plan_advises_no_fit_to_who_gave_it(tmp_path):
     data = source(tmp_path, {"a": 1})
     for flags, found in (([], True), (["--fit"], False)):

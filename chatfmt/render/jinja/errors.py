@@ -37,6 +37,11 @@ def render_error(error: Exception, template: str, row: int | None = None) -> Ren
         )
     if str(error) == "'dict object' has no attribute 'content'":
         hint = "a message has no content: `chatfmt templates list --supports calls` shows those that print tool calls"
+    if str(error).startswith("can only concatenate") and "list" in str(error):
+        hint = (
+            "content may be a list of parts: --transform parts=flatten joins text parts, "
+            "`chatfmt templates list --supports images` shows the templates that read others"
+        )
     if str(error) == "Object of type Undefined is not JSON serializable":
         hint = "a call has no `arguments`, or another key is missing: --transform arguments=object writes empty ones"
     if "_message}" in template:  # an inline template is its own name
