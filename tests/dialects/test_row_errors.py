@@ -155,6 +155,9 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str, str]] = {
     "a lone text that begins with its role": (
         "string-turns", {"messages": ["user: q"]}, "msg.role", "each text begins with a role, `user:`",
     ),
+    "a lone text that begins with its role in brackets": (
+        "string-turns", {"messages": ["[Human]: q"]}, "msg.role", "each text begins with a role, `[Human]:`",
+    ),
     "an observation after the input of an action": (
         "react", {"messages": [{"role": "assistant", "content": 'Action: w\nAction Input: {}\nObservation: sun'}]},
         "msg.type", "the turn goes on after the input of its action",

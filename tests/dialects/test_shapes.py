@@ -210,8 +210,14 @@ CASES: dict[str, tuple[list[Row], list[Row]]] = {
         [{"prompt": [system("s"), Q], "completion": [A]}],
     ),
     "texts that begin with their roles": (
-        [talk("Human: q", "AI:a"), talk("\n\nHuman: q", "\n\nAI: a"), {"turns": ["user: q", "assistant: a"]}],
-        [TALK] * 3,
+        [
+            talk("Human: q", "AI:a"),
+            talk("\n\nHuman: q", "\n\nAI: a"),
+            talk("<user> q", "[Assistant]: a"),
+            talk("### Human: q", "**AI:** a"),
+            {"turns": ["user: q", "assistant: a"]},
+        ],
+        [TALK] * 5,
     ),
     "a history of texts that begin with their roles": (
         [{"history": ["user: hi", "assistant: hello"], "question": "q", "answer": "a"}],

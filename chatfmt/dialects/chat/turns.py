@@ -114,10 +114,11 @@ def marked_texts(value: Any) -> list[dict[str, Any]] | None:
 def role_mark(text: Any) -> tuple[str | None, str]:
     """Return the role that a text begins with, as `user` in `user: hi`, and the rest; None without one."""
     mark = _MARK.match(text) if isinstance(text, str) else None
-    return (None, "") if mark is None else (ROLE_NAMES.get(mark[1].lower()), text[mark.end() :])
+    return (None, "") if mark is None else (ROLE_NAMES.get(mark[mark.lastindex or 0].lower()), text[mark.end() :])
 
 
-_MARK = re.compile(r"\n{0,2}(\w+): ?")
+_MARK = re.compile(r"\n{0,2}(?:#{1,4} ?|\*\*)?(?:<(\w+)>|\[(\w+)\]|(\w+)(?=:)):?(?:\*\*)? ?")
+"""`user: `, `<user> `, `[user]: `, `### User: ` or `**User:** `."""
 
 
 def _are_parallel(value: Any) -> bool:

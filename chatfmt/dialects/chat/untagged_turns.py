@@ -126,10 +126,12 @@ def _alternating(record: SourceRow, columns: Columns, part: str, roles: Sequence
         if _TURN.match(text):
             raise DialectError("the turns are JSON, and one of them cannot be read", code="msg.type")
         turns.append({"role": roles[message % len(roles)], "content": text})
-    if turns and not columns.turn_roles and all(role_mark(turn["content"])[0] in _SIDES for turn in turns):
-        path, mark = columns.path(part) or part, turns[0]["content"].partition(":")[0].strip()
-        flags = f"--map transcript={shlex.quote(path)} --marker {mark}:={role_mark(turns[0]['content'])[0]}"
-        raise DialectError(f"each text begins with a role, `{mark}:`", hint=f"{flags} reads it", code="msg.role")
+    marks = [role_mark(turn["content"]) for turn in turns if not columns.turn_roles]
+    if marks and all(role in _SIDES for role, _ in marks):
+        mark = turns[0]["content"].removesuffix(marks[0][1]).strip()
+        path, marker = (shlex.quote(text) for text in (columns.path(part) or part, f"{mark}={marks[0][0]}"))
+        hint = f"--map transcript={path} --marker {marker} reads it"
+        raise DialectError(f"each text begins with a role, `{mark}`", hint=hint, code="msg.role")
     return turns
 
 
