@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import pyarrow as pa
 
 from ..errors import RowError, map_rows
-from ..json_columns import TEXT, decode_conversations, dumps, encode_conversations, json_array, json_values
+from ..json_columns import TEXT, decode_conversations, dumps, encode_conversations, map_json
 from ..schema import REASONING_FIELDS, Conversation, Turn
 from .batch import OTHERS, Fields, RenderableBatch, refuse_inputs, template_inputs, whole_conversations
 
@@ -85,12 +85,8 @@ def openai(batch: RenderableBatch) -> Fields:
     rows = map_rows(lambda turns: list(map(_openai_turn, _filled(turns, "openai"))), _conversations(batch))
     inputs = template_inputs(batch)
     refuse_inputs(batch, "openai", "tools")
-    if (column := inputs.get("tools")) is None:
-        return {"messages": encode_conversations(rows)}
-    return {
-        "messages": encode_conversations(rows),
-        "tools": json_array(map(_wrapped, json_values(column)), column.is_valid().to_pylist()),
-    }
+    tools = {"tools": map_json(inputs["tools"], _wrapped)} if "tools" in inputs else {}
+    return {"messages": encode_conversations(rows), **tools}
 
 
 def _conversations(batch: RenderableBatch) -> list[Conversation | None]:
@@ -200,9 +196,9 @@ def _openai_call(call: Mapping[str, Any]) -> dict[str, Any]:
 
 def _wrapped(tools: Any) -> Any:
     """Return tool specs as functions; those that are already stay."""
-    bare = [isinstance(tool, dict) and "function" not in tool for tool in tools or ()]
     return tools and [
-        {"type": "function", "function": tool} if is_bare else tool for tool, is_bare in zip(tools, bare, strict=True)
+        {"type": "function", "function": tool} if isinstance(tool, dict) and "function" not in tool else tool
+        for tool in tools
     ]
 
 

@@ -7,7 +7,7 @@ other keys. Arguments stay an object or text; the input of a custom tool is text
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -219,14 +219,6 @@ def call_list(value: Any, columns: Columns) -> list[dict[str, Any]] | None:
     return None if None in calls else calls  # type: ignore[return-value]
 
 
-def _map_json(values: pa.Array, read: Callable[[Any], Any]) -> pa.Array:
-    """Apply `read` to each value of a JSON column; absent values and nulls stay."""
-    found = json_columns.json_values(values)
-    return json_columns.json_array(
-        [None if value is None else read(value) for value in found], values.is_valid().to_pylist()
-    )
-
-
 def _from_other_key(key: str, fields: dict[str, pa.Array], columns: Columns) -> dict[str, pa.Array]:
     """Move `function_call`, or the mapped key, to `tool_calls`; turns that have both keep their `tool_calls`."""
     older = fields[key]
@@ -235,8 +227,7 @@ def _from_other_key(key: str, fields: dict[str, pa.Array], columns: Columns) -> 
         older = json_columns.json_array(
             [text and read_literal(text) for text in texts], [text is not None for text in texts]
         )
-    calls = _map_json(older, lambda value: call_list(value, columns) or [value])
-    calls = _without_empty(calls)
+    calls = _without_empty(json_columns.map_json(older, lambda value: call_list(value, columns) or [value]))
     if "tool_calls" in fields:
         own = _as_json(fields["tool_calls"])
         calls = pc.coalesce(_without_empty(own), calls, own)

@@ -111,11 +111,11 @@ def number_is(number: SymbolicInt, other: object) -> bool:
     """Return whether a traced number equals a constant, and record the question."""
     if isinstance(other, (Symbol, SymbolicInt, SymbolicFloat, SymbolicLength)):
         raise TraceRefused("two values are compared")
-    if isinstance(other, (int, float)) and not isinstance(other, bool):
-        if type(other) is not int:
-            raise TraceRefused("a number is compared with a fraction")
+    if type(other) in (int, bool):
         return bool(number._chatfmt_symbol._chatfmt_ask("is", other))
-    return False if not isinstance(other, bool) else bool(number._chatfmt_symbol._chatfmt_ask("is", other))
+    if isinstance(other, (int, float)):
+        raise TraceRefused("a number is compared with a fraction")
+    return False
 
 
 SYMBOLIC = (Symbol, SymbolicInt, SymbolicFloat, SymbolicLength, SplitParts)
