@@ -19,6 +19,7 @@ from ...recipe import Recipe, required
 from ...sources import Source, SourceFile
 from ..conversion.job import Job
 from ..conversion.output.columns import kept_notes
+from ..conversion.row_counts import RowCounts
 from ..conversion.source_rows import column_names, to_json, to_records
 from ..conversion.task import convert_sample
 from ..planning.inputs import header_checked, open_source, unrendered
@@ -141,7 +142,7 @@ def inspect_source(
         turns=to_spread(count for batch in outputs for count in count_turns(batch)),
         characters=to_spread(count for batch in outputs for count in count_characters(batch)),
         findings={**counts.findings, **(reasons := counts.reasons + Counter(unreadable))},
-        notes=[*source.notes, *name_notes([source], recipe), *kept_notes(job, detection), *_rejected(errors, outputs)],
+        notes=[*source.notes, *name_notes([source], recipe), *kept_notes(job, detection), *_left_out(counts, errors)],
         **_left_behind(job),
     )
     try:
@@ -171,10 +172,11 @@ def reading_rendered(recipe: Recipe, found: Inspection, source: Source, sample: 
     return replace(found, command=f"{command} --to prompt" if is_prompt else command)
 
 
-def _rejected(errors: Sequence[RowError], outputs: Sequence[pa.RecordBatch]) -> list[str]:
-    """Return what is wrong with the first rejected row as a note; none if no row is left, which is an error."""
-    some = errors[:1] if outputs else []
-    return [f"{error.at.place}: {error.message}" + (f"; {error.hint}" if error.hint else "") for error in some]
+def _left_out(counts: RowCounts, errors: Sequence[RowError]) -> list[str]:
+    """Return a note on the first rejected row, or that the options leave no row; nothing if all rows are rejected."""
+    if not counts.written:
+        return ["no sampled row is left to try the command on"] if counts.filtered else []
+    return [f"{error.at.place}: {error.message}" + (f"; {error.hint}" if error.hint else "") for error in errors[:1]]
 
 
 def _left_behind(job: Job) -> dict[str, list[str]]:

@@ -291,6 +291,7 @@ def test_inspect_recommends_no_command_that_is_refused_or_stops(tmp_path: Path) 
     note = "note: row 3 message 0: unknown role `x`; map it with --role x=ROLE: system, user, assistant or tool"
     assert note in shown("inspect", source).splitlines()
     assert run_cli(*command[1:-1], tmp_path / "out").returncode == 0
+    assert "note: no sampled row is left to try the command on" in shown("inspect", source, "--where", "messages == 1")
     written(tmp_path, [])
     command = shlex.split(shown("inspect", source, "--allow-empty").splitlines()[-1])
     assert run_cli(*command[1:-1], tmp_path / "empty").returncode == 0
