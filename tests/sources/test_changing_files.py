@@ -68,10 +68,17 @@ def test_a_file_that_is_only_touched_or_linked_has_not_changed(change: Callable[
     assert sum(map(len, batches)) == 4900 and file_identity(str(path)) != planned.identity
 
 
-def test_a_deleted_file(tmp_path: Path) -> None:
-    path = Path(written(tmp_path, LINES))
+@pytest.mark.parametrize("name", ["x.jsonl", "x.parquet"])
+def test_a_deleted_file(name: str, tmp_path: Path) -> None:
+    path = Path(written(tmp_path, LINES, name))
+    if name == "x.parquet":
+        pq.write_table(pa.table({"a": ["x"]}), path)
     (piece,) = pieces(str(path))
     path.unlink()
     with pytest.raises(InputError) as caught:
         list(read(piece))
-    assert (caught.value.code, caught.value.message) == ("file.missing", f"no such file `{path}`")
+    assert (caught.value.code, caught.value.message, caught.value.hint) == (
+        "file.missing",
+        f"no such file `{path}`",
+        "it was there when it was looked for: restore it, then run again",
+    )

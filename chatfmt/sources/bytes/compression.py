@@ -52,8 +52,7 @@ def open_binary(uri: str) -> BufferedIOBase:
     try:
         return Path(uri).open("rb")
     except FileNotFoundError:
-        hint = "it was there when it was looked for: restore it, then run again"
-        raise InputError(f"no such file `{uri}`", code="file.missing", hint=hint) from None
+        raise vanished(uri) from None
     except OSError as error:
         if known := exhausted(error):
             raise known from error
@@ -63,6 +62,12 @@ def open_binary(uri: str) -> BufferedIOBase:
         raise InputError(text, code="file.unreadable", hint="check the disk, and try again") from None
     except ValueError as error:  # a null character
         raise InputError(f"cannot open `{uri}`: {error}", code="file.missing", hint="check the path") from None
+
+
+def vanished(path: str) -> InputError:
+    """Return the error for a file that is missing, though it was listed."""
+    hint = "it was there when it was looked for: restore it, then run again"
+    return InputError(f"no such file `{path}`", code="file.missing", hint=hint)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from ...json_columns import JSON, MOST_COLUMNS, TEXT, TOO_MANY, is_turns, json_a
 from ...schema import KEYS, ROW
 from ...stores import is_remote
 from ...turn_columns import fields_of, rows_of_turns, struct_of, with_turns
-from ..bytes.compression import check_ratio, open_binary, unreadable_error
+from ..bytes.compression import check_ratio, open_binary, unreadable_error, vanished
 from ..json.strict import parse_value
 from ..model import ReadOptions, RowGroups
 from .parquet_footer import FooterCheck, check_not_joined, column_chunks, leaves_of
@@ -68,8 +68,7 @@ def open_parquet(uri: str, shown: str) -> pq.ParquetFile:
 
     source = open_binary(uri) if is_remote(uri) else uri
     if not is_remote(uri) and not Path(uri).exists():
-        hint = "it was there when it was looked for: restore it, then run again"
-        raise InputError(f"no such file `{uri}`", code="file.missing", hint=hint)
+        raise vanished(uri)
     with translate_arrow_errors(shown):
         ahead = {"pre_buffer": True} if is_remote(uri) else {"pre_buffer": False, "buffer_size": _BUFFER}
         return pq.ParquetFile(source, page_checksum_verification=True, **ahead)
