@@ -44,6 +44,8 @@ def folder(tmp_path: Path) -> Path:
          "name a folder that chatfmt wrote"),
         ("convert e.jsonl -o e.jsonl", 2, "the output `e.jsonl` is its own input", "choose another OUT"),
         ("convert e.jsonl -o none/x.jsonl", 5, "the folder `none` does not exist", "mkdir -p none"),
+        ("report e.jsonl -o none/r.html", 5, "the folder `none` does not exist", "mkdir -p none"),
+        ("convert e.jsonl -o out --report none/r.html", 5, "the folder `none` does not exist", "mkdir -p none"),
         ("convert e.jsonl --map messages.role=content --on-error skip --max-bad 100%", 1,
          "all 12 rows were rejected: 12 msg.role", "`chatfmt check` lists them"),
     ],

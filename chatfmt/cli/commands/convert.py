@@ -99,7 +99,7 @@ def check_report(recipe: Recipe, run: Run) -> None:
     from ...pipeline.inspection.report.charts import check_installed
     from .report import check_page
 
-    check_page(str(run.report), overwrite=run.overwrite or run.resume or run.dry_run)
+    check_page(str(run.report), overwrite=run.overwrite or run.resume or run.dry_run, made=run.out)
     check_installed()
     if any(spec.source == "-" for spec in recipe.source):
         raise UsageError("`--report` reads the source a second time, and stdin can be read once", hint="name a file")

@@ -34,16 +34,21 @@ def report(source: Sources, **given: Any) -> None:
     write_report(recipe, page, run.workers)
 
 
-def check_page(name: str, *, overwrite: bool) -> Path:
-    """Return the path of a page to write.
+def check_page(name: str, *, overwrite: bool, made: Path | None = None) -> Path:
+    """Return the path of a page to write; the folder `made` need not exist yet.
 
-    Raises UsageError if its name is that of other data, or a URL; OutputError if it exists and may not be replaced.
+    Raises UsageError if its name is that of other data, or a URL; OutputError if it exists and may not be replaced, or
+    its folder does not exist.
     """
     path = Path(name)
     if url := url_of(name):
         raise UsageError(f"a report is a file on this machine, not `{without_credentials(url)}`", hint=path.name)
     if path.suffix not in (".html", ".htm"):
         raise UsageError(f"a report is an HTML page, and `{name}` has another suffix", hint=f"{path.stem}.html")
+    if not path.parent.is_dir() and path.parent != made:
+        raise OutputError(
+            f"the folder `{path.parent}` does not exist", hint=f"mkdir -p {path.parent}", code="output.enoent"
+        )
     if path.exists() and not overwrite:
         raise OutputError(
             f"`{path}` already exists", hint="replace it with `--overwrite`, or name another page", code="output.exists"

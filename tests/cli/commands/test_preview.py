@@ -218,7 +218,7 @@ def test_the_page_holds_the_rows(source: Path, tmp_path: Path) -> None:
 def test_a_page_that_cannot_be_written(source: Path, tmp_path: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
     run = run_cli("preview", source, "-t", "chatml", "--html", "none/rows.html", cwd=tmp_path)
-    message = "error: cannot write `none/rows.html`: No such file or directory\nhint: check the path\n"
+    message = "error: the folder `none` does not exist\nhint: mkdir -p none\n"
     assert (run.returncode, run.stderr.decode()) == (5, message)
     assert sorted(tmp_path.rglob("*")) == before
 
