@@ -231,8 +231,9 @@ def _with_blocks(
 ) -> dict[str, str] | None:
     names = [columns.path("messages")] if columns.path("messages") else [name for name in MESSAGES if name in record]
     turns = next((turns for name in names if name and (turns := turns_at(record, name))), [])
-    keys = (columns.fields.get("messages.content", "content"), "parts")
-    contents = [content for turn in turns for key in keys if isinstance(content := turn.get(key), list)]
+    usual = "parts" if turns and "parts" in turns[0] and "content" not in turns[0] else "content"
+    key = columns.fields.get("messages.content", usual)
+    contents = [content for turn in turns if isinstance(content := turn.get(key), list)]
     blocks = [block for content in contents for block in content]
     if not any(isinstance(block, Mapping) and is_wanted(block) for block in blocks):
         return None

@@ -114,6 +114,8 @@ def find_gemini_parts(record: SourceRow, columns: Columns) -> dict[str, str] | N
 def _are_contents(value: Any, name: str) -> bool:
     """Return whether a value is a list of turns with parts; only in `contents` may these have a `type`."""
     contents = value if isinstance(value, list) and value else [None]
+    if not isinstance(contents[0], Mapping) or "parts" not in contents[0]:  # the usual case in detection
+        return False
     lists = [content.get("parts") if isinstance(content, Mapping) else None for content in contents]
     parts = [part for parts in lists for part in (parts if isinstance(parts, list) else [None])]
     return all(isinstance(part, Mapping) and (name == "contents" or "type" not in part) for part in parts)

@@ -415,7 +415,7 @@ TARGETS = {
 
 def _target(record: SourceRow) -> tuple[str, str] | None:
     """Return the columns of TARGETS that a row has; an `input` or `output` may also be text."""
-    for turns, target in TARGETS.items():
+    for turns, target in TARGETS.items() if not TARGETS.keys().isdisjoint(record) else ():
         pair = (record.get(turns), record.get(target))
         if None not in pair and (turns != "input" or all(isinstance(read_list_literal(side), list) for side in pair)):
             return turns, target
@@ -462,7 +462,11 @@ def find_answered_turns_parts(record: SourceRow, columns: Columns) -> dict[str, 
     one whose turns end with an answer: the question to the other answer is somewhere else.
     """
     mapped = columns.path("prompt") or columns.path("messages")
-    names = (mapped,) if mapped else ("prompt", "input", "context", "question", *HISTORY, *TARGETS)
+    names = (
+        (mapped,)
+        if mapped
+        else ("prompt", "input", "context", "question", *HISTORY, *filter(record.__contains__, TARGETS))
+    )
     prompt = next((name for name in names if find_turn_keys(turns_at(record, name), columns)), None)
     completion = columns.path("completion") or next(iter(text_columns(record, ANSWERS)), None)
     if prompt is None or completion is None or not isinstance(value_at(record, completion), str):

@@ -44,11 +44,13 @@ def read_turn_list(value: Any) -> list[dict[str, Any]] | None:
     value = read_list_literal(value)
     if isinstance(value, dict):
         value = transpose(value) or [value]
-    value = _named_texts(value) or marked_texts(value) or value
-    if not isinstance(value, list) or not all(isinstance(turn, dict) for turn in value):
+    if not isinstance(value, list):
+        return None
+    value = (marked_texts(value) if value and isinstance(value[0], str) else _named_texts(value)) or value
+    if not all(isinstance(turn, dict) for turn in value):
         return None
     turns = [unwrap(turn) for turn in value]
-    return join_channels(turns) if any("channel" in turn for turn in turns) else turns
+    return join_channels(turns) if True in ["channel" in turn for turn in turns] else turns  # a third of `any`
 
 
 def join_channels(turns: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -104,7 +106,7 @@ def _named_texts(value: Any) -> list[dict[str, Any]] | None:
 
 def marked_texts(value: Any) -> list[dict[str, Any]] | None:
     """Return the turns in a list of texts that begin with their roles (`user: hi`), of both sides; else None."""
-    found = list(map(role_mark, value)) if isinstance(value, list) and value and isinstance(value[0], str) else []
+    found = list(map(role_mark, value)) if isinstance(value, list) else []
     roles = {role for role, _ in found}
     if None in roles or not roles >= {"user", "assistant"}:
         return None
