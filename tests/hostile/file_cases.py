@@ -99,6 +99,7 @@ CASES: list[Case] = [
     Case("such names in an archive", {"in.zip": zipped("x" * 60_000 + ".jsonl")}, TOO_LONG, ("convert", "in.zip", "-o", "out.jsonl")), Case("deep folders in an archive", {"in.zip": zipped("x/" * 20_000 + "x.jsonl")}, TOO_LONG, ("convert", "in.zip", "-o", "out.jsonl")),
     Case("a folder without data", {"d/README.txt": b"x"}, Error(3, "file.missing", "no data files in `d`"), ("convert", "d", "-o", "out.jsonl")),
     Case("a folder of code", {"d/data.py": b"open('pwned','w')"}, Error(3, "file.missing", "no data files in `d`"), ("convert", "d", "-o", "out.jsonl")),
+    Case("one of two with nothing inside", {"d/a.jsonl": GOOD + b"\n", "d/b.jsonl.gz": gzip.compress(b"")}, Error(3, "file.empty", "the file is empty"), ("convert", "d", "-o", "out.jsonl")),
     Case("one empty file of two", {"d/a.jsonl": GOOD + b"\n", "d/b.jsonl": b""}, Error(3, "file.empty", "the file is empty"), ("convert", "d", "-o", "out.jsonl")),
     Case("a scheme that nobody knows", {}, Error(2, "", "cannot open `gopher://x/y.jsonl`: no file system of fsspec is called `gopher`"), ("convert", "gopher://x/y.jsonl", "-o", "out.jsonl")),
     Case("a package that is not there", {}, Error(2, "", "`sftp://` needs the package `paramiko`"), ("convert", "sftp://nowhere/y.jsonl", "-o", "out.jsonl")),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from ...errors import ChatfmtError, InputError, Location
+from ...errors import ChatfmtError, InputError
 from ...whole_files import check_written, is_regular
 from ..bytes.text import content
 from ..bytes.unchanged import file_identity
@@ -38,10 +38,6 @@ def local_file(path: Path, options: ParseOptions, shown: str | None = None) -> S
         hint = "a file is read more than once: pipe rows in instead, `… | chatfmt convert -`"
         raise InputError(f"`{path}` is not a regular file", code="file.missing", hint=hint)
     size, identity = path.stat().st_size, file_identity(str(path))
-    if size == 0 and not options.allow_empty:
-        raise InputError(
-            "the file is empty", code="file.empty", at=Location(shown), hint="use `--allow-empty` if this is intended"
-        )
     check_written(path, shown)
     format, compression = detect_format(str(path), shown, options)
     file = SourceFile(str(path), shown, format, compression, size, identity)

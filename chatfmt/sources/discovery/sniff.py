@@ -49,13 +49,16 @@ _NOT_DATA: tuple[tuple[bytes | tuple[bytes, ...], str, str], ...] = (
 def detect_format(uri: str, shown: str, options: ParseOptions) -> tuple[Format, Compression | None]:
     """Detect the format and compression of a file.
 
-    Raises InputError for a file that is not data (`file.not_data`, `file.pointer`) or in another encoding.
+    Raises InputError for a file that is empty, also inside its compression, not data or in another encoding.
     """
     head = next(file_chunks(uri, size=HEAD), b"")
     compression = compression_of(head)
     if compression:
         head = _first(decompressed(file_chunks(uri, size=HEAD), compression, shown))
         _check_not_nested(head, compression, shown)
+    if not head and not options.allow_empty:
+        hint = "use `--allow-empty` if this is intended"
+        raise InputError("the file is empty", code="file.empty", at=Location(shown), hint=hint)
     return format_of_content(head, shown, options), compression
 
 
