@@ -35,7 +35,7 @@ def report(source: Sources, **given: Any) -> None:
 
 
 def check_page(name: str, *, overwrite: bool, made: Path | None = None) -> Path:
-    """Return the path of a page to write; the folder `made` need not exist yet.
+    """Return the path of a page to write; the folder `made`, and those above it, need not exist yet.
 
     Raises UsageError if its name is that of other data, or a URL; OutputError if it exists and may not be replaced, or
     its folder does not exist.
@@ -45,7 +45,7 @@ def check_page(name: str, *, overwrite: bool, made: Path | None = None) -> Path:
         raise UsageError(f"a report is a file on this machine, not `{without_credentials(url)}`", hint=path.name)
     if path.suffix not in (".html", ".htm"):
         raise UsageError(f"a report is an HTML page, and `{name}` has another suffix", hint=f"{path.stem}.html")
-    if not path.parent.is_dir() and path.parent != made:
+    if not (path.parent.is_dir() or (made and made.is_relative_to(path.parent))):
         raise OutputError(
             f"the folder `{path.parent}` does not exist", hint=f"mkdir -p {path.parent}", code="output.enoent"
         )

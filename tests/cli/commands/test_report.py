@@ -52,16 +52,18 @@ def test_convert_writes_a_report_too(tmp_path: Path) -> None:
     refused = [
         (["convert", source, "--report", "r.json"], "`r.json` has another suffix\nhint: r.html\n"),
         (["convert", "-", "--report", "r.html"], "stdin can be read once\nhint: name a file\n"),
-        (
-            ["report", source, "-o", "none/r.html"],
-            "error: cannot write `none/r.html`: No such file or directory\nhint: check the path\n",
-        ),
+        (["report", source, "-o", "none/r.html"], "error: the folder `none` does not exist\nhint: mkdir -p none\n"),
     ]
     for arguments, said in refused:
         run = run_cli(*arguments, cwd=tmp_path)
         assert run.returncode in (2, 5) and run.stderr.decode().endswith(said)
     run = succeed(run_cli("convert", source, "-t", "chatml", "-o", "out", "--report", "r.html", cwd=tmp_path))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out", "r.html"]
+    places = ("-t", "chatml", "-t", "qwen3", "-o", "new/{template}/", "--report", "new/{template}.html")
+    succeed(run_cli("convert", source, *places, cwd=tmp_path))
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
+        "chatml", "chatml.html", "qwen3", "qwen3.html",
+    ]  # fmt: skip
     page = (tmp_path / "r.html").read_text()
     assert "turns with <code>role</code> and <code>content</code>" in page
     assert "<script src" not in page and "http://" not in page.replace("http://www.w3.org/", "")
