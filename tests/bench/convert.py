@@ -26,6 +26,8 @@ Before times are taken, the texts that chatfmt, jinja, polars and duckdb write a
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
 import hashlib
 import importlib.util
 import json
@@ -49,6 +51,7 @@ QUERIES = ("polars", "duckdb")
 """Subjects that render ChatML only, with a library that need not be installed."""
 SAME_TEXT = ("chatfmt", "jinja", *QUERIES)
 """Subjects whose output is compared."""
+PR_SET_CHILD_SUBREAPER = 36
 Result = dict[str, Any]
 Measured = dict[str, float]
 
@@ -220,6 +223,7 @@ def measure_in_turns(
 
 def timed(command: list[str]) -> tuple[float, float, float]:
     """Seconds of a whole process and of all its CPUs, and the memory of the largest process in it, in megabytes."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     start = time.perf_counter()
     with tempfile.TemporaryFile() as said:
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -228,7 +232,12 @@ def timed(command: list[str]) -> tuple[float, float, float]:
         if status:
             said.seek(0)
             raise SystemExit(f"failed: {' '.join(command)}\n{said.read().decode()}")
-    return time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    seconds, usages = time.perf_counter() - start, [usage]
+    with contextlib.suppress(ChildProcessError):  # until none is left: a tokenizer's process outlives its parent
+        while True:
+            usages.append(os.wait4(-1, 0)[2])
+    cpu = sum(each.ru_utime + each.ru_stime for each in usages)
+    return seconds, cpu, max(each.ru_maxrss for each in usages) / 1024
 
 
 def subjects_of(given: argparse.Namespace, kind: str, template: str) -> list[str]:
