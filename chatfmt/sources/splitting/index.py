@@ -55,12 +55,13 @@ def index_file(file: SourceFile, options: ParseOptions, limit: int | None = None
 
 
 def find_record(file: SourceFile, options: ParseOptions, found: RecordIndex, row: int) -> TextPosition:
-    """The position of record `row`, which must be one of those counted."""
+    """The position of record `row`, one of those counted; of the next good one, or the end, if it is damaged."""
     mark = found.marks[bisect_right(found.marks, row, key=lambda start: start.row) - 1]
     if mark.row == row:
         return mark
     with located(file.shown):
-        return next(islice(positions_from(file, options, mark), row - mark.row, None))
+        starts = (start for start in positions_from(file, options, mark) if start.row >= row)
+        return next(starts, TextPosition(found.rows, byte=file.size))
 
 
 def record_positions(file: SourceFile | InputSplit, options: ParseOptions) -> Iterator[TextPosition]:
