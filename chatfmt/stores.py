@@ -55,7 +55,7 @@ _USER = re.compile(
 
 Of sftp:// all is masked up to an `@`: `me:1/2@host` could be a port too.
 """
-_SECRETS = "signature|token|credential|password|passwd|pwd|secret|key|sig|auth|authorization|jwt|hmac"
+_SECRETS = "signature|token|credential|password|passwd|pass|pwd|secret|key|sig|auth|authorization|jwt|hmac"
 _SIGNATURE = re.compile(rf"(?i)(?<=[?&#;])([\w.%-]*(?:{_SECRETS}))=[^&;\s`'\"]+")
 
 

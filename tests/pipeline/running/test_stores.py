@@ -373,7 +373,7 @@ def test_a_busy_server_is_asked_for_a_block_again(refusals: int, rows: int, monk
          "leave it to the configuration of its library"),
         ("sftp://me:1/hunter2@host/x", "`sftp://…@host/x` holds a password",
          "leave it to the configuration of its library"),
-        ("nosuch://x/y#id_jwt=hunter2&part=1&auth=hunter2", "cannot write to `nosuch://x/y#id_jwt=…&part=1&auth=…`",
+        ("nosuch://x/y#id_jwt=hunter2&part=1&pass=hunter2", "cannot write to `nosuch://x/y#id_jwt=…&part=1&pass=…`",
          "name a folder or file, s3://BUCKET/PREFIX (chatfmt[s3]), gs:// (chatfmt[gcs]), az:// (adlfs) or hf://datasets/OWNER/NAME"),
         ("s3://me:hun/ter2@bucket/x", "`s3://…@bucket/x` holds a password",
          "leave it to the configuration of its library"),
