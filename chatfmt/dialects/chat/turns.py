@@ -21,6 +21,7 @@ from ..kit.literals import read_list_literal
 from ..kit.media import with_bytes_as_text
 from ..kit.names import COMPLETIONS, PROMPTS
 from ..kit.roles import ANY, ROLE_NAMES, role_of
+from ..kit.tool_calls import named_call
 
 ROLE_KEYS = ("role", "from", "speaker", "author", "sender")
 CONTENT_KEYS = ("content", "value", "text", "message", "utterance", "body", "parts")
@@ -79,8 +80,7 @@ def _read_channel(turn: dict[str, Any]) -> dict[str, Any]:
     if not text or turn.get("role") != "assistant" or reasoning_field(turn) or turn.get("tool_calls"):
         return turn
     if recipient.startswith("functions."):
-        call = {"name": recipient.removeprefix("functions."), "arguments": text}
-        return {**kept, "tool_calls": [{"type": "function", "function": call}]}
+        return {**kept, "tool_calls": [named_call(recipient.removeprefix("functions."), text)]}
     return {**kept, "reasoning_content": text} if turn.get("channel") == "analysis" else turn
 
 
