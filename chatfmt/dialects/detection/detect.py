@@ -294,10 +294,10 @@ def _leaves(name: str, record: SourceRow, reading: Reading | None) -> bool:
     if reading is None or value in _NOTHING:
         return False
     paths = [path.removesuffix("[]") for part, path in reading[1].items() if "." not in part]
-    others = [dumps(other) for key, other in record.items() if key != name]
-    return name not in (top_level(path, tuple(record)) for path in paths) and not any(
-        dumps(value).strip('"') in other for other in others
-    )
+    if name in (top_level(path, tuple(record)) for path in paths):
+        return False
+    text = dumps(value).strip('"')
+    return not any(text in dumps(other) for key, other in record.items() if key != name)
 
 
 LATE_COLUMNS: dict[str, Sequence[str]] = {
