@@ -191,8 +191,8 @@ def _prompt_notes(rows: pa.RecordBatch, job: Job, detection: Detection, recipe: 
     if is_split:
         yield f"the rows that `split_turns` writes train earlier answers again: {how}"
         return
-    prompts = (batch.column("prompt").flatten() for batch in read_sample(job, [rows.slice(0, _READ)]))
-    if any(role_is(turns, "assistant").any() for turns in prompts):
+    prompts = (batch["prompt"] for batch in read_sample(job, [rows.slice(0, _READ)]) if "prompt" in batch.schema.names)
+    if any(role_is(turns.flatten(), "assistant").any() for turns in prompts):
         yield f"the answers in prompts are trained on too, like completions: {how}"
 
 

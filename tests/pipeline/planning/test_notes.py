@@ -90,6 +90,7 @@ def test_answers_in_prompts_that_are_trained_on(options, remedy, tmp_path):
     noted = [f"the answers in prompts are trained on too, like completions: {remedy}"] if remedy else []
     assert said(tmp_path, row, *options) == noted
     assert said(tmp_path, {**row, "prompt": PAIR["prompt"]}, *options) == []
+    assert said(tmp_path, {"prompt": "a", "completion": "b"}, *options) == []
 
 
 @pytest.mark.parametrize(
