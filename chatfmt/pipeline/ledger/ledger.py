@@ -213,7 +213,7 @@ class Ledger(Struct, frozen=True):
             return True
         if list_of_others(path):
             return 2 * entry.copied <= entry.rows
-        return 2 * entry.left >= entry.rows and not self._is_structure(path, entry)
+        return (entry.dropped > 0 or 2 * entry.left >= entry.rows) and not self._is_structure(path, entry)
 
     def _is_structure(self, path: str, entry: Entry) -> bool:
         """Return whether a leaf tells how to read others: the role of a turn, the type of a block or of a parameter."""

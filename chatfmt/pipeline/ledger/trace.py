@@ -41,12 +41,14 @@ class OutputValues:
     def __init__(self, records: Iterable[Mapping[str, Any]]) -> None:
         self.texts: set[str] = set()
         """What was said, without the names of roles, calls and types."""
+        self.keys: set[str] = set()
         self._names: set[str] = set()
         self._pairs: set[tuple[str, str]] = set()
         for record in records:
             self._add(record, "")
 
     def _add(self, value: Any, key: str, depth: int = 0) -> None:
+        self.keys.add(key)
         if isinstance(value, str):
             (self._names if key in _NAMED else self.texts).add(value)
         elif isinstance(value, (Mapping, list)):
@@ -86,11 +88,13 @@ def records_by_row(batch: pa.RecordBatch) -> dict[int, list[dict[str, Any]]]:
 class Entry(Struct):
     """The known facts about a leaf, and some of its values.
 
-    `rows` have it. Of those, the conversation holds no value in the rows `left`, and every value in the rows `copied`.
+    `rows` have it. Of those, the conversation holds no value in the rows `left`, and every value in the rows `copied`;
+    in the rows `dropped` it has not even its key, but others of the same column.
     """
 
     rows: int = 0
     left: int = 0
+    dropped: int = 0
     copied: int = 0
     values: list[Any] = field(default_factory=list)
 
@@ -104,9 +108,12 @@ def trace_value(entries: Entries, name: str, value: Any, conversation: OutputVal
     leaves: dict[str, list[tuple[Any, bool]]] = {}
     for path, leaf, found in _leaves(value, name, name, 0, conversation, items):
         leaves.setdefault(path, []).append((leaf, found))
+    is_read = any(found for some in leaves.values() for _, found in some)
     for path, some in leaves.items():
         entry, held = entries.setdefault(path, Entry()), [found for _, found in some]
         entry.rows, entry.left, entry.copied = entry.rows + 1, entry.left + (not any(held)), entry.copied + all(held)
+        key = path.rpartition(".")[2].rstrip("[]")
+        entry.dropped += is_read and not any(held) and key not in conversation.keys
         entry.values += [leaf for leaf, _ in some[: _VALUES - len(entry.values)]]
 
 

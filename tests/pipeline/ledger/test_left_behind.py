@@ -700,3 +700,10 @@ def test_no_column_that_is_left_hides_behind_the_keys_of_another(tmp_path):
     line = run_cli("convert", "in.jsonl", "-o", "out.jsonl", cwd=tmp_path).stderr.decode().splitlines()[-1]
     named = "info.* (6 keys), reward_model.* (2 keys)"
     assert line == f"left behind: {named}; --keep all carries them (--json lists all)"
+
+
+def test_keys_of_turns_that_only_some_rows_leave_behind_are_named(tmp_path: Path) -> None:
+    rated = [TURNS[0], {**TURNS[1], "score": 0.5}]
+    pair = [{"user": "Sky?", "assistant": "Blue.", "score": 0.25}]
+    source = write(tmp_path, *[{"messages": rated}] * 3, {"messages": pair})
+    assert convert(source).left_keys == ("messages[].score (number)",)
