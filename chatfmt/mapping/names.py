@@ -52,7 +52,8 @@ def _undeclared(tree: nodes.Template) -> set[str]:
 def steps_read(text: str) -> list[tuple[str | int, ...]]:
     """Return the steps to each value that a template reads: `{{ a[0].b }}` reads `b` of the first item of `a`."""
     tree = _parse(text)
-    return [] if tree is None else list(_steps_in(tree))
+    found = [] if tree is None else list(_steps_in(tree))
+    return [steps[1:] or steps if steps[0] == ROW_NAME else steps for steps in found]
 
 
 @jinja2.pass_context

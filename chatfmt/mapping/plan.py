@@ -106,7 +106,7 @@ class FieldMapping(Struct, frozen=True):
         tags = [
             tag for text in self.text_templates for tag in re.findall(r"\{\{.*?\}\}|\{%.*?%\}", text, flags=re.DOTALL)
         ]
-        words = set(re.findall(r"\w+", " ".join([*tags, self.where or ""])))
+        words = set(re.findall(r"""(?<=\[["'])[^"']*(?=["']\])|\w+""", " ".join([*tags, self.where or ""])))
         exploded = {self.explode.root} if self.explode is not None else set()
         return tuple(name for name in names if name in words or name in self.roots or name in exploded)
 

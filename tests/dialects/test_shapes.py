@@ -156,6 +156,14 @@ CASES: dict[str, tuple[list[Row], list[Row]]] = {
         [{"input": [Q], "output": [A]}, {"input": json.dumps([Q]), "output": json.dumps([A])}],
         [{"prompt": [Q], "completion": [A]}] * 2,
     ),
+    "an input and an output beside turns": (
+        [{**TALK, "input": "[1]", "output": "[2]"}, {**TALK, "input": [Q], "output": [A]}],
+        [TALK] * 2,
+    ),
+    "a thread as JSON text, whose messages have no role": (
+        [{"prompt": '{"text": "q", "replies": []}', "completion": "a"}],
+        [talk(user('{"text": "q", "replies": []}'), A)],
+    ),
     "contents of Gemini under another name": (
         [
             talk(

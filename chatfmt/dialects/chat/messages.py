@@ -48,7 +48,6 @@ from ..kit.columns import (
     refuse_nulls,
     text_columns,
 )
-from ..kit.literals import read_list_literal
 from ..kit.names import ANSWER_LISTS, BESIDE_TURNS, COMPLETIONS, HISTORY, LAST_PROMPTS, MESSAGES, PROMPTS
 from ..kit.output import conversation_batch
 from ..kit.roles import map_roles, role_of
@@ -63,6 +62,7 @@ from .turns import (
     find_turn_keys,
     first_filled,
     is_answer,
+    read_turn_list,
     role_name,
     texts_as_turns,
     to_text_or_json,
@@ -414,10 +414,11 @@ TARGETS = {
 
 
 def _target(record: SourceRow) -> tuple[str, str] | None:
-    """Return the columns of TARGETS that a row has; an `input` or `output` may also be text."""
+    """Return the columns of TARGETS that a row has; `input` and `output` may also be other data."""
     for turns, target in TARGETS.items() if not TARGETS.keys().isdisjoint(record) else ():
         pair = (record.get(turns), record.get(target))
-        if None not in pair and (turns != "input" or all(isinstance(read_list_literal(side), list) for side in pair)):
+        is_sure = turns != "input" or (all(map(read_turn_list, pair)) and not any(map(record.get, MESSAGES)))
+        if None not in pair and is_sure:
             return turns, target
     return None
 

@@ -118,7 +118,7 @@ def find_oasst_trees_parts(record: SourceRow, columns: Columns) -> dict[str, str
     """Return the part of a row with a message that has replies."""
     path = columns.path("tree") or "prompt"
     root = read_literal(value_at(record, path))
-    fits = isinstance(root, Mapping) and isinstance(root.get("text"), str) and "replies" in root
+    fits = isinstance(root, Mapping) and isinstance(root.get("text"), str) and {"role", "replies"} <= root.keys()
     return {"tree": path} if fits else None
 
 

@@ -439,6 +439,13 @@ def test_what_the_user_maps_inside_turns_is_used(tmp_path):
     assert convert(write(tmp_path, {"messages": [TURNS[0], call]}), template="qwen3").left_keys == ()
 
 
+def test_a_column_whose_name_is_in_quotes_is_read(tmp_path):
+    row = {"the question": "Sky?", "a.log": [TURNS[0]], "the note": "x", "answer": "It is blue."}
+    text = "{{ row['the question'] }} {{ row[\"a.log\"][0].content }}"
+    summary = convert(write(tmp_path, row), map={"user": text, "assistant": "answer"}, where="row['the note'] == 'x'")
+    assert summary.left_columns == ()
+
+
 def test_what_the_user_chose_leaves_the_others(tmp_path):
     row = {"question": "Sky?", "question_b": "And the sea, then?", "answer": "Blue.", "answer_b": "It is grey today."}
     source = write(tmp_path, row, row)
