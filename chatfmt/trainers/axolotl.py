@@ -37,6 +37,7 @@ def loader(output: Output) -> str:
         config |= RL[output.view]
     if not output.template:
         config["chat_template"] = "tokenizer_default"
+    config |= {"eot_tokens": [*output.stops]} if output.stops else {}
     config |= {"train_on_inputs": False} if output.view == "segments" else {}
     config |= {"sequence_len": output.max_length, "excess_length_strategy": "raise"}
     config |= {"micro_batch_size": 2 if output.view == "unpaired-preference" else 1}
@@ -44,6 +45,7 @@ def loader(output: Output) -> str:
     config |= {"num_epochs": 1} if output.max_steps is None else {"max_steps": output.max_steps}
     config["output_dir"] = f"{output.model_name}-axolotl"
     note = output.length_note if output.view == "unpaired-preference" else STOPS
+    note += UNKNOWN_STOPS if output.view in NAMES_STOPS and output.stops is None else ""
     return f"# Save as axolotl.yaml, then: axolotl train axolotl.yaml\n# {note}\n" + as_yaml(config)
 
 
@@ -53,6 +55,9 @@ RL: dict[str, dict[str, Any]] = {
 }
 """The keys of preference optimization: for KTO, TRL's trainer gets the conversations as they are."""
 STOPS = "It stops at a row of more than `sequence_len` tokens."
+NAMES_STOPS = ("messages", "sharegpt")
+UNKNOWN_STOPS = """
+# It trains no stop token but EOS and `eot_tokens`, which `chatfmt loader --model MODEL` reads from the template."""
 
 
 def dataset(output: Output) -> dict[str, Any]:
@@ -89,6 +94,7 @@ TRAINERS = {
         also=("tokens", "alpaca", "sharegpt"),
         renders=("unpaired-preference",),
         refuses=WHOLE,
+        names_stops=NAMES_STOPS,
         takes=("input_ids",),
         messages={"transforms": {"arguments": "text", "weights": "train"}},  # of objects it leaves out nulls
         text={"end": "strip"},

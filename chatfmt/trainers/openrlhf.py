@@ -29,11 +29,12 @@ def loader(output: Output) -> str:
         every["--data.max_samples"] = [str(BATCH * output.max_steps)]
     form = {"--data.input_template": [""]} if output.is_text else {"--data.apply_chat_template": []}
     length = {} if is_prompt else {"--data.max_len": [str(output.max_length)]}
-    note = GENERATED if is_prompt else output.length_note
+    note = GENERATED if is_prompt else f"{output.length_note}\n# {APPENDED}"
     return f"# {note}\n" + as_command(["python", "-m", f"openrlhf.cli.{module}"], {**every, **length, **form})
 
 
 GENERATED = "`data.max_len` (2048 unless set) holds the prompt and what is generated."
+APPENDED = "It appends a blank and EOS to a row that ends with another token, such as <end_of_turn>."
 DATASET = ("--data.dataset", "--data.dataset_split")
 BATCH = 128
 """Rows of a step, where `--train.batch_size` is not set."""

@@ -32,6 +32,8 @@ class Output(Struct, frozen=True, kw_only=True):
     """The manifest's `template`; empty if no template rendered the rows."""
     model: str = "MODEL"
     """The model to train: a folder or a Hub id."""
+    stops: tuple[str, ...] | None = None
+    """The tokens beside EOS with which the model's template ends an answer or a call; None if that is not known."""
     max_steps: int | None = None
     weighted: frozenset[IgnoredWeights] = frozenset()
     """The kinds of weights that an answer in `messages` has: those that a trainer may ignore, and train in full."""
@@ -210,6 +212,8 @@ class Trainer(Struct, frozen=True, kw_only=True):
     """The views of whose turns it reads no calls and results, with what to type for rows that have some."""
     refuses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """For each view the codes of checks whose rows it would change or leave out."""
+    names_stops: tuple[str, ...] = ()
+    """The views in which it trains no token after an answer but EOS and those that its loader names."""
     by_turn: bool = False
     """Whether it renders `messages` turn by turn, and trusts that each text begins with the one before."""
     mask: str = ""

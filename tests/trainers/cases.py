@@ -140,6 +140,7 @@ CASES: dict[str, Case] = {
     "chat": Case(CHAT, "llama-3"),
     "system": Case(SYSTEM, "llama-3"),
     "multi-turn": Case(TURNS, "chatml"),
+    "stop that is not EOS": Case(TURNS, "gemma-3"),
     "tools": Case(TOOLS, "qwen2.5"),
     "text and calls": Case(CALLS, "qwen2.5"),
     "reasoning": Case(REASONING, "qwen3"),

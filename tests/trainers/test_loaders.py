@@ -6,6 +6,9 @@ import pytest
 
 from chatfmt.trainers import TRAINERS, Output
 
+from ..conftest import run_cli
+from . import cases, tiny
+
 SPLITS = {"train": "data/train-*.parquet", "test": "data/test-*.parquet"}
 SHARDS = {
     "train": ("data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet"),
@@ -53,6 +56,7 @@ python -m verl.trainer.main_ppo \\
 """,
     ("openrlhf", "messages"): """\
 # No row is cut: none has more than 4096 tokens.
+# It appends a blank and EOS to a row that ends with another token, such as <end_of_turn>.
 python -m openrlhf.cli.train_sft \\
   --model.model_name_or_path org/m \\
   --data.dataset out/ \\
@@ -131,6 +135,28 @@ output_dir: m-axolotl
 @pytest.mark.parametrize(("trainer", "view"), TEXTS)
 def test_it_prints_what_loads_every_shard_and_split(trainer: str, view: str) -> None:
     assert TRAINERS[trainer].loader(Output(view=view, **OUTPUT)) == TEXTS[trainer, view]
+
+
+@pytest.mark.parametrize(
+    ("template", "tokens"),
+    [
+        ("qwen3", []),
+        ("gemma-3", ["<end_of_turn>"]),
+        ("command-a", ["<|END_RESPONSE|>"]),
+        ("gpt-oss", ["<|end|>", "<|call|>"]),
+    ],
+)
+def test_axolotl_trains_the_tokens_that_end_a_turn_in_the_template(template, tokens, tmp_path) -> None:
+    import yaml
+
+    source = tiny.write_rows(cases.CHAT, tmp_path / "rows.jsonl")
+    assert run_cli("convert", source, "--for", "axolotl", "-o", tmp_path / "out", "-q").returncode == 0
+    known, unknown = (run_cli("loader", tmp_path / "out", *model).stdout for model in (("--model", template), ()))
+    assert yaml.safe_load(known).get("eot_tokens", []) == tokens
+    assert "eot_tokens" not in yaml.safe_load(unknown)
+    finds = "`eot_tokens`, which `chatfmt loader --model MODEL` reads from the template."
+    notes = [text.decode().splitlines()[2] for text in (known, unknown)]
+    assert notes == ["base_model: " + template, f"# It trains no stop token but EOS and {finds}"]
 
 
 def test_llama_factory_gets_the_dataset_in_its_configuration() -> None:

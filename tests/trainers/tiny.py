@@ -9,7 +9,7 @@ from typing import Any
 
 from chatfmt import ChatTemplate
 
-SPECIAL = re.compile(r"<\|[a-z_]+\|>")
+SPECIAL = re.compile(r"<\|[a-z_]+\|>|<(?:start|end)_of_turn>")
 SIZE = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 
 

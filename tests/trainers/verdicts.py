@@ -97,11 +97,15 @@ PLANS: dict[str, tuple[str, tuple[str, ...]]] = {
     "trl-kto": ("trl", ("split preference", "unpaired preference")),
     "trl-reward": ("trl", ("preference",)),
     "trl-grpo": ("trl", ("problems",)),
-    "unsloth": ("unsloth", (*cases.SFT, "prompt-completion", "rendered text", "rendered ChatML", "tokens")),
+    "unsloth": (
+        "unsloth",
+        (*cases.SFT, "stop that is not EOS", "prompt-completion", "rendered text", "rendered ChatML", "tokens"),
+    ),
     "axolotl": (
         "axolotl",
         (
             *cases.SFT,
+            "stop that is not EOS",
             "null arguments",
             "rendered segments",
             "segments with BOS",

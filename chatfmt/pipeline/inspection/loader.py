@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from ... import trainers, views
 from ...dialects import DIALECTS
-from ...errors import UsageError
+from ...errors import ChatfmtError, UsageError
 from ...manifest import Manifest, read_manifest
 from ...recipe import KEYS, Recipe
 from ...schema import MEDIA
@@ -54,8 +54,23 @@ def loader_text(folder: Path, shown: str, trainer: str | None, model: str | None
         is_new = (manifest.recipe.get("trainer"), output.view in found.readable) != (name, True)
         hint = convert_command(manifest, name, shown) if is_new else ""
         raise UsageError(f"`{shown}` does not fit {name}: {problem}", hint=hint)
-    text = found.loader(output if model is None else replace(output, model=model))
-    return note + text
+    if model is not None:
+        stops = model_stops(model, manifest) if output.view in found.names_stops else None
+        output = replace(output, model=model, stops=stops)
+    return note + found.loader(output)
+
+
+def model_stops(model: str, manifest: Manifest) -> tuple[str, ...] | None:
+    """Return the tokens beside EOS that end a turn in the template of a model; None if it cannot be read."""
+    from ...render import ChatTemplate, RenderOptions, template_renderer
+    from ...render.masks.turn_boundaries import stop_tokens
+
+    try:
+        template = ChatTemplate.load(model)
+        template.check()
+    except ChatfmtError:
+        return None
+    return stop_tokens(template_renderer(template, RenderOptions(), Recipe(**manifest.recipe).template_isolation))
 
 
 def path_note(manifest: Manifest, names: Sequence[str]) -> str:

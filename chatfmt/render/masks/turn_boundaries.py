@@ -438,6 +438,13 @@ def missing_stop(renderer: TemplateRenderer) -> str:
     return f"the template `{name}` prints no stop token{where}, so a model trained on its answers never ends one"
 
 
+def stop_tokens(renderer: TemplateRenderer) -> tuple[str, ...]:
+    """Return each control token with which a template ends an answer or a call, EOS aside."""
+    token, eos = control_token_pattern(renderer), renderer.special_tokens.get("eos_token")
+    found = [match[0] for stop in TurnBoundaries(renderer).stops for match in token.finditer(stop)]
+    return tuple(dict.fromkeys(token for token in found if token != eos))
+
+
 def empty_thinking(content: object) -> str:
     """Return the block of reasoning without text with which a content begins, and the blanks after it."""
     empty = _EMPTY_THINKING.match(content) if isinstance(content, str) else None
