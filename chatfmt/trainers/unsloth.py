@@ -11,6 +11,7 @@ def loader(output: Output) -> str:
     evaluated = [] if output.test_split is None else [f"    eval_dataset=dataset[{quoted(output.test_split)}],"]
     answers = ["trainer = train_on_responses_only(trainer)"] if output.view in ("messages", "text") else []
     return "\n".join([
+        *(ANSWERS if answers else []),
         "from unsloth import FastLanguageModel",
         *(["from unsloth.chat_templates import train_on_responses_only"] if answers else []),
         "from datasets import load_dataset",
@@ -38,6 +39,10 @@ def loader(output: Output) -> str:
     ])  # fmt: skip
 
 
+ANSWERS = [
+    "# It trains from the header of each answer to that of the next user turn. With some templates this is also on the",
+    "# results of tools, or on no stop token but the last: files of --to tokens train on the answers alone.",
+]
 RENDER = [
     "",
     "",

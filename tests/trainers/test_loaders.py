@@ -67,6 +67,32 @@ python -m openrlhf.cli.train_sft \\
   --data.max_len 4096 \\
   --data.apply_chat_template
 """,
+    ("unsloth", "text"): """\
+# It trains from the header of each answer to that of the next user turn. With some templates this is also on the
+# results of tools, or on no stop token but the last: files of --to tokens train on the answers alone.
+from unsloth import FastLanguageModel
+from unsloth.chat_templates import train_on_responses_only
+from datasets import load_dataset
+from trl import SFTConfig, SFTTrainer
+
+MAX_LENGTH = 4096  # No row is cut: none has more than 4096 tokens.
+model, tokenizer = FastLanguageModel.from_pretrained("org/m", max_seq_length=MAX_LENGTH)
+model = FastLanguageModel.get_peft_model(model)
+dataset = load_dataset("out/")
+trainer = SFTTrainer(
+    model=model,
+    processing_class=tokenizer,
+    args=SFTConfig(
+        output_dir="m-unsloth",
+        max_length=MAX_LENGTH,
+        max_steps=1,
+    ),
+    train_dataset=dataset["train"],
+    eval_dataset=dataset["test"],
+)
+trainer = train_on_responses_only(trainer)
+trainer.train()
+""",
     ("torchtune", "preference-conversations"): """\
 # Replace `dataset` in a recipe's configuration, then: tune run RECIPE --config FILE max_steps_per_epoch=1
 # The tokenizer's `max_seq_len` in that configuration cuts longer rows; null cuts none.
