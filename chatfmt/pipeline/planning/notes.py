@@ -22,7 +22,7 @@ from ...mapping.names import names_needed
 from ...sources.discovery.archives import unpacker
 from ...sources.discovery.data_files import splits_by_name
 from ...transforms.answers import FINAL
-from ...turn_columns import role_is
+from ...turn_columns import role_is, rows_of_turns
 from ...validation import flag_of
 from ...views import VIEWS, is_rendered, own_view
 from ..conversion.fitting import fitting, joins_parts
@@ -188,12 +188,18 @@ def _prompt_notes(rows: pa.RecordBatch, job: Job, detection: Detection, recipe: 
     is_read = reader is not None and "prompt-completion" in reader.readable
     apart = f"{to if is_read else '--for trl-sft' if is_pair else f'--for trl-sft {to}'} keeps them apart"
     how = "--mask-last trains on the last one alone" if is_masked else apart
-    if is_split:
-        yield f"the rows that `split_turns` writes train earlier answers again: {how}"
-        return
-    prompts = (batch["prompt"] for batch in read_sample(job, [rows.slice(0, _READ)]) if "prompt" in batch.schema.names)
-    if any(role_is(turns.flatten(), "assistant").any() for turns in prompts):
-        yield f"the answers in prompts are trained on too, like completions: {how}"
+    if any(map(_has_earlier_answers, read_sample(job, [rows.slice(0, _READ)]))):
+        what = "the rows that `split_turns` writes train earlier answers again"
+        yield f"{what if is_split else 'the answers in prompts are trained on too, like completions'}: {how}"
+
+
+def _has_earlier_answers(batch: pa.RecordBatch) -> bool:
+    """Return whether a row has an answer in its prompt, or several in its turns."""
+    for name in {"prompt", "messages"}.intersection(batch.schema.names):
+        answers = rows_of_turns(batch[name])[role_is(batch[name].flatten(), "assistant")].tolist()
+        if len(answers) > (0 if name == "prompt" else len({*answers})):
+            return True
+    return False
 
 
 _READ = 50

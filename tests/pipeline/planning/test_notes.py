@@ -90,7 +90,9 @@ def test_answers_in_prompts_that_are_trained_on(options, remedy, tmp_path):
     noted = [f"the answers in prompts are trained on too, like completions: {remedy}"] if remedy else []
     assert said(tmp_path, row, *options) == noted
     assert said(tmp_path, {**row, "prompt": PAIR["prompt"]}, *options) == []
-    assert said(tmp_path, {"prompt": "a", "completion": "b"}, *options) == []
+    texts = {"prompt": "a", "completion": "b"}
+    assert said(tmp_path, texts, *options) == []
+    assert said(tmp_path, {"history": [["c", "d"]], **texts}, *options) == noted
 
 
 @pytest.mark.parametrize(
@@ -103,7 +105,9 @@ def test_answers_in_prompts_that_are_trained_on(options, remedy, tmp_path):
 )  # fmt: skip
 def test_answers_that_rows_of_a_split_train_again(options, remedy, tmp_path):
     noted = [f"the rows that `split_turns` writes train earlier answers again: {remedy}"] if remedy else []
-    assert said(tmp_path, TURNS, "--transform", "split_turns=true", *options.split()) == noted
+    row = {"messages": TURNS["messages"] * 2}
+    assert said(tmp_path, row, "--transform", "split_turns=true", *options.split()) == noted
+    assert said(tmp_path, TURNS, "--transform", "split_turns=true", *options.split()) == []
 
 
 def test_a_variable_that_the_template_does_not_read(tmp_path):
