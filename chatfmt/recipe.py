@@ -304,6 +304,8 @@ def _refuse(problems: Sequence[Problem], values: Mapping[str, Any], flags: Conta
             "a conversation needs its other rows, which were not rejected",
             hint="fix the rows in their source files, and convert those again",
         )
+    if "rejects" in flags and values["on_error"] == "stop":
+        raise RecipeError("`--rejects` is for rows that are left out, and none are here", hint="--on-error skip")
     for first, second in EXCLUSIVE:
         if values.get(first) and values.get(second):
             raise RecipeError(f"`{key_or_flag(first, flags)}` and `{key_or_flag(second, flags)}` cannot be combined")

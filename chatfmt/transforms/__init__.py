@@ -102,7 +102,10 @@ TRANSFORMS: dict[str, Transform] = {
 """The transforms by name, in the order in which they apply."""
 
 
-SOUGHT = {"calculator": "annotation such as `<<48/2=24>>`", "final_answer": "last line such as `#### 72`"}
+SOUGHT = {
+    "socratic": "line such as `Sub-question? ** working`", "calculator": "annotation such as `<<48/2=24>>`",
+    "final_answer": "last line such as `#### 72`", "system": "row without a system message",
+}  # fmt: skip
 """What a transform looks for, where a source without it is probably the wrong one."""
 
 

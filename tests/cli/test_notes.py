@@ -24,17 +24,42 @@ NOTES = {
     ("--system", r"one\ntwo"): f"`--system`{WRITTEN}",
     ("--transform", r"merge=\n\n"): f"`--transform merge`{WRITTEN}",
     ("--roles", "user"): "`--roles user` replaces the `role` of each turn: leave it out to keep that",
-}
+    ("--socratic", "steps"): "`--socratic steps` found no line such as `Sub-question? ** working`",
+    ("--data-dir", "x"): "`--data-dir x` is for datasets and folders, and the source is a single file",
+    ("--rows-per-shard", "5"): "`--rows-per-shard` is for a folder of shards, and stdout is not divided",
+    ("--max-bad", "5"): "`--max-bad 5` is for --on-error skip, and here the first bad row stops the run",
+    ("--media-root", "."): "`--media-root .` is for media, and no sampled row has any",
+    ("--fit",): "`--fit` is for templates, and none was given",
+    ("--date", "2025-01-02"): "`--date 2025-01-02` is for templates, and none was given",
+    ("--date", "2025-01-02", "-t", "chatml"):
+        "`--date 2025-01-02` is for templates that read the date, and this one does not",
+    ("--generation-prompt", "-t", "{{ messages }}"):
+        "`--generation-prompt` is for templates that add one, and this one does not",
+    ("--no-header",): "`--no-header` is for delimited text, and the source is none",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("source", ["data.jsonl", "-"])
 @pytest.mark.parametrize("flags", NOTES)
-def test_an_option_without_effect_is_noted_once(flags: tuple[str, str], source: str, tmp_path: Path) -> None:
+def test_an_option_without_effect_is_noted_once(flags: tuple[str, ...], source: str, tmp_path: Path) -> None:
     rows = json.dumps(TALK) + "\n"
     (tmp_path / "data.jsonl").write_text(rows)
     done = run_cli("convert", source, *flags, cwd=tmp_path, stdin=rows.encode())
     assert (done.returncode, done.stderr.decode().splitlines()[0]) == (0, f"note: {NOTES[flags]}")
     assert done.stderr.count(b"note:") == 1
+
+
+@pytest.mark.parametrize("flags, error", {
+    "--rejects r.jsonl": "`--rejects` is for rows that are left out, and none are here\nhint: --on-error skip",
+    "--control-tokens drop":
+        "`--control-tokens` looks for the special tokens of a template, and none was given\nhint: -t chatml",
+    "--compression zst -o x.jsonl":
+        "`--compression zst` does not match the name `x.jsonl`\nhint: leave one of them out",
+}.items())  # fmt: skip
+def test_an_option_that_could_do_harm_without_effect_is_refused(flags: str, error: str, tmp_path: Path) -> None:
+    write_rows(tmp_path / "data.jsonl", [TALK])
+    done = run_cli("convert", "data.jsonl", *flags.split(), cwd=tmp_path)
+    assert (done.returncode, done.stderr.decode()) == (2, f"error: {error}\n")
 
 
 def test_questions_in_several_rows_and_splits_without_rows_are_noted(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_a_dry_run_shows_every_plan(capsys: Output) -> None:
     [
         ([], "2 templates need 2 places to write to", "-o 'out/{template}/'"),
         (["-o", "out"], "2 templates need 2 places to write to", "-o 'out/{template}/'"),
-        (["-o", "{template}", "--rejects", "bad.jsonl"], "2 templates need 2 places to write to",
+        (["-o", "{template}", "--rejects", "bad.jsonl", "--on-error", "skip"], "2 templates need 2 places to write to",
          "--rejects '{template}.jsonl'"),
         (["-o", "{template}", "-t", "./chatml.jinja"], "two templates would write to `chatml`",
          "convert with one after the other"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from ...errors import TemplateError, UnknownName, abridged
 from ...field_path import top_level
 from ...json_columns import JSON, TEXT
 from ...mapping.names import names_needed
+from ...recipe import Recipe, renders
 from ...sources.discovery.archives import unpacker
 from ...sources.discovery.data_files import splits_by_name
 from ...transforms.answers import FINAL
@@ -30,16 +32,15 @@ from ..conversion.output.columns import columns_of_turns, kept_notes
 from ..conversion.text_parts import any_other_parts, join_text_parts
 from .jobs import answer_columns
 from .left_behind import read_sample
+from .target import STDOUT, Target
 from .templates import SAID, lacks
 
 if TYPE_CHECKING:
     from ...dialects import Detection
-    from ...recipe import Recipe
     from ...render.template.chat_template import ChatTemplate
     from ...sources import Source
     from ..conversion.job import Job
     from .source_plan import SourcePlan
-    from .target import Target
 
 SHOWN = 70
 """Maximum length of the template text that a note quotes."""
@@ -79,6 +80,16 @@ def name_notes(sources: Sequence[Source], recipe: Recipe) -> Iterator[str]:
 
 _FEW = 4
 """Files that a note names one by one, instead of their folder."""
+
+
+def format_notes(formats: Set[str], recipe: Recipe) -> Iterator[str]:
+    """Yield a note on each option for files of other formats than these, which the sources have."""
+    if formats.isdisjoint(("csv", "tsv")):
+        yield from _idle(recipe, "delimited text, and the source is none", "header", "quote", "delimiter")
+    if formats.isdisjoint(("json", "jsonl")):
+        yield from _idle(recipe, "JSON documents, and the source is none", "field")
+    if formats <= {"parquet", "arrow"}:
+        yield from _idle(recipe, "text files, and the source is none", "encoding")
 
 
 def job_notes(rows: pa.RecordBatch | None, job: Job, detection: Detection, recipe: Recipe) -> Iterator[str]:
@@ -220,6 +231,9 @@ def _output_notes(job: Job, detection: Detection, recipe: Recipe) -> Iterator[st
     for name in () if recipe.groups_rows or recipe.about is not None else job.drop:  # a known dataset may lack some
         if _is_nowhere(job, name) and name not in read:
             yield f"no sampled row has a value in {'' if '.' in name else 'the column '}`{name}`, which --drop names"
+    if not job.media:
+        tags = () if recipe.trainer else ("media_tags",)
+        yield from _idle(recipe, "media, and no sampled row has any", *tags, "embed_media", "media_root")
     if job.view == "prompt":
         kept = job.columns.also if job.columns.keep == "all" else job.columns.keep
         answers = answer_columns(detection, recipe.map)
@@ -252,16 +266,34 @@ def _option_notes(recipe: Recipe, target: Target) -> Iterator[str]:
     if recipe.seed and not draws:
         yield f"`--seed {recipe.seed}` draws nothing: it is for --shuffle, --fraction, --test-fraction and weights"
     paths = [Path(spec.source) for spec in recipe.source]
-    if recipe.revision and all(path.exists() or str(path) == "-" for path in paths):
-        yield f"`--revision {recipe.revision}` is for datasets on the Hub, and the source is not there"
-    if recipe.name and all(str(path) == "-" or (path.is_file() and unpacker(path) is None) for path in paths):
-        yield f"`--name {recipe.name}` is for datasets with several subsets, and the source is a single file"
+    if all(path.exists() or str(path) == "-" for path in paths):
+        yield from _idle(recipe, "datasets on the Hub, and the source is not there", "revision")
+    if all(str(path) == "-" or (path.is_file() and unpacker(path) is None) for path in paths):
+        yield from _idle(recipe, "datasets with several subsets, and the source is a single file", "name")
+        yield from _idle(recipe, "datasets and folders, and the source is a single file", "data_files", "data_dir")
+    if not target.holds_shards:
+        one = "stdout" if target.path == STDOUT else f"`{target.path.name}`"
+        sizes = () if target.format == "parquet" else ("rows_per_shard", "shard_size")  # of its row groups
+        yield from _idle(recipe, f"a folder of shards, and {one} is not divided", *sizes, "shard_name")
+    if not renders(recipe.template):
+        yield from _idle(recipe, "templates, and none was given", "fit", "var", "date")
+    if recipe.on_error == "stop":
+        yield from _idle(recipe, "--on-error skip, and here the first bad row stops the run", "max_bad")
     for name in ("system", "system_override", "merge"):
         text = recipe.transforms.get(name)
         if isinstance(text, str) and "\\n" in text and "\n" not in text:
             flag = f"--transform {name}" if name == "merge" else flag_of(name)
             how = "in bash $'one\\ntwo' is a line break"
             yield f"`{flag}` has a backslash and an n, which are written as they are: {how}"
+
+
+def _idle(recipe: Recipe, kind: str, *keys: str) -> Iterator[str]:
+    """Yield a note on each of these options that was given, where there is nothing that it is for."""
+    for key in keys:
+        value = getattr(recipe, key)
+        if value != getattr(Recipe, key, {}):
+            flag = flag_of(f"no_{key}" if value is False else key)
+            yield f"`{flag} {value}` is for {kind}" if isinstance(value, (str, date)) else f"`{flag}` is for {kind}"
 
 
 def _is_nowhere(job: Job, name: str) -> bool:
@@ -309,6 +341,10 @@ def _template_notes(template: ChatTemplate, recipe: Recipe, job: Job) -> Iterato
     yield from tokenizer_notes(template, job)
     if template.reads_date:
         yield f"the template reads the date and gets {recipe.date}: set another with --date"
+    else:
+        yield from _idle(recipe, "templates that read the date, and this one does not", "date")
+    if not any("add_generation_prompt" in text for text in template.texts):
+        yield from _idle(recipe, "templates that add one, and this one does not", "generation_prompt")
     yield from variable_notes(template, recipe)
 
 

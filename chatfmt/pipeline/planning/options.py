@@ -44,6 +44,9 @@ def check_rendered(recipe: Recipe) -> None:
         raise UsageError(f"`{flag}` applies to rendered text, and no template was given", hint=hint)
     if recipe.tokens_from is not None:
         raise UsageError("`--tokens-from` needs a template", hint="-t FILE.jinja")
+    if recipe.control_tokens != "keep":
+        text = "`--control-tokens` looks for the special tokens of a template, and none was given"
+        raise UsageError(text, hint="-t chatml")
     if recipe.fallback_template is not None:
         text, hint = "`--fallback-template` is for a model without a chat template", "-t MODEL names the model"
         raise UsageError(text, hint=hint)

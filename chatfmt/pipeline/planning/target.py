@@ -78,6 +78,9 @@ def target_of(out: Path | str | None, format: str | None, compression: str | Non
     chosen_compression = compression or (named[1] if named else None)
     if named and format and named[0] != format:
         raise UsageError(f"`--format {format}` does not match the name `{path.name}`", hint="leave one of them out")
+    if named and compression and chosen == "jsonl" and compression != (named[1] or "none"):
+        text = f"`--compression {compression}` does not match the name `{path.name}`"
+        raise UsageError(text, hint="leave one of them out")
     if kind == "stream" and chosen == "parquet":
         raise UsageError("Parquet cannot be streamed: its footer is written last", hint="name a file with -o x.parquet")
     writers.check_compression(chosen, chosen_compression)
