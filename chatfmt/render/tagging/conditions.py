@@ -88,7 +88,7 @@ def _loops_around(place: int, pieces: Sequence[Piece]) -> list[int]:
 
 
 def _is_branch(piece: Piece) -> bool:
-    return not piece.prints and piece.source.startswith(("if ", "elif ", "else"))
+    return piece.word in ("if", "elif", "else")
 
 
 def branches_of(texts: Iterable[str]) -> set[str]:

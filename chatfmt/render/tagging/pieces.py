@@ -6,6 +6,7 @@ with a dash that removes the white space before it; so it prints exactly what it
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
@@ -27,8 +28,6 @@ class Piece(Struct, frozen=True):
     source: str
     messages: tuple[str, ...] = ()
     """The names of loop variables at this place, which may be messages; the innermost last."""
-    siblings: tuple[str, ...] = ()
-    """The expressions that are printed together with it."""
     captured: bool = False
     """Whether its output goes to a macro, a variable or a filter first."""
 
@@ -39,7 +38,7 @@ class Piece(Struct, frozen=True):
     @property
     def word(self) -> str:
         """The name of a tag; empty for what prints."""
-        return "" if self.prints else self.source.split(None, 1)[0]
+        return "" if self.prints else re.split(r"\W", self.source, maxsplit=1)[0]
 
     def __str__(self) -> str:
         """The piece as it is written in a template."""
@@ -73,8 +72,7 @@ def cut(source: str, *, whole: bool = False) -> list[Piece]:
             pieces.append(Piece("text", tokens[0][1], names, captured=captured))
         else:
             found = list(_printed(_trimmed(tokens), whole=whole))
-            together = tuple(piece.source for piece in found if piece.kind == "expression")
-            pieces += [Piece(piece.kind, piece.source, names, together, captured) for piece in found]
+            pieces += [Piece(piece.kind, piece.source, names, captured) for piece in found]
     return pieces
 
 

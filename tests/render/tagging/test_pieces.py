@@ -27,6 +27,14 @@ def test_what_an_expression_prints_is_cut_at_its_operators(template: str, pieces
     assert [*map(str, cut(template))] == pieces
 
 
+def test_a_tag_is_known_by_its_name_whatever_follows_it() -> None:
+    pieces = cut("{% for m in messages %}{% if(m.a) %}a{% elif\nm.b %}b{% else %}c{% endif %}{% endfor %}")
+    assert joined(pieces).splitlines() == [
+        "{%- for m in messages %}", "    {%- if(m.a) %}", "        {{- 'a' }}", "    {%- elif", "m.b %}", "        {{- 'b' }}",
+        "    {%- else %}", "        {{- 'c' }}", "    {%- endif %}", "{%- endfor %}",
+    ]  # fmt: skip
+
+
 def test_pieces_know_the_loops_around_them_and_whether_their_output_is_captured() -> None:
     pieces = cut("{% for m in messages %}{% for c in m.calls %}a{% endfor %}{% set b %}c{% endset %}{% endfor %}d")
     found = [(piece.source, piece.messages, piece.captured) for piece in pieces if piece.prints]
