@@ -114,6 +114,11 @@ def json_array(values: Iterable[object], present: Sequence[bool] | None = None) 
     return pa.array(texts, JSON)
 
 
+def json_or_null(values: Iterable[object]) -> pa.Array:
+    """Return a JSON column with the JSON text of each value; null for None."""
+    return pa.array([None if value is None else dumps(value) for value in values], JSON)
+
+
 def json_values(column: pa.Array) -> list[Any]:
     """The values of a JSON column; None for null and for a JSON `null`."""
     return [None if text is None else loads(text) for text in column.to_pylist()]

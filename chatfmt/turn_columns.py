@@ -26,7 +26,7 @@ from .json_columns import (
     encode_column,
     encode_objects,
     integers,
-    json_array,
+    json_or_null,
     to_json,
 )
 from .schema import KEYS, TRAIN_FLAGS, train_flag
@@ -335,7 +335,7 @@ def _to_type(column: pa.Array, type: pa.DataType) -> pa.Array:
     if column.null_count == len(column):
         return pa.nulls(len(column), type)
     if column.type == TEXT:
-        return json_array(column.to_pylist(), column.is_valid().to_pylist())
+        return json_or_null(column.to_pylist())
     return to_json(column)
 
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from .. import transforms
 from ..errors import InputError, Location, UsageError, located
-from ..json_columns import JSON, TEXT, columns_of, is_turns, json_array
+from ..json_columns import JSON, TEXT, columns_of, is_turns, json_or_null
 from ..recipe import Recipe, required
 from ..schema import KEYS
 from ..sources import to_source_batch
@@ -260,7 +260,7 @@ def _with_type(column: pa.Array, type: pa.DataType, name: str) -> pa.Array:
     if is_turns(column.type) and is_turns(type):
         return _turns_with_type(column, type, name)
     if column.type == TEXT and type == JSON:
-        return json_array(column.to_pylist(), column.is_valid().to_pylist())
+        return json_or_null(column.to_pylist())
     if column.null_count == len(column):
         return pa.nulls(len(column), type)
     if not _keeps_values(column.type, type):

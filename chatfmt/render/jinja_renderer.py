@@ -24,7 +24,6 @@ from typing import Any
 import pyarrow as pa
 
 from .. import json_columns, schema
-from ..errors import UsageError
 from ..rendering import TEXT_ONLY, ConversationBatch, Failures, Rendered, RenderRequest, check_text_size
 from ..schema import REASONING_FIELDS, Conversation
 from .jinja.errors import render_error
@@ -50,8 +49,6 @@ class JinjaRenderer:
     def __call__(
         self, chats: ConversationBatch, request: RenderRequest = TEXT_ONLY, failures: Failures = None
     ) -> Rendered:
-        if request.spans and self.options.continue_final:
-            raise UsageError("`--continue-final` cannot be combined with spans of trained text", hint="leave one out")
         prompt = self.options.resolved(request).generation_prompt
         normalise = normaliser(chats.messages.type)
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from ..errors import UsageError
 from ..rendering import RenderRequest
 from .types import UNDATED, Moment
 
@@ -32,7 +33,12 @@ class RenderOptions(Struct, frozen=True):
     """`strip` removes one `bos_token` from the start of each text, for trainers that add their own."""
 
     def resolved(self, request: RenderRequest) -> RenderRequest:
-        """Return the request with the generation prompt of the run if it leaves that open."""
+        """Return the request with the generation prompt of the run if it leaves that open.
+
+        Raises UsageError for spans with `continue_final`.
+        """
+        if request.spans and self.continue_final:
+            raise UsageError("`--continue-final` cannot be combined with spans of trained text", hint="leave one out")
         return (
             replace(request, generation_prompt=self.generation_prompt) if request.generation_prompt is None else request
         )

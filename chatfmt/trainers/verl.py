@@ -22,16 +22,16 @@ def loader(output: Output) -> str:
     """Return a command line of verl's trainer for conversations, or for prompts with rewards."""
     program, key = PROGRAMS[output.view]
     model = "model.path" if output.view == "messages" else "actor_rollout_ref.model.path"
-    settings = [f"{model}={output.model}", f"data.train_files={listed(output, output.train_split)}", key]
+    settings = [f"{model}={output.model}", f"data.train_files={file_list(output, output.train_split)}", key]
     if output.view == "messages":
         settings.append(f"data.max_length={output.max_length}")
-    settings.append(f"data.val_files={listed(output, output.test_split) if output.test_split else 'null'}")
+    settings.append(f"data.val_files={file_list(output, output.test_split) if output.test_split else 'null'}")
     if output.max_steps is not None:
         settings.append(f"trainer.total_training_steps={output.max_steps}")
     return NOTES[output.view] + as_command(program, {setting: [] for setting in settings})
 
 
-def listed(output: Output, split: str) -> str:
+def file_list(output: Output, split: str) -> str:
     """Return the files of a split as a list of Hydra."""
     return f"[{','.join(output.paths(split))}]"
 

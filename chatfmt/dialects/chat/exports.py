@@ -113,12 +113,14 @@ def find_gemini_parts(record: SourceRow, columns: Columns) -> dict[str, str] | N
 
 def _are_contents(value: Any, name: str) -> bool:
     """Return whether a value is a list of turns with parts; only in `contents` may these have a `type`."""
-    contents = value if isinstance(value, list) and value else [None]
-    if not isinstance(contents[0], Mapping) or "parts" not in contents[0]:  # the usual case in detection
+    return isinstance(value, list) and value != [] and all(_has_parts(turn, name == "contents") for turn in value)
+
+
+def _has_parts(turn: Any, typed: bool) -> bool:
+    parts = turn.get("parts") if isinstance(turn, Mapping) else None
+    if not isinstance(parts, list):
         return False
-    lists = [content.get("parts") if isinstance(content, Mapping) else None for content in contents]
-    parts = [part for parts in lists for part in (parts if isinstance(parts, list) else [None])]
-    return all(isinstance(part, Mapping) and (name == "contents" or "type" not in part) for part in parts)
+    return all(isinstance(part, Mapping) and (typed or "type" not in part) for part in parts)
 
 
 @by_row

@@ -287,7 +287,7 @@ def _read_texts(values: pa.Array) -> pa.Array:
         return values
     found = json_columns.decode_or_none(values)
     read = [(read_literal(value) if value.strip() else None) if isinstance(value, str) else value for value in found]
-    return json_columns.json_array(read, [value is not None for value in read])
+    return json_columns.json_or_null(read)
 
 
 def _check_side(values: pa.Array, part: str, path: str) -> None:
@@ -309,7 +309,7 @@ def to_json(values: pa.Array) -> pa.Array:
     if not pa.types.is_struct(values.type) and not json_columns.is_turns(values.type):
         return json_columns.to_json(values)
     found = list(map(json_columns.without_nulls, json_columns.decode_or_none(values)))
-    return json_columns.json_array(map(json_columns.to_plain, found), [value is not None for value in found])
+    return json_columns.json_or_null(map(json_columns.to_plain, found))
 
 
 def kept_columns(batch: pa.RecordBatch, columns: Columns) -> dict[str, pa.Array]:
@@ -434,7 +434,7 @@ def _encode(name: str, values: list[Any]) -> pa.Array:
     if name in schema.CONVERSATION_COLUMNS:
         return json_columns.encode_conversations(values)
     if name in _JSON_COLUMNS:
-        return json_columns.json_array(values, [value is not None for value in values])
+        return json_columns.json_or_null(values)
     types = {
         "label": pa.bool_(),
         "text": json_columns.TEXT,

@@ -119,7 +119,7 @@ def read_call_column(values: pa.Array, columns: Columns, path: str) -> pa.Array:
     wrong = [row for row, call in enumerate(calls) if call is None]
     text = f"column `{path}` does not hold calls with a name"
     refuse_rows(wrong, lambda row: DialectError(text, code="col.type"))
-    return json_columns.json_array(calls, [bool(call) for call in calls])
+    return json_columns.json_or_null(call or None for call in calls)
 
 
 def named_call(name: Any, arguments: Any, call_id: Any = None) -> dict[str, Any]:
@@ -250,8 +250,8 @@ def _parse_content(fields: dict[str, pa.Array], is_call: pa.Array, columns: Colu
     if not found:
         return fields
     thoughts, values = zip(*(found.get(turn, (None, None)) for turn in range(len(is_call))), strict=True)
-    calls = json_columns.json_array(values, [value is not None for value in values])
-    kept = json_columns.json_array(thoughts, [thought is not None for thought in thoughts])
+    calls = json_columns.json_or_null(values)
+    kept = json_columns.json_or_null(thoughts)
     own = fields.get("tool_calls")
     done = calls.is_valid()
     content = fields["content"]

@@ -24,7 +24,7 @@ def to_specs(values: pa.Array) -> pa.Array:
     read = cache(specs_in)
     found = json_columns.decode_values(values)
     specs = map_rows(lambda value: read(value) if isinstance(value, str) else specs_in(value), found)
-    return json_columns.json_array(specs, [spec is not None for spec in specs])
+    return json_columns.json_or_null(specs)
 
 
 def specs_in(value: Any) -> list[Any] | None:

@@ -26,7 +26,7 @@ from ...dialects.kit.columns import TURN_KEYS
 from ...errors import Location, RowError, UnknownName, located
 from ...field_path import FieldPath, top_level, value_at
 from ...json_columns import dumps, loads, to_display, to_plain
-from ...mapping.plan import TURN_FIELDS
+from ...mapping.plan import TURN_FIELDS, FieldMapping
 from ...recipe import Recipe
 from ...render.sandbox.expressions import expression, text_expression
 from ...schema import ROW
@@ -72,9 +72,14 @@ def group_source(recipe: Recipe, source: Source, splits: Iterable[str], folder: 
     )
 
 
+def selection_of(recipe: Recipe) -> FieldMapping:
+    """Return `--explode` and `--where` alone as a mapping."""
+    return mapping.plan({}, explode=recipe.explode, where=recipe.condition)
+
+
 def unsampled_columns(recipe: Recipe, sample: Sequence[pa.RecordBatch]) -> set[str]:
     """Return the columns of single rows that the recipe names and no row of the sample has."""
-    selected = mapping.plan({}, explode=recipe.explode, where=recipe.condition)
+    selected = selection_of(recipe)
     own = (*recipe.group_by, recipe.order_by) if recipe.explode is None else ()
     named = {part for name in own if name not in (None, FILE, FOLDER) for part in (name, *name.split(","))}
     known = {*column_names(sample)}
@@ -95,7 +100,7 @@ def check_columns(recipe: Recipe, sample: Sequence[pa.RecordBatch]) -> tuple[str
                 text = f"no sampled row has the column `{column}`, which says to which conversation a row belongs"
                 raise UnknownName(text, hint=f"{error.hint}; or --group-by {FILE} makes one conversation of each file")
             raise error
-    mapping.check_columns(mapping.plan({}, explode=recipe.explode, where=recipe.condition), names)
+    mapping.check_columns(selection_of(recipe), names)
     return keys
 
 
@@ -119,7 +124,7 @@ class Grouping:
         self.drop = recipe.drop
         self.has_messages = recipe.map.get("messages", "messages").split(".")[0].split("[")[0] != "messages"
         self.named = [name for name in (*keys, *recipe.keep, recipe.dedup_by, recipe.split_by) if name]
-        selected = mapping.plan({}, explode=recipe.explode, where=recipe.condition)
+        selected = selection_of(recipe)
         self.selector = None if selected.is_empty else mapping.mapper(selected, text_expression, expression)
         self.rows = self.filtered = self.conversations = 0
 

@@ -18,7 +18,7 @@ import orjson
 import pyarrow as pa
 
 from ... import json_columns
-from ...errors import Location, RenderError, TemplateError, UnknownName, UsageError
+from ...errors import Location, RenderError, TemplateError, UnknownName
 from ...rendering import TEXT_ONLY, ConversationBatch, Failures, Rendered, RenderRequest, check_text_size
 from ..jinja.errors import NotReproducible, render_error, syntax_error
 from ..jinja.inputs import plain_data
@@ -109,12 +109,11 @@ class SandboxRenderer:
     def __call__(
         self, chats: ConversationBatch, request: RenderRequest = TEXT_ONLY, failures: Failures = None
     ) -> Rendered:
-        if request.spans and self.options.continue_final:
-            raise UsageError("`--continue-final` cannot be combined with spans of trained text", hint="leave one out")
+        request = self.options.resolved(request)
         answers: list[Any] = []
         for start in range(0, len(chats), ROWS):
             rows = _to_rows(chats.slice(start, ROWS))
-            answers += self.answers(*rows, self.options.resolved(request), is_json=_is_json(chats.messages.type))
+            answers += self.answers(*rows, request, is_json=_is_json(chats.messages.type))
             check_text_size(sum(len(each[0] or "") for each in answers if isinstance(each, list)), len(chats))
         outcomes = [self._outcome(row, answer, failures) for row, answer in enumerate(answers)]
         found = pa.array([pairs for _, pairs in outcomes], SPANS) if request.spans else None
