@@ -229,8 +229,8 @@ def _has_source(block: Mapping[str, Any]) -> bool:
 def _with_blocks(
     record: SourceRow, columns: Columns, is_wanted: Callable[[Mapping[str, Any]], bool]
 ) -> dict[str, str] | None:
-    names = [columns.path("messages")] if columns.path("messages") else [name for name in MESSAGES if name in record]
-    turns = next((turns for name in names if name and (turns := turns_at(record, name))), [])
+    names = columns.paths("messages", [name for name in MESSAGES if name in record])
+    turns = next((turns for name in names if (turns := turns_at(record, name))), [])
     usual = "parts" if turns and "parts" in turns[0] and "content" not in turns[0] else "content"
     key = columns.fields.get("messages.content", usual)
     contents = [content for turn in turns if isinstance(content := turn.get(key), list)]
@@ -316,17 +316,17 @@ def _summary(item: Mapping[str, Any]) -> str:
 
 def find_responses_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """Return the parts of a row with items or content parts of the Responses API."""
-    names = (columns.path("messages"),) if columns.path("messages") else ("input", "messages", "conversation")
+    names = columns.paths("messages", ("input", "messages", "conversation"))
     path = next((name for name in names if any(map(_is_responses, _listed(record, name)))), names[0])
     output = {"output": "output"} if any(map(_is_item, _listed(record, "output"))) else {}
-    if path is None or not (any(map(_is_responses, _listed(record, path))) or (output and value_at(record, path))):
+    if not (any(map(_is_responses, _listed(record, path))) or (output and value_at(record, path))):
         return None
     system = {"system": "instructions"} if isinstance(record.get("instructions"), str) else {}
     return {"messages": path, **output, **find_side_parts(record, columns), **system}
 
 
-def _listed(record: SourceRow, name: str | None) -> list[Any]:
-    value = read_list_literal(value_at(record, name)) if name else None
+def _listed(record: SourceRow, name: str) -> list[Any]:
+    value = read_list_literal(value_at(record, name))
     return value if isinstance(value, list) else []
 
 

@@ -101,8 +101,7 @@ def _declarations(record: SourceRow) -> list[Any] | None:
 
 def find_gemini_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """Return the parts of a row with Gemini contents."""
-    mapped = columns.path("messages")
-    names = (mapped,) if mapped else columns_named(record, ("contents", *MESSAGES))
+    names = columns.paths("messages", columns_named(record, ("contents", *MESSAGES)))
     path = next((name for name in names if _are_contents(read_literal(value_at(record, name)), name)), None)
     if path is None:
         return None

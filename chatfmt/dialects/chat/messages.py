@@ -328,8 +328,7 @@ def _renamed(keys: Sequence[str], renames: Mapping[str, str]) -> list[str]:
 
 def find_messages_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """Return the parts of a row with a conversation in one column; raises NoDialect for several different ones."""
-    mapped = columns.path("messages")
-    names = [mapped] if mapped else columns_named(record, MESSAGES) or _other_lists(record)
+    names = columns.paths("messages", ()) or columns_named(record, MESSAGES) or _other_lists(record)
     lists = {name: turns_at(record, name) for name in names}
     found = {name: keys for name, turns in lists.items() if (keys := find_turn_keys(turns, columns))}
     if not found:
@@ -463,11 +462,8 @@ def find_answered_turns_parts(record: SourceRow, columns: Columns) -> dict[str, 
     one whose turns end with an answer: the question to the other answer is somewhere else.
     """
     mapped = columns.path("prompt") or columns.path("messages")
-    names = (
-        (mapped,)
-        if mapped
-        else ("prompt", "input", "context", "question", *HISTORY, *filter(record.__contains__, TARGETS))
-    )
+    usual = ("prompt", "input", "context", "question", *HISTORY, *filter(record.__contains__, TARGETS))
+    names = (mapped,) if mapped else usual
     prompt = next((name for name in names if find_turn_keys(turns_at(record, name), columns)), None)
     completion = columns.path("completion") or next(iter(text_columns(record, ANSWERS)), None)
     if prompt is None or completion is None or not isinstance(value_at(record, completion), str):

@@ -52,7 +52,7 @@ def _conversations(root: Node, columns: Columns) -> tuple[list[OutputRow], list[
     elif mode == "pairs":
         paths = list(_pair(_best(root)))
     else:
-        paths = [(_best(root),)] if mode == "best" else [(path,) for path in _paths(root, ())]
+        paths = [(_best(root),)] if mode == "best" else [(path,) for path in _paths(root)]
     names = ("prompt", "chosen", "rejected") if mode == "pairs" else ("messages",)
     made: list[OutputRow] = [
         {name: _turns(turns, columns) for name, turns in zip(names, path, strict=True)} for path in paths
@@ -87,9 +87,9 @@ def _best(root: Node) -> list[Node]:
     return path
 
 
-def _paths(node: Node, before: tuple[Node, ...]) -> Iterator[tuple[Node, ...]]:
+def _paths(root: Node) -> Iterator[tuple[Node, ...]]:
     """Yield each path from the root to a leaf, the best first; iterative, because threads can be deep."""
-    stack = [(*before, node)]
+    stack: list[tuple[Node, ...]] = [(root,)]
     while stack:
         path = stack.pop()
         replies = _replies(path[-1])

@@ -24,7 +24,7 @@ from ..kit.columns import (
     text_columns,
 )
 from ..kit.labels import step_labels
-from ..kit.literals import read_list_literal
+from ..kit.literals import are_texts, read_list_literal
 from ..kit.names import MESSAGES, OBJECT_STEPS, PROMPTS, REASONING, STEP_LABELS, STEPS, SYSTEM
 from ..kit.output import OutputRow, by_row
 from .plain_turns import plain_turns
@@ -154,9 +154,8 @@ def parallel_lists(record: SourceRow, columns: Columns) -> dict[str, Any]:
     if not 0 <= len(first) - len(second) <= by_role:
         raise DialectError("the lists of a conversation differ in length", code="msg.type")
     if by_role:
-        pairs = [("user", "assistant")] * len(first)
         texts = [text for each in zip_longest(first, second) for text in each][: len(first) + len(second)]
-        return {"messages": plain_turns(_turns_of([role for pair in pairs for role in pair], texts), columns)}
+        first, second = ["user", "assistant"] * len(first), texts
     return {"messages": plain_turns(_turns_of(first, second), columns)}
 
 
@@ -227,8 +226,7 @@ def _step_labels(steps: Any, labels: Any) -> list[bool] | None:
 def read_list(record: SourceRow, columns: Columns, part: str) -> list[Any]:
     """Return the list of a part, parsed if it is text; raises DialectError `col.null` or `col.type`."""
     path = columns.path(part) or part
-    value = value_at(record, path.removesuffix("[]"))
-    value = read_list_literal(value)
+    value = read_list_literal(value_at(record, path.removesuffix("[]")))
     if value is None:
         raise DialectError(f"column `{path}` has no value", hint=SKIP_HINT, code="col.null")
     if not isinstance(value, list):
@@ -249,8 +247,7 @@ def find_pair_keys(pairs: Sequence[Any], columns: Columns) -> tuple[str, str] | 
 def _find_list(record: SourceRow, columns: Columns, part: str, names: Sequence[str]) -> tuple[str, list[Any]] | None:
     """Return the column of a part and its list, None if there is no list or an empty one."""
     path = columns.path(part) or next((name for name in names if record.get(name) is not None), None)
-    value = value_at(record, path.removesuffix("[]")) if path else None
-    value = read_list_literal(value)
+    value = read_list_literal(value_at(record, path.removesuffix("[]"))) if path else None
     return (path, value) if path and isinstance(value, list) and value else None
 
 
@@ -275,7 +272,7 @@ def find_string_turns_parts(record: SourceRow, columns: Columns) -> dict[str, st
 def find_parallel_lists_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """Return the parts of a row with lists of roles and contents, or of the texts of both sides."""
     for first, second in (("turn_roles", "turn_contents"), ("turn_users", "turn_assistants")):
-        found = [next((name for name in columns_named(record, _LISTS[part]) if _are_texts(record[name])), None)
+        found = [next((name for name in columns_named(record, _LISTS[part]) if are_texts(record[name])), None)
                  for part in (first, second)]  # fmt: skip
         if found[0] and found[1] and 0 <= len(record[found[0]]) - len(record[found[1]]) <= 1:
             return {first: found[0], second: found[1], **find_answer_sides(record, columns)}
@@ -286,10 +283,6 @@ _LISTS = {
     "turn_roles": ROLE_KEYS, "turn_contents": CONTENT_KEYS, "turn_users": ("user", "human"),
     "turn_assistants": ("assistant", "gpt", "bot"),
 }  # fmt: skip
-
-
-def _are_texts(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
 
 
 def find_user_turns_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:

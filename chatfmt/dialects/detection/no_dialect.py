@@ -15,9 +15,10 @@ from ...field_path import value_at
 from ...schema import ROW
 from ..chat.turns import find_turn_keys
 from ..kit.columns import Columns, SourceRow, ambiguous_part, records_of
+from ..kit.literals import are_objects, are_texts
 from ..kit.names import COMPLETIONS, EVENTS, MESSAGES, PROMPTS, is_metadata
-from .preference_hints import ANSWER_WORDS, are_texts, has_word, opposites_hint, pair_hint, two_answers_hint
-from .turn_hints import MARKER_ROWS, are_objects, nested_turns, transcript_hint, turns_hint
+from .preference_hints import ANSWER_WORDS, has_word, opposites_hint, pair_hint, two_answers_hint
+from .turn_hints import MARKER_ROWS, nested_turns, transcript_hint, turns_hint
 
 
 def no_dialect(

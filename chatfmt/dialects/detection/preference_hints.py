@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from ..kit.columns import SourceRow, columns_named
-from ..kit.literals import read_literal
+from ..kit.literals import are_texts, read_literal
 from ..kit.names import COMPLETIONS
 from ..preference.chosen_rejected import CHOSEN, REJECTED
 
@@ -52,11 +52,6 @@ def opposites_hint(answers: Sequence[str], record: SourceRow) -> str | None:
             flags = f"--map chosen={shlex.quote(first[0])} --map rejected={shlex.quote(first[1])}"
             return f"`{better}` could be the better and `{worse}` the worse of two answers: {flags}"
     return None
-
-
-def are_texts(value: Any) -> bool:
-    """Return whether a value is a list of texts."""
-    return isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
 
 
 _CHOICE = frozenset({

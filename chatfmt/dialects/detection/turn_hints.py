@@ -12,10 +12,10 @@ from typing import Any
 from ...field_path import value_at
 from ..chat.turns import CONTENT_KEYS, ROLE_KEYS, find_turn_keys, read_turn_list
 from ..kit.columns import Columns, SourceRow, columns_named
-from ..kit.literals import read_literal
+from ..kit.literals import are_objects, are_texts, read_literal
 from ..kit.names import ANSWER_LISTS, COMPLETIONS, MESSAGES, PROMPTS, is_metadata
 from ..kit.roles import role_of
-from .preference_hints import answers_hint, are_texts, has_word, several_answers_hint
+from .preference_hints import answers_hint, has_word, several_answers_hint
 from .rows_as_turns import RowsAsTurns, rows_as_turns
 
 
@@ -222,10 +222,6 @@ def _are_records(value: Any) -> bool:
         return False
     keys = {key.lower() for key in value[0]}
     return bool(keys & {*MESSAGES, *PROMPTS} or keys >= {"input", "output"}) and not keys & set(ROLE_KEYS)
-
-
-def are_objects(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(item, Mapping) for item in value)
 
 
 def nested_turns(value: Any, columns: Columns, path: str = "", depth: int = 0) -> Iterator[tuple[str, str | None]]:

@@ -10,7 +10,7 @@ from ...errors import DialectError
 from ...field_path import value_at
 from ..dialect import Dialect
 from ..kit.columns import Columns, SourceRow, find_side_parts, find_text, json_type
-from ..kit.literals import read_literal
+from ..kit.literals import are_objects, read_literal
 from ..kit.output import Dropped, OutputRow, by_row
 from .prompt_completion import unexplained_columns
 
@@ -131,7 +131,7 @@ def _parse_choices(value: Any) -> list[tuple[str, str]] | None:
         pairs = list(zip(labels, value["text"], strict=False))
     elif isinstance(value, Mapping):
         pairs = list(value.items())
-    elif isinstance(value, list) and all(isinstance(item, Mapping) for item in value):
+    elif are_objects(value):
         pairs = [(item.get("label", item.get("key")), item.get("text", item.get("value"))) for item in value]
     else:
         pairs = list(zip(LETTERS, value, strict=False)) if isinstance(value, list) else []

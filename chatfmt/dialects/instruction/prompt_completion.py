@@ -228,13 +228,11 @@ def find_context_parts(record: SourceRow, columns: Columns, prompt: str) -> dict
 
 
 def _history(record: SourceRow, columns: Columns) -> str | None:
-    mapped = columns.path("history")
-    names = [mapped] if mapped else columns_named(record, HISTORY)
-    found = next((name for name in names if value_at(record, name) is not None), None)
+    found = find_value(record, HISTORY, columns, "history")
     if found is not None:
         value = read_list_literal(value_at(record, found))
         return found if isinstance(value, list) or value == "" else None
-    contexts = [] if mapped else columns_named(record, ("context",))
+    contexts = columns_named(record, ("context",)) if columns.path("history") is None else ()
     return next((name for name in contexts if find_turn_keys(turns_at(record, name), columns)), None)
 
 
@@ -258,10 +256,8 @@ def _names(parts: Mapping[str, str]) -> tuple[str, str]:
 def find_labelled_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """Return the parts of a row with a question, an answer and a label."""
     label = find_label(record, columns)
-    found = find_question_answer_parts(record, columns) if label is not None else None
-    if found is None or label is None:
-        return None
-    return {**found, "label": label}
+    found = find_question_answer_parts(record, columns) if label else None
+    return {**found, "label": label} if found and label else None
 
 
 def find_prompt_only_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:

@@ -12,7 +12,7 @@ from ... import json_columns
 from ...errors import DialectError
 from ...schema import REASONING_FIELDS
 from ...turn_columns import refuse_turns, starting_with
-from .literals import read_literal
+from .literals import are_texts, read_literal
 
 _TEXT_KEYS = ("text", "content", "value", "parts", "thinking", "summary")
 """Keys under which an object, a turn or a block holds its text or its blocks."""
@@ -106,8 +106,7 @@ def readable_content(fields: Mapping[str, pa.Array], lists: pa.ListArray) -> dic
 
 def _read_thoughts(value: Any) -> str | None:
     """Return the text of reasoning; a list may hold texts."""
-    texts = isinstance(value, list) and bool(value) and all(isinstance(text, str) for text in value)
-    return "\n\n".join(value) if texts else text_of(value)
+    return "\n\n".join(value) if are_texts(value) else text_of(value)
 
 
 def _only(ids: Any) -> Any:
@@ -143,7 +142,7 @@ def _changed(
 
 def _read_content(value: Any) -> Any:
     blocks = read_literal(value)
-    if isinstance(value, list) and value and all(isinstance(piece, str) for piece in value):
+    if are_texts(value):
         return join_blocks(value)
     if isinstance(value, list) and any(isinstance(piece, str) for piece in value):
         texts = [piece if isinstance(piece, str) else content_of(piece) for piece in value]

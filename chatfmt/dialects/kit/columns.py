@@ -22,7 +22,7 @@ from ...field_path import path_of, top_level, value_at
 from ...schema import SourceRow as SourceRow
 from .blocks import content_of, text_of
 from .labels import label_of
-from .literals import read_literal, read_objects
+from .literals import are_texts, read_literal, read_objects
 from .media import find_media
 from .names import DOCUMENTS, LABELS, MEDIA_COLUMNS, MEDIA_LIKE, REASONING, SYSTEM, TEMPLATE_KWARGS, TOOLS
 
@@ -77,6 +77,11 @@ class Columns(Struct, frozen=True):
             return self.late.get(part)
         aliases = (name for name, real in ALIASES.items() if real == part and name in self.fields)
         return next((self.fields[name] for name in aliases), self.late.get(part))
+
+    def paths(self, part: str, usual: Sequence[str]) -> Sequence[str]:
+        """Return the column or path of `part` alone, or those where it usually is if it has none."""
+        path = self.path(part)
+        return usual if path is None else (path,)
 
     def parts(self) -> frozenset[str]:
         """Return the mapped parts, without the keys inside turns."""
@@ -134,8 +139,7 @@ def ambiguous_part(names: Sequence[str], part: str) -> NoDialect:
 
 def find_value(record: SourceRow, names: Sequence[str], columns: Columns, part: str) -> str | None:
     """Return the column of `part` if it has a value: the mapped one, else the first of `names`, whatever their case."""
-    mapped = columns.path(part)
-    candidates = columns_named(record, names) if mapped is None else (mapped,)
+    candidates = columns.paths(part, columns_named(record, names))
     return next((name for name in candidates if value_at(record, name) is not None), None)
 
 
@@ -302,7 +306,7 @@ def to_text(values: pa.Array, name: str, part: str) -> pa.StringArray:
         hint = f"map a column of text with --map {part}=COLUMN"
         if isinstance(value, (int, float)):
             hint = f"write it as text with --map {part}='{{{{ {name} }}}}'"
-        elif isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+        elif are_texts(value):
             hint = f"join its texts with --map {part}={shlex.quote(joined_texts('COLUMN' if name == part else name))}"
         raise DialectError(f"column `{name}` holds {json_type(value)}, not text", hint=hint, code="col.type")
 

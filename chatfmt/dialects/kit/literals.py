@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from ... import json_columns
@@ -65,6 +66,16 @@ def read_objects(value: Any) -> Any:
     except ValueError:
         return found
     return objects
+
+
+def are_texts(value: Any) -> bool:
+    """Return whether a value is a list of texts, and not empty."""
+    return isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
+
+
+def are_objects(value: Any) -> bool:
+    """Return whether a value is a list of objects, and not empty."""
+    return isinstance(value, list) and bool(value) and all(isinstance(item, Mapping) for item in value)
 
 
 def _plain(value: Any) -> Any:

@@ -231,8 +231,7 @@ def find_scored_parts(record: SourceRow, columns: Columns) -> dict[str, str] | N
     """Return the parts of a row with a prompt and several answers with scores."""
     prompts = ("instruction", "prompt", "input", "question", "query", "context", "messages", "conversations")
     prompt = columns.path("prompt") or next((name for name in prompts if record.get(name) is not None), None)
-    mapped = columns.path("answers")
-    names = [mapped] if mapped else columns_named(record, ANSWER_LISTS)
+    names = columns.paths("answers", columns_named(record, ANSWER_LISTS))
     lists = ((name, read_list_literal(value_at(record, name))) for name in names)
     path, items = next(((name, items) for name, items in lists if isinstance(items, list) and items), ("", []))
     if prompt is None or not path:

@@ -11,7 +11,7 @@ from ...schema import Turn
 from ..dialect import Dialect
 from ..kit.blocks import join_blocks
 from ..kit.columns import Columns, SourceRow, find_side_parts, json_type
-from ..kit.literals import read_list_literal
+from ..kit.literals import are_objects, read_list_literal
 from ..kit.output import OutputRow, by_row
 from ..kit.tool_calls import named_call, required_calls
 from ..kit.tool_specs import specs_in
@@ -270,7 +270,7 @@ def _turn(role: str, content: Any, calls: Any, reasoning: Any = None) -> Turn:
 
 
 def _content(value: Any) -> Any:
-    blocks = isinstance(value, list) and bool(value) and all(isinstance(block, Mapping) for block in value)
+    blocks = are_objects(value)
     if blocks and any("image_urls" in block for block in value):  # OpenHands has several images in one block
         value = [part for block in value for part in (with_images([], block.get("image_urls")) or [block])]
     if isinstance(value, Mapping) and isinstance(value.get("text"), str):
@@ -289,8 +289,7 @@ def _finder(is_step: Callable[[Step], bool], tools: str | None = None) -> Callab
     """Return the function that finds the column whose items are such steps, all of them."""
 
     def find(record: SourceRow, columns: Columns) -> dict[str, str] | None:
-        mapped = columns.path("messages")
-        for name in (mapped,) if mapped else (name for name in _COLUMNS if name in record):
+        for name in columns.paths("messages", [name for name in _COLUMNS if name in record]):
             steps = read_list_literal(value_at(record, name))
             if isinstance(steps, list) and steps and all(isinstance(step, Mapping) and is_step(step) for step in steps):
                 own = {"tools": tools} if tools and isinstance(value_at(record, tools), list) else {}

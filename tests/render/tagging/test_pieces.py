@@ -30,8 +30,8 @@ def test_what_an_expression_prints_is_cut_at_its_operators(template: str, pieces
 def test_a_tag_is_known_by_its_name_whatever_follows_it() -> None:
     pieces = cut("{% for m in messages %}{% if(m.a) %}a{% elif\nm.b %}b{% else %}c{% endif %}{% endfor %}")
     assert joined(pieces).splitlines() == [
-        "{%- for m in messages %}", "    {%- if(m.a) %}", "        {{- 'a' }}", "    {%- elif", "m.b %}", "        {{- 'b' }}",
-        "    {%- else %}", "        {{- 'c' }}", "    {%- endif %}", "{%- endfor %}",
+        "{%- for m in messages %}", "    {%- if(m.a) %}", "        {{- 'a' }}", "    {%- elif", "m.b %}",
+        "        {{- 'b' }}", "    {%- else %}", "        {{- 'c' }}", "    {%- endif %}", "{%- endfor %}",
     ]  # fmt: skip
 
 
