@@ -272,7 +272,7 @@ def publish(path: Path) -> None:
     try:
         decision = json.loads((state / COMMIT).read_bytes())
         text, card = decision["manifest"].encode(), decision["card"].encode()
-        Manifest.from_json(decision["manifest"])
+        manifest = Manifest.from_json(decision["manifest"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, InputError):
         raise InputError(
             f"`{state / COMMIT}` is damaged, so its commit cannot be completed",
@@ -285,7 +285,7 @@ def publish(path: Path) -> None:
         durable.sync_folder(state)
         _publish_data(path)
         durable.write_atomic(path / CARD, card)
-        _publish_rejects(path)
+        _publish_rejects(path, manifest)
         durable.write_atomic(path / MANIFEST, text)
     _clean(state)
 
@@ -302,9 +302,8 @@ def _publish_data(path: Path) -> None:
     durable.sync_folder(staged.parent)
 
 
-def _publish_rejects(path: Path) -> None:
+def _publish_rejects(path: Path, manifest: Manifest) -> None:
     staged = path / STATE / "staged" / "rejects.jsonl"
-    manifest = Manifest.from_json(json.loads((path / STATE / COMMIT).read_bytes())["manifest"])
     if not manifest.rejects:
         durable.unlink(path / REJECTS)
     elif staged.exists():
