@@ -231,7 +231,8 @@ def nested_turns(value: Any, columns: Columns, path: str = "", depth: int = 0) -
     listed = isinstance(turns, list) and all(isinstance(turn, dict) for turn in turns)
     keys = find_turn_keys(turns, columns) if path and listed else None
     if keys and (isinstance(value, list) or len(keys) == 2):
-        yield path, turns[-1].get(keys.get("messages.role"))
+        role = turns[-1].get(keys.get("messages.role"))
+        yield path, role if isinstance(role, str) else None
     elif depth < 5:
         for key, item in _inside(value):
             yield from nested_turns(item, columns, f"{path}{key}".removeprefix("."), depth + 1)

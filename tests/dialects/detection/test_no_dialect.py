@@ -406,6 +406,15 @@ def test_turns_without_roles_inside_a_row() -> None:
     assert caught.value.hint == "the turns could be in `data.talk`: --map messages=data.talk"
 
 
+@pytest.mark.parametrize("roles", [[0, 1], [True, False], [["user"], ["bot"]]])
+def test_turns_inside_a_row_whose_roles_are_not_text(roles: list[Any]) -> None:
+    turns = [{"speaker": role, "utterance": "x"} for role in roles]
+    for talk in (turns, {"speaker": roles, "utterance": ["x", "x"]}):
+        with pytest.raises(NoDialect) as caught:
+            convert([{"data": {"talk": talk}, "n": 5}])
+        assert caught.value.hint == "the turns could be in `data.talk`: --map messages=data.talk"
+
+
 def test_text_in_some_rows_and_lists_in_others() -> None:
     with pytest.raises(NoDialect) as caught:
         convert([{"data": [["x"]]}, {"data": "some words"}])
