@@ -24,10 +24,13 @@ _BEGIN, _UNSEEN = -2, -3
 
 
 def wrong_order(view: ColumnView, limits: Limits) -> Iterator[Finding]:
-    """A role out of order: any but tool twice, an assistant first, a later system turn, a tool after a user."""
+    """A role out of order: user or assistant twice, an assistant first, a later system turn, a tool after a user.
+
+    Also the system twice at the start, if the code is named: many templates print both.
+    """
     roles, before, opening = view.roles, _roles_before(view), _is_opening(view)
     system = (roles == SYSTEM) | (roles == DEVELOPER)
-    wrong = (roles == before) & (roles >= 0) & (roles != TOOL)
+    wrong = (roles == before) & ((roles == USER) | (roles == ASSISTANT) | (system & ("msg.order" in limits.named)))
     wrong |= opening & view.begins[view.rows] & ((roles == ASSISTANT) | (roles == TOOL))
     wrong |= ~opening & system
     wrong |= (before == USER) & (roles == TOOL)
