@@ -103,6 +103,7 @@ def job_notes(rows: pa.RecordBatch | None, job: Job, detection: Detection, recip
         yield from _truth_notes(rows, job, detection, recipe)
         yield from _rating_notes(rows, job, detection)
         yield from _missing_notes(rows, detection, recipe)
+        yield from _bos_notes(rows, job, detection, recipe)
 
 
 def _repeated_notes(rows: pa.RecordBatch, job: Job, recipe: Recipe) -> Iterator[str]:
@@ -213,8 +214,22 @@ def _has_earlier_answers(batch: pa.RecordBatch) -> bool:
     return False
 
 
+def _bos_notes(rows: pa.RecordBatch, job: Job, detection: Detection, recipe: Recipe) -> Iterator[str]:
+    """Yield a note on texts of the data that begin with a BOS token, which a trainer's tokenizer may add again."""
+    path = recipe.map.get("text", job.columns.path("text") or "text")
+    if detection.type != "text" or job.view != "text" or "{{" in path:
+        return
+    texts = [text or "" for each in read_sample(job, [rows.slice(0, _READ)]) for text in each["text"].to_pylist()]
+    is_odd = path in rows.schema.names and not path.isidentifier()
+    value = f"row[{json_columns.dumps(path)}]" if is_odd else path
+    for bos in (bos for bos in _BOS if any(text.startswith(bos) for text in texts)):
+        without = shlex.quote(f'text={{{{ {value}.removeprefix("{bos}") }}}}')
+        yield f"texts begin with `{bos}`, which many tokenizers add again: --map {without} leaves it out"
+
+
+_BOS = ("<s>", "<bos>", "<|begin_of_text|>", "<|startoftext|>", "<｜begin▁of▁sentence｜>")
 _READ = 50
-"""Rows of the sample that are read to see whether their texts are in parts."""
+"""Rows of the sample that are read to see how their texts are made."""
 
 
 def _output_notes(job: Job, detection: Detection, recipe: Recipe) -> Iterator[str]:

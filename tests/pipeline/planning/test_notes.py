@@ -95,6 +95,16 @@ def test_answers_in_prompts_that_are_trained_on(options, remedy, tmp_path):
     assert said(tmp_path, {"history": [["c", "d"]], **texts}, *options) == noted
 
 
+def test_texts_that_begin_with_a_bos_token(tmp_path):
+    note = "texts begin with `<s>`, which many tokenizers add again: --map '{}' leaves it out"
+    flag = 'text={{ row["a.b"].removeprefix("<s>") }}'
+    assert said(tmp_path, {"a.b": "<s>Once."}, "--map", "text=a.b") == [note.format(flag)]
+    assert said(tmp_path, {"a.b": "<s>Once."}, "--map", flag) == []
+    nested = said(tmp_path, {"a": {"b": "<s>Once."}}, "--map", "text=a.b")
+    assert nested == [note.format('text={{ a.b.removeprefix("<s>") }}')]
+    assert said(tmp_path, {"a.b": "Once <s>."}, "--map", "text=a.b") == []
+
+
 @pytest.mark.parametrize(
     ("options", "remedy"),
     [
