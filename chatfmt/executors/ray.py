@@ -257,8 +257,18 @@ def check_node(node: str, versions: Mapping[str, str], missing: Sequence[str]) -
 
 def other_versions(node: str, found: Difference) -> OutputError:
     """Return the error for a node with another version of chatfmt, Python or a package."""
-    text, hint = f"node {node} has {found}, not {found.mine}", found.remedy(found.mine, "there", extra="[ray]")
-    return OutputError(text, hint=hint, code="worker.node")
+    name, theirs, mine = found
+    if found.of_files:
+        text = f"node {node} has other files of chatfmt: {theirs}, not {mine}"
+        return OutputError(text, hint="install the same files of chatfmt there", code="worker.node")
+    if name == "chatfmt":
+        text, hint = f"node {node} has chatfmt {theirs}, not {mine}", f'pip install "chatfmt[ray]=={mine}" there'
+        return OutputError(text, hint=hint, code="worker.node")
+    if name == "Python":
+        text = f"node {node} has Python {theirs}, not {mine}"
+        return OutputError(text, hint=f"use Python {mine} there", code="worker.node")
+    text = f"node {node} has another version of a package: {name} {theirs}, not {mine}"
+    return OutputError(text, hint=f'pip install "{name}=={mine}" there', code="worker.node")
 
 
 OF_THE_NODE = ("file.changed", "file.missing", "file.unreadable", "file.memory")

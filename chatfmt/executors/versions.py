@@ -46,21 +46,6 @@ class Difference(NamedTuple):
         """Whether this is one release of chatfmt, and its files differ."""
         return "+" in self.mine
 
-    def __str__(self) -> str:
-        """What is elsewhere."""
-        if self.of_files:
-            return f"other files of chatfmt: {self.theirs}"
-        other = "" if self.name in ("chatfmt", "Python") else "another version of a package: "
-        return f"{other}{self.name} {self.theirs}"
-
-    def remedy(self, version: str, place: str, extra: str = "") -> str:
-        """Return what installs a version at a place, `here` or `there`."""
-        if self.of_files:
-            return f"install the same files of chatfmt {place}"
-        if self.name == "Python":
-            return f"use Python {version} {place}"
-        return f'pip install "{self.name}{extra if self.name == "chatfmt" else ""}=={version}" {place}'
-
 
 def difference(theirs: Mapping[str, str]) -> Difference | None:
     """Return the first difference from the versions on this machine; None if there is none."""

@@ -189,10 +189,19 @@ def changed(path: Path | str, what: str) -> OutputError:
 
 def other_versions(path: Path | str, found: Difference) -> OutputError:
     """Return the error for a plan that was written with another version of chatfmt, Python or a package."""
-    named = found.name in ("chatfmt", "Python") and not found.of_files
-    mine = f"{found.name} {found.mine}" if named else found.mine
-    text, hint = f"`{path}` was written with {found}, and this is {mine}", found.remedy(found.theirs, "here")
-    return OutputError(text, hint=f"{hint}, or {NEW_PLAN}", code="output.fingerprint")
+    name, theirs, mine = found
+    text, here = (
+        f"another version of a package: {name} {theirs}, and this is {mine}",
+        f'pip install "{name}=={theirs}" here',
+    )
+    if found.of_files:
+        text, here = f"other files of chatfmt: {theirs}, and this is {mine}", "install the same files of chatfmt here"
+    elif name in ("chatfmt", "Python"):
+        text = f"{name} {theirs}, and this is {name} {mine}"
+    if name == "Python":
+        here = f"use Python {theirs} here"
+    text = f"`{path}` was written with {text}"
+    return OutputError(text, hint=f"{here}, or {NEW_PLAN}", code="output.fingerprint")
 
 
 def check_template(recipe: Recipe, content: PlanFile, path: Path | str) -> None:
