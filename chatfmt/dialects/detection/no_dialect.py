@@ -233,7 +233,7 @@ def rows_differ(readings: Sequence[Mapping[str, str]]) -> NoDialect:
     for part, path in (item for parts in readings for item in parts.items()):
         found.setdefault(part, {})[path] = None
     part, paths = next((part, list(paths)) for part, paths in found.items() if len(paths) > 1)
-    return ambiguous_part(paths, part)
+    return NoDialect(ambiguous_part(paths, part).message, hint="--dialect mixed reads each row by its own columns")
 
 
 def types_differ(types: Mapping[str, int], rows: Iterable[tuple[Location, str | None]]) -> NoDialect:

@@ -421,6 +421,16 @@ def test_text_in_some_rows_and_lists_in_others() -> None:
     assert caught.value.hint == "map a column of turns with --map messages=COLUMN"
 
 
+def test_rows_of_a_named_dialect_with_a_part_in_different_columns() -> None:
+    with pytest.raises(NoDialect) as caught:
+        convert(
+            rows := [{"question": "q", "answer": "a"}, {"prompt": "r", "completion": "b"}], dialect="prompt-completion"
+        )
+    assert caught.value.message == "ambiguous prompt: column `question` or `prompt`"
+    assert caught.value.hint == "--dialect mixed reads each row by its own columns"
+    assert len(convert(rows, dialect="mixed")[0]) == 2
+
+
 def test_rows_inside_one_document() -> None:
     with pytest.raises(NoDialect) as caught:
         convert([{"version": "1", "data": [{"question": "q", "answer": "a"}]}])
@@ -577,7 +587,7 @@ def test_an_unknown_dialect() -> None:
 
 def test_a_dialect_that_does_not_fit() -> None:
     with pytest.raises(NoDialect) as caught:
-        convert([{"messages": [TURN]}], dialect="alpaca")
+        convert([{"messages": [TURN]}], dialect="prompt-completion")
     assert caught.value.message == "the dialect `alpaca` does not fit: the columns are `messages`"
 
 
