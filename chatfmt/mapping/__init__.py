@@ -8,4 +8,5 @@ from __future__ import annotations
 from ..field_path import FieldPath
 from .apply import Mapped, Mapper, mapper
 from .plan import FieldMapping, TextTemplate, check_columns, plan
+from .rows import replaced_columns
 from .selection import fraction_mask, row_hash, shuffle_order, uniform_numbers, value_hash, with_places

@@ -148,6 +148,14 @@ def explode(batch: pa.RecordBatch, path: FieldPath) -> tuple[pa.RecordBatch, Int
     return _batch({**own, **inner, **({KEYS: keys} if keys is not None else {})}), parents
 
 
+def replaced_columns(batch: pa.RecordBatch, path: FieldPath) -> list[str]:
+    """Return the columns of a batch that have other values in the rows that `explode` makes."""
+    rows, parents = explode(batch, path)
+    names = [name for name in rows.schema.names if name in batch.schema.names and name not in (path.text, KEYS)]
+    before = batch.take(pa.array(parents))
+    return [name for name in names if decode_or_none(before[name]) != decode_or_none(rows[name])]
+
+
 def _elements(column: pa.Array) -> tuple[IntArray, pa.Array]:
     if pa.types.is_list(column.type):
         return lengths_of(column), column.flatten()

@@ -75,6 +75,8 @@ class Ledger(Struct, frozen=True):
     used: frozenset[str] = frozenset()
     keep: tuple[str, ...] | Literal["all"] = ()
     drop: tuple[str, ...] = ()
+    exploded: str = ""
+    """The path to the list whose items become rows, with their keys as columns."""
     mapped: frozenset[str] = frozenset()
     """The paths that the user maps to parts, as `messages[].images`."""
     items: ReadItems = field(default_factory=ReadItems)
@@ -196,20 +198,26 @@ class Ledger(Struct, frozen=True):
 
     def _is_open(self, name: str, value: Any) -> bool:
         """Return whether the leaves of a value must be traced: the column is not kept, and not read as one text."""
-        if name in self.keep or (self.keep == "all" and name not in self.used):
+        if self._is_kept(name):
             return False
         written = isinstance(value, str) and value.lstrip()[:1] in ("[", "{")
         return name not in self.used or written or isinstance(value, (list, dict))
+
+    def _is_kept(self, column: str) -> bool:
+        return column in self.keep or (self.keep == "all" and column not in self.used)
 
     def _is_left(self, path: str, entry: Entry, keys: frozenset[str]) -> bool:
         inside = f"[].{path.partition('[].')[2]}"
         if self.is_dropped(path) or not self.mapped.isdisjoint((path.rstrip("[]"), inside.rstrip("[]"))):
             return False
+        own = path.removeprefix(f"{self.exploded}[].")
+        if own != path and self._is_kept(re.split(r"[.[]", own)[0]):
+            return False
         if not self.is_used(path):
             return True
         if path.rstrip("[]") in self.used:  # a list of texts or labels is a part, as a column of them is
             return False
-        if self.printed is not None and not _is_printed(path, keys, self.printed, self.printed_inside | _STRUCTURE):
+        if self.printed is not None and not _is_printed(own, keys, self.printed, self.printed_inside | _STRUCTURE):
             return True
         if list_of_others(path):
             return 2 * entry.copied <= entry.rows

@@ -15,7 +15,7 @@ from ... import dialects
 from ...dialects import Detection
 from ...dialects.kit.columns import ALIASES, joined_texts
 from ...errors import ChatfmtError, RowError, UsageError
-from ...field_path import Every, FieldPath, Step, path_of
+from ...field_path import Every, FieldPath, Step, path_of, top_level
 from ...mapping.names import names_needed
 from ...mapping.plan import FieldMapping
 from ...media import MEDIUM_KEYS
@@ -53,11 +53,14 @@ def open_ledger(recipe: Recipe, detection: Detection, job: Job) -> Ledger:
     read = recipe.map if recipe.order_by is None else {**recipe.map, "messages.order": recipe.order_by}
     where = names_needed(recipe.condition or "", expression=True) if recipe.explode else ()
     decisive = dialects.DIALECTS[job.dialect].decided_by
+    of_dialect = {recipe.explode, *(top_level(path, detection.used) for path in job.columns.fields.values())}
+    copied = job.columns.keep == "all" and detection.dialect != "mixed"  # what only the mapping reads is kept too
     return Ledger(
         open=True,
-        used=frozenset({*detection.used, *late}),
+        used=frozenset({*detection.used} & of_dialect if copied else detection.used).union(late),
         keep=job.columns.keep,
         drop=recipe.drop,
+        exploded=recipe.explode or "",
         items=items_read(job),
         mapped=frozenset((f"[].{path}" if "." in name else path).rstrip("[]") for name, path in read.items()).union(
             (path for path in job.columns.fields.values() if "[]." in path), (f"[].{name}" for name in where)

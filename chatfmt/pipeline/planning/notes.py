@@ -19,6 +19,7 @@ from ...dialects.preference.scored import to_number
 from ...errors import TemplateError, UnknownName, abridged
 from ...field_path import top_level
 from ...json_columns import JSON, TEXT
+from ...mapping import replaced_columns
 from ...mapping.names import names_needed
 from ...recipe import Recipe, renders
 from ...sources.discovery.archives import unpacker
@@ -104,6 +105,9 @@ def job_notes(rows: pa.RecordBatch | None, job: Job, detection: Detection, recip
         yield from _rating_notes(rows, job, detection)
         yield from _missing_notes(rows, detection, recipe)
         yield from _bos_notes(rows, job, detection, recipe)
+        if job.mapping is not None and job.mapping.explode is not None:
+            for name in replaced_columns(rows, job.mapping.explode):
+                yield f"`--explode {recipe.explode}` replaces `{name}` of the row by that of each item"
 
 
 def _repeated_notes(rows: pa.RecordBatch, job: Job, recipe: Recipe) -> Iterator[str]:

@@ -714,3 +714,27 @@ def test_keys_of_turns_that_only_some_rows_leave_behind_are_named(tmp_path: Path
     pair = [{"user": "Sky?", "assistant": "Blue.", "score": 0.25}]
     source = write(tmp_path, *[{"messages": rated}] * 3, {"messages": pair})
     assert convert(source).left_keys == ("messages[].score (number)",)
+
+
+@pytest.mark.parametrize(
+    ("keys", "kept", "left"),
+    [
+        ({"keep": "all"}, {"id": "f1", "meta": {"x": 1}}, []),
+        ({"keep": ["meta"]}, {"meta": {"x": 1}}, ["faqs[].id (text)"]),
+        ({"keep": "all", "map": {"user": "meta.q"}}, {"id": "f1", "meta": {"x": 1}}, []),
+        ({}, {}, ["faqs[].id (text)", "faqs[].meta.x (number)"]),
+    ],
+)
+def test_what_keep_carries_is_not_left_behind(
+    keys: dict[str, Any], kept: dict[str, Any], left: list[str], tmp_path: Path
+) -> None:
+    faq = {"question": "Sky?", "answer": "It is blue.", "id": "f1", "meta": {"x": 1}}
+    if "map" in keys:
+        faq["meta"] = kept["meta"] = {"x": 1, "q": faq.pop("question")}
+    source = write(tmp_path, {"id": "r1", "faqs": [faq]})
+    summary = convert(source, explode="faqs", **keys)
+    assert summary.notes == ("`--explode faqs` replaces `id` of the row by that of each item",)
+    assert json.loads(source.with_suffix(".out.jsonl").read_text()) == {"messages": TURNS, **kept}
+    assert sorted((*summary.left_columns, *summary.left_keys)) == sorted(
+        left + ["id (text)"] * (keys.get("keep") != "all")
+    )
