@@ -382,6 +382,8 @@ def _other_lists(record: SourceRow) -> list[str]:
     ]
     if not lists:
         return []
+    if text_columns(record, PROMPTS) and text_columns(record, COMPLETIONS):  # beside which texts are no turns
+        lists = [name for name in lists if not isinstance(next(iter(record[name]), None), str)]
     before = HISTORY if text_columns(record, (*PROMPTS, *LAST_PROMPTS, *COMPLETIONS)) else ()
     others = {*before, *(("trajectory",) if "chosen" in record else ()), *(_target(record) or ())}
     return [name for name in lists if name.lower() not in others]

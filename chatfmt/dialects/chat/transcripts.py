@@ -80,7 +80,7 @@ def _split_turns(form: TextFormat, text: str) -> list[Turn] | None:
     if not found or (before.strip("\n") and (not form.preamble or len(found) < 2)):
         return None
     ends = [match.start() for match in found[1:]] + [len(body)]
-    first = [{"role": "system", "content": before.removesuffix(" ")}] if before.strip("\n") else []
+    first = [{"role": "system", "content": _content(form, before)}] if before.strip("\n") else []
     return first + [
         {"role": _role(form, match.group(1)), "content": _content(form, body[match.end() : end])}
         for match, end in zip(found, ends, strict=True)
@@ -145,7 +145,9 @@ TEXT_FORMATS: dict[str, TextFormat] = {
     "phi": TextFormat(re.compile(r"<\|(system|user|assistant)\|>\n?(?=.*?<\|end\|>)", re.DOTALL),
                   re.compile(r"<\|end\|>"), "<s>"),
     "zephyr": TextFormat(re.compile(r"<\|(system|user|assistant)\|>\n"), re.compile(r"(?:</s>|<\|endoftext\|>)?\n?\Z")),
-    "baize": TextFormat(re.compile(r"\[\|(Human|AI)\|\] ?"), re.compile(r"\n?\Z"), "", _TURNS),
+    "baize": TextFormat(re.compile(r"\[\|(Human|AI)\|\] ?"), re.compile(r"\n?\Z"), "", _TURNS, preamble=True),
+    "moss": TextFormat(re.compile(r"(?:^|(?<=<eo[ham]>)|(?<=<eo[ham]>[ \n]))(?:\[|<\|)(Human|MOSS)(?:\]|\|>): ?"),
+                   re.compile(r"<eo[ham]>\s?\Z"), "", {**_TURNS, "moss": "assistant"}),
     "usr-bot": TextFormat(re.compile(r"<(usr|bot|sys)>[ \t]?"), re.compile(r"(?:</(?:usr|bot|sys)>)?\n?\Z"), "", _USR),
     "guanaco": TextFormat(re.compile(r"### ?(Human|Assistant|System) ?:[ \t]?"), re.compile(r"\n?\Z"), "", _TURNS),
     "vicuna": TextFormat(re.compile(r"(?:(?<=\n)|(?<=</s>)|(?<= )|^)(USER|ASSISTANT|SYSTEM): ?"),

@@ -13,7 +13,7 @@ import pyarrow as pa
 from ...errors import DialectError, Location, NoDialect
 from ...field_path import value_at
 from ...schema import ROW
-from ..chat.turns import find_turn_keys
+from ..chat.turns import find_turn_keys, turns_at
 from ..kit.columns import Columns, SourceRow, ambiguous_part, records_of
 from ..kit.literals import are_objects, are_texts
 from ..kit.names import COMPLETIONS, EVENTS, MESSAGES, PROMPTS, is_metadata
@@ -99,7 +99,8 @@ def _hint(names: Sequence[str], records: Sequence[SourceRow], columns: Columns, 
     if "input_ids" in names:
         return "the rows are token ids, which only trainers read: name the source they were made of"
     texts = [name for name in names if isinstance(records[0].get(name), str)]
-    answers = [name for name in names if name in texts or are_texts(records[0].get(name))]
+    turns = [name for name in names if find_turn_keys(turns_at(records[0], name), columns)]
+    answers = [name for name in names if name in (*texts, *turns) or are_texts(records[0].get(name))]
     of_pair = pair_hint(records[0]) or opposites_hint(answers, records[0]) or two_answers_hint(texts, names, records)
     by_shape = of_pair or turns_hint(names, records, columns)
     return by_shape or transcript_hint(texts, records) or _texts_hint(names, records, columns, shown)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -43,15 +43,21 @@ _OPPOSITES = {
 
 
 def opposites_hint(answers: Sequence[str], record: SourceRow) -> str | None:
-    """Hint for two texts or lists whose names differ in a word for a better and one for a worse answer."""
+    """Hint for two answers whose names say that one is better and the other worse."""
+    if (pair := opposites(answers)) is None:
+        return None
+    first = [f"{name}[0]" if are_texts(record[name]) else name for name in pair]
+    flags = f"--map chosen={shlex.quote(first[0])} --map rejected={shlex.quote(first[1])}"
+    return f"`{pair[0]}` could be the better and `{pair[1]}` the worse of two answers: {flags}"
+
+
+def opposites(answers: Iterable[str]) -> tuple[str, str] | None:
+    """Return two columns whose names differ in a word for a better and one for a worse answer, in that order."""
     names = {tuple(re.split(r"[\W_]+", name.lower())): name for name in answers}
-    for words, better in names.items():
-        worse = names.get(tuple(_OPPOSITES.get(word, word) for word in words), better)
-        if worse != better:
-            first = [f"{name}[0]" if are_texts(record[name]) else name for name in (better, worse)]
-            flags = f"--map chosen={shlex.quote(first[0])} --map rejected={shlex.quote(first[1])}"
-            return f"`{better}` could be the better and `{worse}` the worse of two answers: {flags}"
-    return None
+    pairs = (
+        (name, names.get(tuple(_OPPOSITES.get(word, word) for word in words), name)) for words, name in names.items()
+    )
+    return next(((better, worse) for better, worse in pairs if better != worse), None)
 
 
 _CHOICE = frozenset({
@@ -75,10 +81,13 @@ def two_answers_hint(texts: Sequence[str], names: Sequence[str], records: Sequen
     """Hint for two texts, one of which other columns call the better; it leaves out rows in which neither is."""
     flags = _one_of_two(names, _SCORES)  # one for each answer, such as `winner_a` and `winner_b`
     choice = flags[0] if flags else next((name for name in names if has_word(name, _CHOICE)), None)
-    if choice is None or (pair := _one_of_two(texts, ANSWER_WORDS)) is None:
+    if (pair := _one_of_two(texts, ANSWER_WORDS)) is None:
         return None
     if not all(isinstance(read_literal(record.get(name) or ""), str) for record in records[:50] for name in pair):
         return None  # lists or turns as text
+    if choice is None:
+        mapped = f"--map chosen={shlex.quote(pair[0])} --map rejected={shlex.quote(pair[1])}"
+        return f"`{pair[0]}` and `{pair[1]}` are two answers: if the first is always the better one, {mapped}"
     if flags:
         texts_of = [record[name] for record in records for name in flags if isinstance(record.get(name), str)]
         cast = "|float" if any(map(_NUMBER.fullmatch, texts_of)) else ""  # as text, 10 is less than 9

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ...field_path import value_at
+from ..chat.transcripts import parse_transcript
 from ..chat.turns import CONTENT_KEYS, ROLE_KEYS, find_turn_keys, read_turn_list
 from ..kit.columns import Columns, SourceRow, columns_named
 from ..kit.literals import are_objects, are_texts, read_literal
@@ -147,6 +148,10 @@ def _objects_hint(names: Sequence[str], record: SourceRow) -> str | None:
         keys, flags = ", ".join(f"`{key}`" for key in record[objects][0]), f"--map messages={shlex.quote(objects)}"
         if named := _keys_of_turns(record[objects]):
             return f"the turns could be in `{objects}`: {flags} {named}"
+        if [key for key, value in record[objects][0].items() if isinstance(value, str)] in (
+            [key] for key in CONTENT_KEYS
+        ):
+            return f"if the turns in `{objects}` alternate: {flags} --roles user,assistant; if all ask, --roles user"
         return (
             f"`{objects}` holds objects with the keys {keys}: name them with {flags} "
             "--map messages.role=KEY --map messages.content=KEY, or for pairs --map messages.user=KEY "
@@ -267,6 +272,9 @@ def transcript_hint(texts: Sequence[str], records: Sequence[SourceRow]) -> str |
         if len(markers) >= 2:
             flags = " ".join(f"--marker {shlex.quote(f'{marker}={role}')}" for marker, role in _roles(markers).items())
             return f"`{name}` looks like a transcript: --map transcript={shlex.quote(name)} {flags}"
+        turns = [(isinstance(row, str) and parse_transcript(row, Columns())) or () for row in rows]
+        if all({"user", "assistant"} <= {turn["role"] for turn in row} for row in turns):
+            return f"`{name}` looks like rendered text: --map text={shlex.quote(name)} reads its turns"
     return None
 
 

@@ -275,8 +275,9 @@ def turn_keys(conversations: pa.RecordBatch) -> frozenset[str]:
 
 def _is_printed(path: str, keys: frozenset[str], printed: frozenset[str], known: frozenset[str]) -> bool:
     """Return whether a template that prints some `keys` of turns prints a leaf; it is asked about turns alone."""
-    inside = [step.partition("[")[0] for step in path.partition("[].")[2].split(".")]
-    if inside[0] not in keys:
+    steps = path.partition("[].")[2].split(".")
+    inside = [step.partition("[")[0] for step in steps]
+    if inside[0] not in keys or steps[0] == "content":  # whole, also an object, but not a list of parts
         return True
     if inside[0] not in printed:
         return False

@@ -201,7 +201,7 @@ def _is_call(path: str, fields: Collection[str], paths: Sequence[str]) -> bool:
 
 
 def _are_turns(fields: Mapping[str, Entry]) -> bool:
-    roles = next((fields[key].values for key in ROLE_KEYS if key in fields), [])
+    roles = next((fields[key].values for key in (*ROLE_KEYS, "type") if key in fields), [])
     known = [role for role in roles if isinstance(role, str) and role_of(role, {})]
     contents = next((fields[key].values for key in CONTENT_KEYS if key in fields), [])
     return bool(known) and 2 * len(known) >= len(roles) and any(isinstance(text, str) for text in contents)

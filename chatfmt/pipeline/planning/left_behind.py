@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from ... import dialects
 from ...dialects import Detection
+from ...dialects.detection.preference_hints import opposites
 from ...dialects.kit.columns import ALIASES, joined_texts
 from ...errors import ChatfmtError, RowError, UsageError
 from ...field_path import Every, FieldPath, Step, path_of, top_level
@@ -235,6 +236,9 @@ def _flags_to_map(
 def _both_sides(job: Job, path: str, part: str) -> tuple[dict[str, str], str]:
     """Return the parts that are mapped to read a leaf and what is read already, and what the leaf is then."""
     turns, answer = job.columns.path("messages"), job.columns.path("completion")
+    pair = opposites([*job.ledger.suspects, *job.ledger.used])
+    if pair and path in pair:
+        return {"chosen": pair[0], "rejected": pair[1]}, "one of two answers"
     if part == "completion" and answer and "rejected" in words_of(path):
         return {"chosen": answer, "rejected": path}, "the worse answer"
     if turns and not job.ledger.answered and "completion" in (part, part_named(path)):

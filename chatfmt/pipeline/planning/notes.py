@@ -17,10 +17,12 @@ from ... import json_columns, tokens, trainers, transforms
 from ...dialects.chat.turns import ROLE_KEYS
 from ...dialects.preference.scored import to_number
 from ...errors import TemplateError, UnknownName, abridged
-from ...field_path import top_level
+from ...field_path import FieldPath, top_level
 from ...json_columns import JSON, TEXT
 from ...mapping import replaced_columns
 from ...mapping.names import names_needed
+from ...mapping.plan import PREAMBLE
+from ...mapping.turns import marker_pattern
 from ...recipe import Recipe, renders
 from ...sources.discovery.archives import unpacker
 from ...sources.discovery.data_files import splits_by_name
@@ -105,9 +107,27 @@ def job_notes(rows: pa.RecordBatch | None, job: Job, detection: Detection, recip
         yield from _rating_notes(rows, job, detection)
         yield from _missing_notes(rows, detection, recipe)
         yield from _bos_notes(rows, job, detection, recipe)
+        yield from _marker_notes(rows, job)
         if job.mapping is not None and job.mapping.explode is not None:
             for name in replaced_columns(rows, job.mapping.explode):
                 yield f"`--explode {recipe.explode}` replaces `{name}` of the row by that of each item"
+
+
+def _marker_notes(rows: pa.RecordBatch, job: Job) -> Iterator[str]:
+    """Yield a note on markers that transcripts mostly have inside lines, where they do not cut."""
+    source = dict(job.mapping.fields).get("transcript") if job.mapping and not job.mapping.explode else None
+    texts = json_columns.decode_or_none(source.column(rows)) if isinstance(source, FieldPath) else []
+    text = "\n".join(text for text in texts if isinstance(text, str))
+    markers = [marker for marker, _ in job.mapping.markers if marker != PREAMBLE] if job.mapping and text else []
+    inside = [name for name in markers if 0 < text.count(name) >= 2 * len(marker_pattern([name]).findall(text))]
+    if inside and isinstance(source, FieldPath):
+        filters = "".join(
+            f" | replace({json_columns.dumps(name)}, {json_columns.dumps(chr(10) + name)})" for name in inside
+        )
+        column = source.text if source.text.isidentifier() else f"row[{json_columns.dumps(source.text)}]"
+        how = shlex.quote(f"transcript={{{{ {column}{filters} }}}}")
+        named = ", ".join(f"`{name}`" for name in inside)
+        yield f"the markers {named} often stand inside lines, where they do not cut: --map {how} cuts there too"
 
 
 def _repeated_notes(rows: pa.RecordBatch, job: Job, recipe: Recipe) -> Iterator[str]:

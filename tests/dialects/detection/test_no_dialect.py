@@ -290,6 +290,28 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "--map messages.role=KEY --map messages.content=KEY, or for pairs --map messages.user=KEY "
         "--map messages.assistant=KEY",
     ),
+    "turns with a text and no role": (
+        {"turns": [{"id": 1, "content": "q"}, {"id": 2, "content": "a"}]},
+        "no dialect fits: the columns are `turns`",
+        "if the turns in `turns` alternate: --map messages=turns --roles user,assistant; if all ask, --roles user",
+    ),
+    "two answers and no verdict": (
+        {"instruction": "q", "response_a": "a", "response_b": "b"},
+        "no dialect fits: the columns are `instruction`, `response_a`, `response_b`",
+        "`response_a` and `response_b` are two answers: if the first is always the better one, "
+        "--map chosen=response_a --map rejected=response_b",
+    ),
+    "a better and a worse turn": (
+        {"prompt": "q", "positive": ANSWER, "negative": ANSWER},
+        "no dialect fits: the columns are `prompt`, `positive`, `negative`",
+        "`positive` could be the better and `negative` the worse of two answers: "
+        "--map chosen=positive --map rejected=negative",
+    ),
+    "rendered text": (
+        {"plain_text": "[Human]: q<eoh> [MOSS]: a<eoa> ", "num_turns": 1},
+        "no dialect fits: the columns are `plain_text`, `num_turns`",
+        "`plain_text` looks like rendered text: --map text=plain_text reads its turns",
+    ),
     "an answer without a value": (
         {"question": "q", "answer": None},
         "no dialect fits: the columns are `question`, `answer`",
@@ -368,7 +390,9 @@ def test_the_flags_of_the_hint_work(name: str) -> None:
     is_open = any(name in path for name in ("COLUMN", "KEY") for path in fields.values())
     if is_open or "{{" in hint or "--explode" in hint or "[]'" in hint or not fields:
         pytest.skip("the hint leaves a name open")
-    made, _ = convert([row], Columns(fields=fields, roles=dict(re.findall(r"--role (\w+)=(\w+)", first))))
+    in_turn = tuple(role for roles in re.findall(r"--roles ([\w,]+)", first)[:1] for role in roles.split(","))
+    roles = dict(re.findall(r"--role (\w+)=(\w+)", first))
+    made, _ = convert([row], Columns(fields=fields, roles=roles, turn_roles=in_turn))
     assert len(made) == 1
 
 

@@ -214,8 +214,11 @@ def test_no_hint_reads_an_answer_without_its_question(tmp_path):
          "--map history=past reads it as the question after the turns"),
         ({"prompt": "Why?", "completion": "Light scatters.", "past_turns": [{"user": "Sky?", "assistant": "Blue."}]},
          "--map history=past_turns reads it"),
+        ({"prompt": "Sky?", "good": {"type": "assistant", "content": "It is blue."},
+          "bad": {"type": "assistant", "content": "It is red."}},
+         "--map chosen=good --map rejected=bad reads it as one of two answers"),
     ],
-    ids=["calls", "choices", "documents", "rejected", "response", "history", "past"],
+    ids=["calls", "choices", "documents", "rejected", "response", "history", "past", "types"],
 )  # fmt: skip
 def test_other_columns_of_an_answer_can_be_read(row, flags, tmp_path):
     source = write(tmp_path, row)
@@ -361,6 +364,23 @@ def test_reasoning_under_another_key_of_a_turn(tmp_path):
 def test_calls_under_other_keys_are_printed(call, tmp_path):
     source = write(tmp_path, {"messages": [TURNS[0], {**TURNS[1], "tool_calls": [call]}]})
     assert convert(source, template="qwen3").left_keys == ()
+
+
+def test_an_object_that_a_tool_returned_is_printed(tmp_path):
+    call = {"function": {"name": "f", "arguments": {}}}
+    turns = [
+        TURNS[0],
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": {"c": 1}},
+    ]
+    assert convert(write(tmp_path, {"messages": [*turns, TURNS[1]]}), template="llama-3.1").left_keys == ()
+    assert '{"c": 1}' in json.loads((tmp_path / "in.out.jsonl").read_text())["text"]
+
+
+def test_marked_texts_beside_a_question_and_its_answer_are_metadata(tmp_path):
+    source = write(tmp_path, {"question": "Sky?", "answer": "It is blue.", "quotes_seen": ["User: x", "Model: y"]})
+    assert convert(source).left_columns == ("quotes_seen[] (text)",)
+    assert json.loads(source.with_suffix(".out.jsonl").read_text()) == TALK
 
 
 def test_tools_that_a_turn_used_are_an_annotation(tmp_path):

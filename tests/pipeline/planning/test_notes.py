@@ -36,6 +36,19 @@ def test_a_role_that_no_turn_has_is_noted(name, noted, tmp_path):
     assert [note for note in noted if "--role" in note] == expected
 
 
+def test_markers_inside_lines_are_noted(tmp_path):
+    row = {"my log": "Human: hi Bot: hello Human: bye Bot: see you"}
+    flags = ["--marker", "Human:=user", "--marker", "Bot:=assistant"]
+    note, how = said(tmp_path, row, "--map", "transcript=my log", *flags)[0].split(": --map ")
+    assert note == "the markers `Human:`, `Bot:` often stand inside lines, where they do not cut"
+    cut = run_cli("convert", "in.jsonl", "--map", *shlex.split(how)[:1], *flags, cwd=tmp_path)
+    assert [turn["content"] for turn in from_lines(cut.stdout)[0]["messages"]] == ["hi ", "hello ", "bye ", "see you"]
+    assert (
+        said(tmp_path, {"log": "Human: who is Bot: ?\nBot: I\nHuman: oh\nBot: yes"}, "--map", "transcript=log", *flags)
+        == []
+    )
+
+
 @pytest.mark.parametrize("flag", ["--map system", "--dedup-by", "--split-by"])
 def test_a_path_that_leads_nowhere_is_noted(flag, tmp_path):
     write_rows(tmp_path / "in.jsonl", [{**TURNS, "meta": {"a": "x"}, "b": None, "c.d": None}])
