@@ -446,10 +446,9 @@ def test_text_in_some_rows_and_lists_in_others() -> None:
 
 
 def test_rows_of_a_named_dialect_with_a_part_in_different_columns() -> None:
+    rows = [{"question": "q", "answer": "a"}, {"prompt": "r", "completion": "b"}]
     with pytest.raises(NoDialect) as caught:
-        convert(
-            rows := [{"question": "q", "answer": "a"}, {"prompt": "r", "completion": "b"}], dialect="prompt-completion"
-        )
+        convert(rows, dialect="prompt-completion")
     assert caught.value.message == "ambiguous prompt: column `question` or `prompt`"
     assert caught.value.hint == "--dialect mixed reads each row by its own columns"
     assert len(convert(rows, dialect="mixed")[0]) == 2
@@ -611,7 +610,7 @@ def test_an_unknown_dialect() -> None:
 
 def test_a_dialect_that_does_not_fit() -> None:
     with pytest.raises(NoDialect) as caught:
-        convert([{"messages": [TURN]}], dialect="prompt-completion")
+        convert([{"messages": [TURN]}], dialect="alpaca")
     assert caught.value.message == "the dialect `alpaca` does not fit: the columns are `messages`"
 
 
