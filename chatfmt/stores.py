@@ -48,15 +48,18 @@ _REFUSED = {
 WILD = re.compile(r"[*?\[]")
 """What makes a URL a pattern."""
 _USER = re.compile(
-    r"(?<=://)(?!arn:|\[)[^/@:\s`'\"]*:(?!:|\d+[/?#])[^@\s`'\"]*@|(?i:(?<=http://)|(?<=https://))[^/@\s`'\"]+@"
+    r"(?<=://)(?!arn:|\[)[^/@:\s`'\"]*:(?!:|\d+[/?#])[^@\s`'\"]*@|(?i:(?<=http://)|(?<=https://)|(?<=hf://))[^/@\s`'\"]+@"
     r"|(?i:(?<=ftp://)|(?<=ftps://))[^/@:\s`'\"]*:[^@\s`'\"]*@"
 )
 """What names a user in a URL. The secret of S3 may have a `/`; ports, addresses, ARNs and chained URLs are none.
 
 Of sftp:// all is masked up to an `@`: `me:1/2@host` could be a port too.
 """
-_SECRETS = "signature|token|credential|password|passwd|pass|pwd|secret|key|sig|auth|authorization|jwt|hmac"
-_SIGNATURE = re.compile(rf"(?i)(?<=[?&#;])([\w.%-]*(?:{_SECRETS}))=[^&;\s`'\"]+")
+_SECRETS = (
+    "signature|token|credentials?|password|passwd|pass|pwd|passphrase|secret|key|sig|auth|authorization|bearer|jwt|hmac"
+    "|session|session_?id"
+)
+_SIGNATURE = re.compile(rf"(?i)(?<=[?&#;])([\w.%-]*(?:{_SECRETS})|code|sas|se|sid)=[^&;\s`'\"]+")
 
 
 def is_remote(uri: str) -> bool:
@@ -103,7 +106,9 @@ def open_store(url: str) -> tuple[Any, str]:
     if scheme not in fsspec.available_protocols():
         text = f"cannot open `{without_credentials(url)}`: no file system of fsspec is called `{scheme}`"
         raise UsageError(text, hint="use one such as s3://, gs://, az://, https:// or hf://")
-    if EXTRAS.get(scheme) in ("s3", "gcs") and _USER.search(url):  # their libraries would print it as part of a name
+    if (scheme == "hf" or EXTRAS.get(scheme) in ("s3", "gcs")) and _USER.search(
+        url
+    ):  # their libraries would print it as part of a name
         raise _holds_password(url)
     for name in ("asyncio", "google", _package_of(scheme)):  # what they log is in the errors that they raise
         logging.getLogger(name).addHandler(_SILENT)

@@ -375,6 +375,9 @@ def test_a_busy_server_is_asked_for_a_block_again(refusals: int, rows: int, monk
          "leave it to the configuration of its library"),
         ("nosuch://x/y#id_jwt=hunter2&part=1&pass=hunter2", "cannot write to `nosuch://x/y#id_jwt=…&part=1&pass=…`",
          "name a folder or file, s3://BUCKET/PREFIX (chatfmt[s3]), gs:// (chatfmt[gcs]), az:// (adlfs) or hf://datasets/OWNER/NAME"),
+        ("nosuch://x/y?code=q&zipcode=1&sessionId=q&base=2&se=q&sas=q&my_bearer=q",
+         "cannot write to `nosuch://x/y?code=…&zipcode=1&sessionId=…&base=2&se=…&sas=…&my_bearer=…`",
+         "name a folder or file, s3://BUCKET/PREFIX (chatfmt[s3]), gs:// (chatfmt[gcs]), az:// (adlfs) or hf://datasets/OWNER/NAME"),
         ("s3://me:hun/ter2@bucket/x", "`s3://…@bucket/x` holds a password",
          "leave it to the configuration of its library"),
         ("https://host:80/x@y", "cannot write to `https://host:80/x@y`",
@@ -602,11 +605,12 @@ def test_a_loader_reads_folders_of_this_machine() -> None:
     ))  # fmt: skip
 
 
-@pytest.mark.parametrize("secret", ["hunter2", "hun/ter+2"])
+@pytest.mark.parametrize("secret", ["s3://me:hunter2", "s3://me:hun/ter+2", "hf://hunter2"])
 def test_a_source_on_a_store_with_a_password_in_its_url_is_refused(secret: str) -> None:
-    done = run_here("inspect", f"s3://me:{secret}@bucket/x.jsonl")
+    done = run_here("inspect", f"{secret}@bucket/x.jsonl")
     assert (done.returncode, done.stderr.decode()) == (
-        2, "error: `s3://…@bucket/x.jsonl` holds a password\nhint: leave it to the configuration of its library\n",
+        2, f"error: `{secret[:2]}://…@bucket/x.jsonl` holds a password\n"
+        "hint: leave it to the configuration of its library\n",
     )  # fmt: skip
 
 
