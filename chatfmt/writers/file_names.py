@@ -46,16 +46,19 @@ _LONGEST = 200
 def check_shard_name(pattern: str, shards: int | None = None) -> None:
     """Raise UsageError unless the pattern gives each of so many shards a name, and each split a glob of its own.
 
-    Splits have no `-` in their names, so that between two of them the glob of no other split fits.
+    Splits have no `-` in their names, so that between two of them the glob of no other split fits. A pattern that cuts
+    numbers short gives two powers of ten one name.
     """
-    count = shards or 2
+    count = shards or 10**6
+    numbers = {0, count - 1, *(10**power for power in range(len(str(count))) if 10**power < count)}
     try:
-        names = [name.removeprefix(f"{DATA}/") for name in shard_names(pattern, "train", count, "")]
+        names = [pattern.format(split="train", shard=number, shards=count) for number in numbers]
     except (ValueError, KeyError, IndexError, AttributeError):
         names = []
     is_apart = re.search(r"(^|-)\{split\}(-|$)", pattern)
     is_long = any(len(name.encode()) > _LONGEST for name in names)
-    if not is_apart or is_long or len({*names}) < count or not all(re.fullmatch(r"[\w-]+", name) for name in names):
+    are_apart = len({*names}) == len(numbers) and all(re.fullmatch(r"[\w-]+", name) for name in names)
+    if not is_apart or is_long or not are_apart:
         raise UsageError(
             f"`--shard-name {pattern}` does not name each shard of each split",
             hint=f"such as '{SHARD_NAME}': letters, digits, `_` and `-`, with `-` around {{split}}",

@@ -114,7 +114,7 @@ SUCH_AS = "such as '{split}-{shard:05d}-of-{shards:05d}': letters, digits, `_` a
         *((["--shard-name", pattern], f"`--shard-name {pattern}` {PATTERN}", SUCH_AS) for pattern in (
             "{split}", "{shard}", "{split}{shard}", "{split}-{shard}/a", "{split}-{shard", "{split}-{0}",
             "{split}-{shard:.1f}", "{split}-{shard.x}", "x_{split}-{shard}", "{split}-{shard}-{rows}",
-            "../../../../x-{split}-{shard}", "a/b-{split}-{shard}", "{split}-{shard:0250d}",
+            "{split}-{shard!s:.1}", "../../../../x-{split}-{shard}", "a/b-{split}-{shard}", "{split}-{shard:0250d}",
         )),
     ],
 )  # fmt: skip
