@@ -241,6 +241,8 @@ def _usage_hint(error: Any, arguments: Sequence[str] | None) -> str:
 
 
 def _fail(error: ChatfmtError) -> int:
+    for note in getattr(error, "__notes__", ()):
+        terminal.print_note(note)
     terminal.print_error(error)
     return error.exit_code
 

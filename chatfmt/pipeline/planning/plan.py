@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from ... import render, tokens, trainers, transforms, writers
 from ...dialects.kit.columns import ALIASES
-from ...errors import TemplateError, UsageError
+from ...errors import ChatfmtError, TemplateError, UsageError
 from ...recipe import Recipe, Run
 from ...render.template.chat_template import ChatTemplate
 from ...sources import InputSplit, LineFinder
@@ -133,7 +133,11 @@ def plan(recipe: Recipe, target: Target, scratch: Scratch, run: Run) -> Plan:
     planned = Plan(recipe, target, sources, template, fingerprint, files, noted, names)
     if target.format != "parquet":
         return planned
-    return with_schema(planned, find_schema(sources, planned.tasks(Path()), run))
+    try:
+        return with_schema(planned, find_schema(sources, planned.tasks(Path()), run))
+    except ChatfmtError as error:  # of a row, which a note may explain
+        error.__notes__ = [*noted]
+        raise
 
 
 def check_options(recipe: Recipe, target: Target, run: Run) -> None:

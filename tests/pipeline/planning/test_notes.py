@@ -296,3 +296,14 @@ def test_csv_without_a_header(tmp_path: Path) -> None:
     assert len(run_here("convert", tmp_path / "in.csv", "--no-header", *named).stdout.splitlines()) == 2
     write_rows(tmp_path / "in.jsonl", [{"What is 1?": "a", "one": "b"}])
     assert b"--no-header" not in run_here("convert", tmp_path / "in.jsonl").stderr
+
+
+def test_notes_come_before_the_error_of_a_row_that_the_plan_reads(tmp_path):
+    answer = {"role": "assistant", "content": "<think>b</think>a", "reasoning_content": "b"}
+    write_rows(tmp_path / "in.jsonl", [{"messages": [*PAIR["prompt"], answer]}] * 2)
+    run = run_cli("convert", tmp_path / "in.jsonl", "-t", "chatml", "-o", tmp_path / "out")
+    assert run.stderr.decode().splitlines()[:2] == [
+        "note: reasoning between tags: left as text, --dialect reasoning-tags parses it",
+        f"error: {tmp_path}/in.jsonl row 0: template `chatml` loses the reasoning of role `assistant`"
+        " (message 1, line 1)",
+    ]
