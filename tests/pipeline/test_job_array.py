@@ -447,6 +447,11 @@ def test_run_keys_of_a_recipe_are_not_ignored(tmp_path):
     made = run_cli("plan", "recipe.yaml", "--rows-per-shard", "10", "--overwrite", cwd=tmp_path)
     last = "run them with: chatfmt run out --task 1/3, and so on to 3/3"
     assert made.stderr.decode().splitlines()[-1] == last
+    cut = run_cli("plan", "recipe.yaml", "--shards", "4", "--overwrite", cwd=tmp_path)
+    assert cut.stderr.decode().splitlines()[-2:] == [
+        "planned 1 task in `out/.chatfmt/plan.json`; the commit cuts the rows into 4 shards",
+        "run them with: chatfmt run out --task 1/1",
+    ]
     (tmp_path / "recipe.yaml").write_text(text + "dry_run: true\n")
     refused = run_cli("plan", "recipe.yaml", "--overwrite", cwd=tmp_path)
     assert (refused.returncode, refused.stderr.decode().splitlines()) == (2, [

@@ -50,15 +50,16 @@ def plan(source: Sources, **given: Any) -> None:
         for note in notes:
             terminal.print_note(note)
         path = pipeline.write_plan(made, scratch, run, None if copy is None else Path(copy))
-    print_plan_file(path, str(target), len(made.names), made.fingerprint, run)
+    print_plan_file(path, str(target), len(made.names), len(made.files_to_write), made.fingerprint, run)
 
 
-def print_plan_file(path: Path | str, out: str, shards: int, fingerprint: str, run: Run) -> None:
-    """Print where the plan is and how to run it."""
+def print_plan_file(path: Path | str, out: str, shards: int, final: int, fingerprint: str, run: Run) -> None:
+    """Print where the plan is and how to run it; the commit may cut their rows into other `final` shards."""
     if run.json:
         terminal.print_json({"schema": 1, "plan": str(path), "shards": shards, "fingerprint": fingerprint})
     elif not run.quiet:
-        terminal.print_err(f"planned {terminal.counted(shards, 'shard')} in `{path}`")
+        cut = f"; the commit cuts the rows into {terminal.counted(final, 'shard')}" if final != shards else ""
+        terminal.print_err(f"planned {terminal.counted(shards, 'task' if cut else 'shard')} in `{path}`{cut}")
         last = f", and so on to {shards}/{shards}" if shards > 1 else ""
         terminal.print_err(f"run them with: chatfmt run {out} --task 1/{shards}{last}")
 

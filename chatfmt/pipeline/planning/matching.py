@@ -13,7 +13,7 @@ import pyarrow as pa
 from msgspec.structs import replace
 
 from ... import mapping, sources
-from ...errors import RowError
+from ...errors import InputError, Location, RowError
 from ...mapping import FieldMapping
 from ...mapping.names import ROW_NAME
 from ...recipe import Recipe
@@ -82,7 +82,7 @@ def where_of(recipe: Recipe) -> FieldMapping:
 def matching_rows(recipe: Recipe, source: Source, split: str, *, nulls: bool) -> str:
     """Return the window as a slice of a split, `[3:17]`; reads the split up to the last row of the window.
 
-    Raises UnknownName for a column that no sampled row has, InputError for a file that cannot be read.
+    Raises UnknownName for a column that no sampled row has, InputError for an unreadable file or an empty window.
     """
     names = column_names(sources.sample(source, split, bad=[]))
     where, window = where_of(recipe), Window(recipe, nulls=nulls)
@@ -97,6 +97,9 @@ def matching_rows(recipe: Recipe, source: Source, split: str, *, nulls: bool) ->
             stop = before + row_number(part, -1) + 1
         if window.is_complete:
             return f"[{first or ''}:{stop}]"
+    if first is None and recipe.skip and not recipe.allow_empty:
+        text = f"`--skip {recipe.skip:,}` skips all rows of `{split}` that --where keeps"
+        raise InputError(text, code="file.empty", at=Location(source.shown), hint="skip fewer rows")
     first = rows.count if first is None else first
     return f"[{first}:]" if first and recipe.skip else ""
 

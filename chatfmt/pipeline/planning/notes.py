@@ -55,7 +55,7 @@ def split_notes(source: SourcePlan, recipe: Recipe, target: Target) -> Iterator[
     """Yield a note on the splits that are not read because none was named, or that one file holds together."""
     read = dict.fromkeys(split.split for split in source.inputs)
     left = [f"`{name}`" for name in source.source.splits if name not in read]
-    if left and recipe.split is None and all(spec.split is None for spec in recipe.source):
+    if left and read and recipe.split is None and all(spec.split is None for spec in recipe.source):
         yield f"only the split {', '.join(f'`{name}`' for name in read)} is read, not {', '.join(left)}: see --split"
     if len(read) > 1 and recipe.split == "all" and not target.holds_shards:
         together = ", ".join(f"`{name}`" for name in read)

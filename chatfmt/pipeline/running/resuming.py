@@ -85,7 +85,8 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str
         if was != now:
             yield f"`{key}` was {json.dumps(was, ensure_ascii=False)} and is {json.dumps(now, ensure_ascii=False)}"
     if old["template"].get("sha256") != new["template"].get("sha256"):
-        yield f"the template was `{old['template'].get('name')}` and is `{new['template'].get('name')}`"
+        was, now = old["template"].get("name"), new["template"].get("name")
+        yield f"the text of the template `{now}` changed" if was == now else f"the template was `{was}` and is `{now}`"
     if _inputs(old) != _inputs(new):
         yield "the input files differ, or have changed"
     if old["chatfmt"] != new["chatfmt"]:

@@ -243,7 +243,7 @@ def _template_error(name: str, error: Sequence[Any]) -> TemplateError:
     return syntax_error(name, message, line)
 
 
-_LIMIT_HINT = "inspect it with `chatfmt templates show`; if you trust it: --template-isolation off"
+_LIMIT_HINT = "inspect it with `chatfmt templates show`; if you trust it, convert with --template-isolation off"
 
 
 def _render_error(name: str, error: Sequence[Any], row: int) -> tuple[RenderError, Exception | None]:

@@ -137,7 +137,11 @@ def test_nothing_that_matches(tmp_path):
     run = run_here("convert", "in.jsonl", "--where", "n > 99", "--limit", "2", cwd=tmp_path)
     assert (run.returncode, run.stdout) == (0, b"")
     run = run_here("convert", "in.jsonl", "--where", WHERE, "--skip", "10", cwd=tmp_path)
-    assert (run.returncode, run.stderr.decode().splitlines()[0]) == (3, "error: in.jsonl: no rows in `train[40:]`")
+    assert (run.returncode, run.stderr.decode()) == (
+        3, "error: in.jsonl: `--skip 10` skips all rows of `train` that --where keeps\nhint: skip fewer rows\n",
+    )  # fmt: skip
+    run = run_here("convert", "in.jsonl", "--where", WHERE, "--skip", "10", "--allow-empty", cwd=tmp_path)
+    assert (run.returncode, run.stderr) == (0, b"wrote 0 rows to stdout, 0 B\n")
 
 
 def test_rows_that_explode_makes_do_not_count(tmp_path):

@@ -53,6 +53,15 @@ def test_a_run_that_the_same_run_would_end_as_again_leaves_nothing(out: str, tmp
         assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
 
+def test_a_template_file_whose_text_changed_is_named(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text(f"{GOOD}\n{BAD}\n")
+    template = tmp_path / "t.jinja"
+    for text, resume in (("{{ messages[0].content }}", False), ("{{ messages[-1].content }}", True)):
+        template.write_text(text)
+        error = convert(tmp_path, "out", resume, template=str(template), mask=False)
+    assert error is not None and error.message.endswith(": the text of the template `t.jinja` changed")
+
+
 def test_a_finished_folder_too_and_nothing_is_left_of_the_record(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text(f"{GOOD}\n")
     assert convert(tmp_path, "out", resume=False) is None

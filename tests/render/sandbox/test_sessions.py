@@ -61,5 +61,6 @@ def test_samples_may_take_fewer_steps_than_rows(tmp_path: Path) -> None:
     run = run_here("convert", "in.jsonl", "-t", "t.jinja", "--mask", "--to", "text", "-o", "-", "-q", cwd=tmp_path)
     assert run.stderr.decode() == (
         "error: in.jsonl: the template `t.jinja` is refused: the template takes more than 50,000 steps, and does so in "
-        "too many rows\nhint: inspect it with `chatfmt templates show`; if you trust it: --template-isolation off\n"
+        "too many rows\nhint: inspect it with `chatfmt templates show`; if you trust it, "
+        "convert with --template-isolation off\n"
     )
