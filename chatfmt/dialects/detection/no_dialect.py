@@ -222,7 +222,7 @@ def _first_of(names: Sequence[str], wanted: Sequence[str]) -> str | None:
 def ambiguous_hint(error: NoDialect, records: Sequence[SourceRow], columns: Columns) -> str:
     """Return the hint for a row with an ambiguous part, which may hold conversations by id, or a pair of answers."""
     hint, by_id = error.hint, len(records) == 1 and not any(name.lower() in MESSAGES for name in records[0])
-    if by_id and all(isinstance(turns, list) and find_turn_keys(turns, columns) for turns in records[0].values()):
+    if by_id and all(are_objects(turns) and find_turn_keys(turns, columns) for turns in records[0].values()):
         flags = "--explode 'values(.)' --map messages='values(.)'"
         hint = f"if each value is a conversation, {flags}; else {hint}"
     return opposites_hint([name for name in records[0] if f"`{name}`" in error.message], records[0]) or hint

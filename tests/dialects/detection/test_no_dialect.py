@@ -506,6 +506,12 @@ def test_conversations_by_id_are_read_as_the_hint_says(tmp_path: Path) -> None:
     assert [json.loads(row)["messages"][0]["content"] for row in done.stdout.splitlines()] == ["q", "r"]
 
 
+def test_one_row_with_two_answers_beside_a_list_of_texts_has_no_conversations_by_id() -> None:
+    with pytest.raises(NoDialect) as caught:
+        convert([{"tags": ["x"], "prompt": "p", "response": "a", "output": "b"}])
+    assert caught.value.hint == "choose with --map completion=output or --map completion=response"
+
+
 def test_what_a_field_leaves_behind_in_outer_lists_is_noted(tmp_path: Path) -> None:
     paragraph = {"context": "c", "qas": [{"question": "q", "answer": "a"}]}
     document = {"version": 1, "data": [{"title": "t", "paragraphs": [paragraph]}]}
