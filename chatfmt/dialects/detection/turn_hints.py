@@ -148,9 +148,8 @@ def _objects_hint(names: Sequence[str], record: SourceRow) -> str | None:
         keys, flags = ", ".join(f"`{key}`" for key in record[objects][0]), f"--map messages={shlex.quote(objects)}"
         if named := _keys_of_turns(record[objects]):
             return f"the turns could be in `{objects}`: {flags} {named}"
-        if [key for key, value in record[objects][0].items() if isinstance(value, str)] in (
-            [key] for key in CONTENT_KEYS
-        ):
+        said = [key for key, value in record[objects][0].items() if isinstance(value, str)]
+        if len(said) == 1 and said[0] in CONTENT_KEYS:
             return f"if the turns in `{objects}` alternate: {flags} --roles user,assistant; if all ask, --roles user"
         return (
             f"`{objects}` holds objects with the keys {keys}: name them with {flags} "
