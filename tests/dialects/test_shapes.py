@@ -173,6 +173,14 @@ CASES: dict[str, tuple[list[Row], list[Row]]] = {
         ],
         [talk(Q, {"role": "assistant", "tool_calls": [call("f", {})]})],
     ),
+    "steps after turns": (
+        [{"prompt": [Q], "completions": ["a", "b"], "labels": [True, False]}],
+        [{"prompt": [Q], "completions": ["a", "b"], "labels": [True, False]}],
+    ),
+    "rated answers after turns": (
+        [{"prompt": [Q], "completions": ["a", "b"], "ratings": [1, 0]}],
+        [{"prompt": [Q], "chosen": [A], "rejected": [assistant("b")]}],
+    ),
     "a tree as JSON text": (
         [
             {

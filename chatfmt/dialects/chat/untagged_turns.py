@@ -28,7 +28,7 @@ from ..kit.literals import are_texts, read_list_literal
 from ..kit.names import MESSAGES, OBJECT_STEPS, PROMPTS, REASONING, STEP_LABELS, STEPS, SYSTEM
 from ..kit.output import OutputRow, by_row
 from .plain_turns import plain_turns
-from .turns import CONTENT_KEYS, ROLE_KEYS, role_mark
+from .turns import CONTENT_KEYS, ROLE_KEYS, find_turn_keys, role_mark, turns_at
 
 USER_KEYS = ("human", "user", "input", "instruction", "question", "prompt")
 ASSISTANT_KEYS = ("assistant", "gpt", "bot", "output", "response", "answer", "completion")
@@ -188,7 +188,7 @@ def _is_segment(item: Any) -> bool:
 
 @by_row
 def stepwise(record: SourceRow, columns: Columns) -> dict[str, Any]:
-    """A prompt, the steps of an answer, and whether each step is right (TRL's stepwise supervision).
+    """A prompt (text or turns), the steps of an answer, and whether each step is right (TRL's stepwise supervision).
 
     In:  `{"prompt": "1+1+1?", "completions": ["1+1=2", "2+1=4"], "labels": [true, false]}`
     or   `{"problem": "1+1+1?", "steps": [{"text": "1+1=2", "rating": 1}, {"text": "2+1=4", "rating": -1}]}`
@@ -200,9 +200,11 @@ def stepwise(record: SourceRow, columns: Columns) -> dict[str, Any]:
     Raises DialectError `col.null`, `col.type`.
     """
     steps, labels = read_list(record, columns, "completions"), read_list(record, columns, "labels")
-    prompt = value_at(record, columns.path("prompt") or "prompt")
-    if not isinstance(prompt, str):
-        raise DialectError(f"the prompt is {json_type(prompt)}, not text", code="col.type")
+    path = columns.path("prompt") or "prompt"
+    prompt = value_at(record, path)
+    turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else turns_at(record, path)
+    if turns is None:
+        raise DialectError(f"the prompt is {json_type(prompt)}, not text or turns", code="col.type")
     found = _step_labels(steps, labels)
     if found is None:
         numbers = isinstance(labels, list) and all(isinstance(label, (int, float)) for label in labels)
@@ -214,7 +216,7 @@ def stepwise(record: SourceRow, columns: Columns) -> dict[str, Any]:
             else "",
             code="col.type",
         )
-    return {"prompt": [{"role": "user", "content": prompt}], "completions": steps, "labels": found}
+    return {"prompt": plain_turns(turns, columns), "completions": steps, "labels": found}
 
 
 def _step_labels(steps: Any, labels: Any) -> list[bool] | None:
@@ -310,12 +312,16 @@ def find_stepwise_parts(record: SourceRow, columns: Columns) -> dict[str, str] |
 
     A row whose labels are not right or wrong is an error, so that its steps are not lost.
     """
-    prompt = columns.path("prompt") or next(iter(text_columns(record, PROMPTS)), None)
+    prompt = columns.path("prompt") or next(iter(text_columns(record, PROMPTS)), "prompt")
     labels = columns.path("labels") or columns.path("label") or next(iter(columns_named(record, STEP_LABELS)), None)
     steps = columns.path("completions") or next(iter(columns_named(record, STEPS)), None)
     if (inside := _steps_with_labels(record, steps)) and not columns.path("completions"):
         steps, labels = inside
-    if prompt is None or labels is None or steps is None or not isinstance(value_at(record, prompt), str):
+    if labels is None or steps is None:
+        return None
+    if not isinstance(value_at(record, prompt), str) and (
+        labels not in ("labels", columns.path("labels")) or not find_turn_keys(turns_at(record, prompt), columns)
+    ):
         return None
     lists = [read_list_literal(value_at(record, path)) for path in (steps, labels)]
     if not all(isinstance(items, list) and items for items in lists) or len(lists[0]) != len(lists[1]):
