@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from shutil import get_terminal_size
 from typing import Any
 
 import typer
@@ -28,8 +29,8 @@ FEW = 10
 """Options that a command may have besides the COMMON ones and its own before its help folds them."""
 
 
-WIDEST = 120
-"""Columns of help on terminals that are at least as wide."""
+NARROWEST, WIDEST = 30, 120
+"""Columns of help at least, and at most."""
 _UNBROKEN = re.compile(r"-|`[^`]*`|'[^']*'|(?<=\w)\([^)]*\)")
 _NO_BREAK = str.maketrans("- ", "\u2011\u00a0")
 _BREAK = str.maketrans("\u2011\u00a0", "- ")
@@ -59,7 +60,8 @@ class Context(typer.Context):
     formatter_class = Formatter
 
     def __init__(self, *given: Any, **named: Any) -> None:
-        super().__init__(*given, **{"max_content_width": WIDEST, **named})
+        width = max(NARROWEST, min(WIDEST, get_terminal_size().columns) - 2)
+        super().__init__(*given, **{"terminal_width": width, **named})
 
 
 class Group(TyperGroup):

@@ -46,6 +46,8 @@ def test_help_shows_the_common_options_their_defaults_and_examples() -> None:
     assert "--for TRAINER  The trainer; default: that of the conversion.\n" in run_cli("loader", "-h").stdout.decode()
     assert "--supports FEATURE  Only templates that" in run_cli("templates", "list", "-h").stdout.decode()
     assert "--var KEY=VALUE  Template variable, a JSON value.\n" in run_cli("templates", "probe", "-h").stdout.decode()
+    narrow = run_cli("templates", "probe", "-h", env={"COLUMNS": "40"}).stdout.decode().splitlines()
+    assert max(map(len, narrow)) <= 40
 
 
 @pytest.mark.parametrize("line", [line for lines in EXAMPLES.values() for line in lines])

@@ -59,7 +59,7 @@ def test_a_template_file_whose_text_changed_is_named(tmp_path: Path) -> None:
     for text, resume in (("{{ messages[0].content }}", False), ("{{ messages[-1].content }}", True)):
         template.write_text(text)
         error = convert(tmp_path, "out", resume, template=str(template), mask=False)
-    assert error is not None and error.message.endswith(": the text of the template `t.jinja` changed")
+    assert error is not None and error.message.endswith(f": the text of the template `{template}` changed")
 
 
 def test_a_finished_folder_too_and_nothing_is_left_of_the_record(tmp_path: Path) -> None:
