@@ -106,9 +106,8 @@ def open_store(url: str) -> tuple[Any, str]:
     if scheme not in fsspec.available_protocols():
         text = f"cannot open `{without_credentials(url)}`: no file system of fsspec is called `{scheme}`"
         raise UsageError(text, hint="use one such as s3://, gs://, az://, https:// or hf://")
-    if (scheme == "hf" or EXTRAS.get(scheme) in ("s3", "gcs")) and _USER.search(
-        url
-    ):  # their libraries would print it as part of a name
+    prints_it = scheme == "hf" or EXTRAS.get(scheme) in ("s3", "gcs")  # their libraries would, as part of a name
+    if prints_it and _USER.search(url):
         raise _holds_password(url)
     for name in ("asyncio", "google", _package_of(scheme)):  # what they log is in the errors that they raise
         logging.getLogger(name).addHandler(_SILENT)
