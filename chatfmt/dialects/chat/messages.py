@@ -62,6 +62,7 @@ from .turns import (
     find_turn_keys,
     first_filled,
     is_answer,
+    is_turn,
     read_turn_list,
     role_name,
     texts_as_turns,
@@ -328,7 +329,7 @@ def _renamed(keys: Sequence[str], renames: Mapping[str, str]) -> list[str]:
 
 def find_messages_parts(record: SourceRow, columns: Columns) -> dict[str, str] | None:
     """Return the parts of a row with a conversation in one column; raises NoDialect for several different ones."""
-    names = columns.paths("messages", ()) or columns_named(record, MESSAGES) or _other_lists(record)
+    names = columns.paths("messages", ()) or columns_named(record, MESSAGES) or _other_lists(record, columns)
     lists = {name: turns_at(record, name) for name in names}
     found = {name: keys for name, turns in lists.items() if (keys := find_turn_keys(turns, columns))}
     if not found:
@@ -372,7 +373,7 @@ _NOT_CONVERSATIONS = frozenset({
 })  # fmt: skip
 
 
-def _other_lists(record: SourceRow) -> list[str]:
+def _other_lists(record: SourceRow, columns: Columns) -> list[str]:
     """Return columns of other names that could hold a conversation, judged by their type.
 
     A `history` may be one only if no question or answer follows it, a `trajectory` if no answer is `chosen`.
@@ -380,7 +381,7 @@ def _other_lists(record: SourceRow) -> list[str]:
     lists = [
         name for name, value in record.items() if isinstance(value, list) and name.lower() not in _NOT_CONVERSATIONS
     ]
-    if not lists:
+    if not lists or is_turn(record, columns):
         return []
     if text_columns(record, PROMPTS) and text_columns(record, COMPLETIONS):  # beside which texts are no turns
         lists = [name for name in lists if not isinstance(next(iter(record[name]), None), str)]

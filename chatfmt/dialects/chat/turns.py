@@ -188,6 +188,13 @@ def is_answer(turn: Mapping[str, Any], keys: Mapping[str, str], columns: Columns
     return isinstance(name, str) and role_of(name, columns.roles) == "assistant"
 
 
+def is_turn(record: SourceRow, columns: Columns) -> bool:
+    """Return whether a row is a turn itself, whose list of turns are the replies to it."""
+    keys = find_turn_keys([record], columns) or {}
+    role, content = (record.get(keys.get(f"messages.{key}", "")) for key in ("role", "content"))
+    return isinstance(content, str) and isinstance(role, str) and role_of(role, columns.roles) is not None
+
+
 def _mapped_key(turns: Sequence[Mapping[str, Any]], columns: Columns, key: str) -> str | None:
     """Return the mapped key, or path inside a turn, if a turn has it."""
     return mapped_path(turns, columns.fields.get(f"messages.{key}"))

@@ -15,6 +15,7 @@ from ...lazy import on_call
 from ..dialect import Dialect
 from ..kit.columns import Columns, SourceRow
 
+nested_turns = on_call(__package__, ".turn_hints:nested_turns")
 transcript_hint = on_call(__package__, ".turn_hints:transcript_hint")
 _ROWS = 50
 """The number of rows that are read with other dialects."""
@@ -62,6 +63,10 @@ def left_as_text(
     texts = columns.path("messages") or prompt
     if dialect in ("string-turns", "user-turns") and texts and (hint := transcript_hint([texts], records)):
         notes.append(f"{hint}; the names are left in the text")
+    text = value_at(records[0], prompt) if prompt else None
+    if prompt and isinstance(text, str) and text.lstrip()[:1] in ("[", "{"):
+        paths = (path for path, _ in nested_turns(text, plain, prompt) if path != prompt)
+        notes += [f"`{prompt}` is text that holds turns: --map prompt={shlex.quote(path)} reads them" for path in paths]
     if prompt and completion and any(_MARK in str(value_at(record, prompt)) for record in records):
         flags = _MARKED.format(prompt=prompt, completion=completion)
         notes.append(f"turns marked with `{_MARK}` in `{prompt}`: left as one text, split it with {flags}")

@@ -101,8 +101,9 @@ def _hint(names: Sequence[str], records: Sequence[SourceRow], columns: Columns, 
     texts = [name for name in names if isinstance(records[0].get(name), str)]
     turns = [name for name in names if find_turn_keys(turns_at(records[0], name), columns)]
     answers = [name for name in names if name in (*texts, *turns) or are_texts(records[0].get(name))]
+    own = [name for name in texts if not is_metadata(name)]
     of_pair = pair_hint(records[0]) or opposites_hint(answers, records[0]) or two_answers_hint(texts, names, records)
-    by_shape = of_pair or turns_hint(names, records, columns)
+    by_shape = of_pair or (None if own else _inside_hint(records[0])) or turns_hint(names, records, columns)
     return by_shape or transcript_hint(texts, records) or _texts_hint(names, records, columns, shown)
 
 
@@ -185,11 +186,16 @@ def _unnamed_hint(texts: Sequence[str], records: Sequence[SourceRow]) -> str:
     if own:
         pair = _map_pair(_named_like(own, "", _QUESTION_WORDS), _named_like(own, "", ANSWER_WORDS))
         return f"map question and answer: {pair}{_or_text(own, records)}"
-    inside = {f"{name}.{key}": text for name, value in records[0].items() if isinstance(value, Mapping)
+    return _inside_hint(records[0]) or _UNKNOWN
+
+
+def _inside_hint(record: SourceRow) -> str | None:
+    """Hint for a question and an answer inside of objects."""
+    inside = {f"{name}.{key}": text for name, value in record.items() if isinstance(value, Mapping)
               for key, text in value.items()}  # fmt: skip
     own = [path for path, text in inside.items() if isinstance(text, str)]
     pair = _map_pair(_named_like(own, "", _QUESTION_WORDS), _named_like(own, "", ANSWER_WORDS))
-    return _UNKNOWN if "COLUMN" in pair else f"map question and answer: {pair}"
+    return None if "COLUMN" in pair else f"map question and answer: {pair}"
 
 
 _UNKNOWN = "map a column of turns with --map messages=COLUMN, or texts with --map user=COLUMN --map assistant=COLUMN"

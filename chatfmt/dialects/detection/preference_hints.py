@@ -62,6 +62,7 @@ def opposites(answers: Iterable[str]) -> tuple[str, str] | None:
 
 _CHOICE = frozenset({
     "preferred", "preference", "best", "better", "safer", "chosen", "winner", "selected", "label", "choice",
+    "comparison", "verdict", "vote",
 })  # fmt: skip
 """Words in the name of a column that says which answer is the best."""
 _SCORES = _CHOICE | {"score", "rating", "reward"}

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ...field_path import value_at
+from ...schema import Turn
 from ..chat.transcripts import parse_transcript
 from ..chat.turns import CONTENT_KEYS, ROLE_KEYS, find_turn_keys, read_turn_list
 from ..kit.columns import Columns, SourceRow, columns_named
@@ -41,6 +42,8 @@ def turns_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Colu
     if not turns and not lists and any("[0]" in path for path, _ in nested[:1]):
         path = nested[0][0].replace("[0]", "[]")
         return f"the turns could be in `{path}`: --map messages={shlex.quote(path)}"
+    if turns and lists:
+        return f"each row is a turn with its replies in `{lists[0]}`: write each path through them as a list of turns"
     if turns or (nested and not lists):
         return _one_turn(turns)
     if pair := next((name for name in names if _are_conversations(record.get(name), columns)), None):
@@ -204,20 +207,25 @@ def _values_hint(record: SourceRow) -> str | None:
 
 def _nested_hint(found: Sequence[tuple[str, str | None]], record: SourceRow) -> str:
     """Hint for nested turns: a whole conversation, or a prompt with the assistant's answer elsewhere."""
-    path, last = found[0]
-    answer = next((other for other, role in found[1:] if role == "assistant"), None)
-    if last != "assistant" and answer is not None:
+    whole = [each for each in found if _ends_with_answer(each[1]) and isinstance(value_at(record, each[0]), list)]
+    path, last = whole[0] if whole and isinstance(value_at(record, found[0][0]), Mapping) else found[0]
+    answer = next((other for other, role in found[1:] if _ends_with_answer(role)), None)
+    if not _ends_with_answer(last) and answer is not None:
         return (
             f"the turns could be in `{path}` and `{answer}`: "
             f"--map prompt={shlex.quote(path)} --map completion={shlex.quote(answer)}"
         )
-    if last is not None and role_of(last, {}) == "assistant" and columns_named(record, COMPLETIONS):
+    if _ends_with_answer(last) and columns_named(record, COMPLETIONS):
         return f"`{path}` could hold the turns before a question: --map history={shlex.quote(path)} --map user=COLUMN"
     outer, several, inner = path.partition("[0].")
     if several and len(value_at(record, outer)) > 1:
         flags = f"--explode {shlex.quote(outer)} --map messages={shlex.quote(inner)}"
         return f"`{outer}` holds several conversations: {flags} makes a row of each"
     return f"the turns could be in `{path}`: --map messages={shlex.quote(path)}"
+
+
+def _ends_with_answer(role: str | None) -> bool:
+    return isinstance(role, str) and role_of(role, {}) == "assistant"
 
 
 def _are_records(value: Any) -> bool:
@@ -271,10 +279,17 @@ def transcript_hint(texts: Sequence[str], records: Sequence[SourceRow]) -> str |
         if len(markers) >= 2:
             flags = " ".join(f"--marker {shlex.quote(f'{marker}={role}')}" for marker, role in _roles(markers).items())
             return f"`{name}` looks like a transcript: --map transcript={shlex.quote(name)} {flags}"
-        turns = [(isinstance(row, str) and parse_transcript(row, Columns())) or () for row in rows]
-        if all({"user", "assistant"} <= {turn["role"] for turn in row} for row in turns):
+        turns: list[Sequence[Turn]] = [
+            (isinstance(row, str) and parse_transcript(row, Columns())) or () for row in rows
+        ]
+        if all(any(turn["role"] == "assistant" for turn in row) and _is_said(row[-1]) for row in turns):
             return f"`{name}` looks like rendered text: --map text={shlex.quote(name)} reads its turns"
     return None
+
+
+def _is_said(last: Turn) -> bool:
+    """Return whether the last turn of rendered text is not the answer that a model is asked for."""
+    return last["role"] != "assistant" or bool(last["content"])
 
 
 def _find_markers(texts: Sequence[str]) -> list[str]:

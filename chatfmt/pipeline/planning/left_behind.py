@@ -241,7 +241,7 @@ def _both_sides(job: Job, path: str, part: str) -> tuple[dict[str, str], str]:
         return {"chosen": pair[0], "rejected": pair[1]}, "one of two answers"
     if part == "completion" and answer and "rejected" in words_of(path):
         return {"chosen": answer, "rejected": path}, "the worse answer"
-    if turns and not job.ledger.answered and "completion" in (part, part_named(path)):
+    if turns and not job.ledger.answered and not {"completion", "messages"}.isdisjoint((part, part_named(path))):
         return {"prompt": turns, "completion": path.replace("[]", "[0]")}, "the answer"
     if turns and job.ledger.answered and part == "prompt":
         return {"history": turns}, "the question after the turns"

@@ -293,6 +293,13 @@ def test_alternating_roles_are_those_of_the_option() -> None:
     assert (made, found.dialect) == ([{"messages": [USER, ASSISTANT]}], "string-turns")
 
 
+def test_turns_inside_json_text_are_noted() -> None:
+    text = json.dumps({"messages": [USER]})
+    made, found = convert([{"input": text, "output": "b"}])
+    assert made == [{"messages": [{"role": "user", "content": text}, ASSISTANT]}]
+    assert found.left == ("`input` is text that holds turns: --map prompt=input.messages reads them",)
+
+
 TRANSCRIPTS = {
     "Human: hi\nAssistant: yo\nHuman: more": "--marker Human:=user --marker Assistant:=assistant",
     "Patient: hi\nDoctor: yo": "--marker Patient:=user --marker Doctor:=assistant",

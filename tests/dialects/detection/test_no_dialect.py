@@ -312,6 +312,35 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "no dialect fits: the columns are `plain_text`, `num_turns`",
         "`plain_text` looks like rendered text: --map text=plain_text reads its turns",
     ),
+    "a turn with its replies": (
+        {**TURN, "children": [{**ANSWER, "children": []}, {**ANSWER, "children": []}]},
+        "no dialect fits: the columns are `role`, `content`, `children`",
+        "each row is a turn with its replies in `children`: write each path through them as a list of turns",
+    ),
+    "log of Gemini's API": (
+        {
+            "request": {"contents": [{"role": "user", "parts": [{"text": "q"}]}]},
+            "response": {"candidates": [{"content": {"role": "model", "parts": [{"text": "a"}]}}]},
+        },
+        "no dialect fits: the columns are `request`, `response`",
+        "the turns could be in `request.contents` and `response.candidates[0].content`: "
+        "--map prompt=request.contents --map completion='response.candidates[0].content'",
+    ),
+    "turns by their ids, and in a list": (
+        {"chat": {"history": {"a": {"id": "a", **TURN}, "b": {"id": "b", **ANSWER}}, "messages": [TURN, ANSWER]}},
+        "no dialect fits: the columns are `chat`",
+        "the turns could be in `chat.messages`: --map messages=chat.messages",
+    ),
+    "a question and an answer inside, beside ratings": (
+        {"id": "7", "fields": {"prompt": "q", "response": "a"}, "responses": [{"values": {"quality": 5}}]},
+        "no dialect fits: the columns are `id`, `fields`, `responses`",
+        "map question and answer: --map user=fields.prompt --map assistant=fields.response",
+    ),
+    "a prompt that a template has rendered, and its answer": (
+        {"prompt": "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n", "outputs": [{"text": "a"}]},
+        "no dialect fits: the columns are `prompt`, `outputs`",
+        "map the answer: --map user=prompt --map assistant=COLUMN",
+    ),
     "an answer without a value": (
         {"question": "q", "answer": None},
         "no dialect fits: the columns are `question`, `answer`",

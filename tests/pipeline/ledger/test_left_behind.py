@@ -217,8 +217,10 @@ def test_no_hint_reads_an_answer_without_its_question(tmp_path):
         ({"prompt": "Sky?", "good": {"type": "assistant", "content": "It is blue."},
           "bad": {"type": "assistant", "content": "It is red."}},
          "--map chosen=good --map rejected=bad reads it as one of two answers"),
+        ({"system": "Brief.", "messages": TURNS[:1], "message": TURNS[1]},
+         "--map prompt=messages --map completion=message reads it as the answer"),
     ],
-    ids=["calls", "choices", "documents", "rejected", "response", "history", "past", "types"],
+    ids=["calls", "choices", "documents", "rejected", "response", "history", "past", "types", "message"],
 )  # fmt: skip
 def test_other_columns_of_an_answer_can_be_read(row, flags, tmp_path):
     source = write(tmp_path, row)
