@@ -45,6 +45,10 @@ def test_version():
         (["convert", str(EVERYDAY), "-t", "chatml", "--generation-prompt", "--continue-final"], 2, [
             "error: `--generation-prompt` and `--continue-final` cannot be combined",
         ]),
+        *((["convert", str(EVERYDAY), "-t", template, "--continue-final", "--mask"], 2, [
+            f"error: {EVERYDAY}: `--continue-final` cannot be combined with spans of trained text",
+            "hint: leave one out",
+        ]) for template in ("chatml", "{% for m in messages %}{{ m.content }}<|end|>{% endfor %}")),
         (["convert", str(EVERYDAY), "--zzz"], 2, ["error: no such option: --zzz", "hint: chatfmt convert --help-all"]),
         (["inspect", str(EVERYDAY), "--fit"], 2, [
             "error: no such option: --fit",
