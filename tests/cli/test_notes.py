@@ -35,7 +35,6 @@ NOTES = {
         "`--date 2025-01-02` is for templates that read the date, and this one does not",
     ("--generation-prompt", "-t", "{{ messages }}"):
         "`--generation-prompt` is for templates that add one, and this one does not",
-    ("--no-header",): "`--no-header` is for delimited text, and the source is none",
 }  # fmt: skip
 
 
@@ -47,6 +46,18 @@ def test_an_option_without_effect_is_noted_once(flags: tuple[str, ...], source: 
     done = run_cli("convert", source, *flags, cwd=tmp_path, stdin=rows.encode())
     assert (done.returncode, done.stderr.decode().splitlines()[0]) == (0, f"note: {NOTES[flags]}")
     assert done.stderr.count(b"note:") == 1
+
+
+def test_options_for_another_format_are_noted_and_those_for_delimited_text_on_stdin_are_not(tmp_path: Path) -> None:
+    write_rows(tmp_path / "data.jsonl", [TALK])
+    done = run_cli("convert", "data.jsonl", "--no-header", "--delimiter", ";", cwd=tmp_path)
+    assert done.stderr.decode().splitlines()[:-1] == [
+        "note: `--no-header` is for delimited text, and the source is none",
+        "note: `--delimiter ;` is for delimited text, and the source is none",
+    ]
+    mapped = ("--map", "user=a", "--map", "assistant=b")
+    done = run_cli("convert", "-", "--delimiter", ";", *mapped, stdin=b"a;b\nq;r\n", cwd=tmp_path)
+    assert done.stderr == b"wrote 1 row to stdout, 80 B\n"
 
 
 @pytest.mark.parametrize("flags, error", {

@@ -120,7 +120,6 @@ def _plan(recipe: Recipe, first: pa.RecordBatch, target: Target, on_note: OnNote
     job, detection = to_checked_job(recipe, [first], template, target, nulls=False)
     check_embedding(recipe, job, target)
     for note in chain(
-        notes.format_notes({"json"}, recipe),
         notes.job_notes(first, job, detection, recipe),
         notes.recipe_notes(recipe, target, [(job, detection)], template),
     ):
