@@ -74,7 +74,8 @@ def empty_column(batches: Sequence[pa.RecordBatch], columns: Columns) -> str:
 
 def turns_in_turn(batches: Sequence[pa.RecordBatch], columns: Columns) -> str:
     """Return the path in the first turn where a list of turns is; empty if there is none."""
-    turns = records_of(next(batch for batch in batches if len(batch)))[0].get("messages")
+    records = [record for batch in batches for record in records_of(batch.slice(0, 1))]
+    turns = records[0].get("messages") if records else None
     turn = turns[0] if isinstance(turns, list) and turns else None
     return next((path for path, _ in nested_turns(turn, columns) if isinstance(value_at(turn, path), list)), "")
 

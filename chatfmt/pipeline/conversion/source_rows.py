@@ -83,7 +83,7 @@ def merge_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]
     if not found:
         return
     if all(batch.schema == found[0].schema for batch in found):
-        yield pa.Table.from_batches(found).combine_chunks().to_batches()[0]
+        yield (pa.Table.from_batches(found).combine_chunks().to_batches() or found)[0]  # a table without rows has none
     else:
         yield reencode_batches(found)
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import chatfmt
-from chatfmt.errors import ChatfmtError, Location, RowError, UnknownName, UsageError
+from chatfmt.errors import ChatfmtError, Location, NoDialect, RowError, UnknownName, UsageError
 from chatfmt.pipeline.grouping.order import Order
 
 from ...conftest import read_rows, run_cli, to_lines, write_rows
@@ -29,6 +29,9 @@ B = [
     {"c": 7, "n": "1", "role": "user", "content": "z1"},
     {"c": "7", "role": "assistant", "content": "no order"},
 ]
+
+
+TURN = {"role": "user", "content": "q"}
 
 
 def write(path: Path, rows: list[dict[str, Any]], more: str = "") -> Path:
@@ -53,6 +56,24 @@ def refusal(error: type[ChatfmtError], source: object, out: Path, **keys: Any) -
         convert(source, out, **keys)
     assert [path.name for path in out.parent.iterdir() if path.name.startswith(out.name)] == []
     return str(raised.value).replace(f"{out.parent}/", ""), raised.value.hint
+
+
+@pytest.mark.parametrize("on_error", ["stop", "skip"])
+def test_an_expression_that_fails_in_every_row_is_named(on_error: str, tmp_path: Path) -> None:
+    source = str(write(tmp_path / "in.jsonl", [{"k": "a", "n": "x", **TURN}, {"k": "b", "n": "y", **TURN}]))
+    keys = {"group_by": "k", "where": "n > 0", "on_error": on_error}
+    assert refusal(RowError, source, tmp_path / "out.jsonl", **keys) == (
+        "in.jsonl row 0: the expression `n > 0` fails: '>' not supported between instances of 'str' and 'int' (line 1)",
+        "the column is text, as all cells of a CSV are: `NAME|float` reads it as a number",
+    )
+
+
+def test_rows_without_any_that_a_label_can_judge_are_none(tmp_path: Path) -> None:
+    source = str(write(tmp_path / "in.jsonl", [{"k": "a", "n": "x", **TURN}, {"k": "b", "n": "y", **TURN}]))
+    keys = {"group_by": "k", "map": {"label": "{{ n > 1 }}"}, "on_error": "skip"}
+    assert refusal(NoDialect, source, tmp_path / "out.jsonl", **keys)[0] == (
+        "in.jsonl: no rows to detect a dialect from"
+    )
 
 
 def test_rows_of_several_files_in_the_order_of_their_numbers(tmp_path: Path) -> None:
