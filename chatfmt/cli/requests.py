@@ -68,11 +68,14 @@ def is_recipe(source: str) -> bool:
 
 def check_output_is_no_source(sources: Sequence[str]) -> None:
     """Raise InputError for a last source that does not exist and may be meant as the output, as in `cp`."""
+    from .. import recipe
+
     *others, last = sources or [""]
     named = last.endswith(("/", ".jsonl", ".json", ".parquet"))
     if last.lower() in ("yes", "no", "true", "false", "on", "off") and others and not Path(last).exists():
         raise UsageError(f"there is no source `{last}`", hint="flags such as --mask and --no-mask take no value")
-    if others and named and "://" not in last and not has_magic(last) and not Path(last).exists():
+    is_read = others and is_recipe(others[-1]) and recipe.reads_files(others[-1])
+    if others and named and not is_read and "://" not in last and not has_magic(last) and not Path(last).exists():
         close = nearest(last, [str(path) for path in Path(last).parent.glob("*")], max(1, len(Path(last).stem) // 3))
         hint = f"{f'did you mean `{close[0]}`? Or ' if close else ''}to write there: -o {shlex.quote(last)}"
         raise InputError(f"no such file `{last}`", code="file.missing", hint=hint)

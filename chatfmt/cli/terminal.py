@@ -255,7 +255,10 @@ def progress(total: int | None, *, quiet: bool, stage: str = "converting") -> It
         task, room = bar.add_task(stage, total=total, about=""), bar.console.width
 
         def advance(reached: Reached) -> None:
-            about = watch.line(reached)
+            parts = watch.line(reached).split(", ")
+            while len(parts) > 2 and len(reached.stage) + len(", ".join(parts)) + 3 > room:
+                del parts[1]
+            about = ", ".join(parts)
             line.bar_width = max(1, min(BAR, room - len(reached.stage) - len(about) - 2))
             bar.update(task, description=reached.stage, completed=reached.rows, total=watch.total, about=about)
 

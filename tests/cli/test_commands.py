@@ -88,6 +88,11 @@ def test_errors_are_a_line_and_a_hint(arguments, code, lines, tmp_path):
     assert run.returncode == code, found
     assert found[: len(lines)] == lines
     assert len(found) <= 2 and found[0].startswith("error: ")
+
+
+def test_a_missing_file_for_a_recipe_is_not_taken_for_the_output(tmp_path):
+    run = run_cli("convert", "telegram", "no.json", "--me", "Ann", cwd=tmp_path)
+    assert (run.returncode, said(run)) == (3, ["error: no such file `no.json`"])
     assert list(tmp_path.iterdir()) == []
 
 

@@ -170,6 +170,12 @@ def test_a_warning_stands_above_what_is_drawn(tmp_path: Path) -> None:
     assert seen.rpartition(b"\x1b[2K")[2].startswith(b"error: native code crashed twice on task 1 (")
 
 
+def test_the_line_is_not_cut_on_a_narrow_terminal(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_bytes(lines(0, 10_000))
+    seen = on_terminal("convert", "in.jsonl", "-t", "chatml", "-o", "out", cwd=tmp_path, env={"COLUMNS": "50"}).decode()
+    assert re.search(r"converting .*10,000 of 10,000 rows, .*0:00 left", seen) and "…" not in seen
+
+
 def on_terminal(
     *command: str, cwd: Path, env: Mapping[str, str] | None = None, code: int = 0, stdin: Path = Path(os.devnull)
 ) -> bytes:
