@@ -25,6 +25,8 @@ _WORD = re.compile(r"\w+")
 _ALIKE = 0.9
 """The share of the words of a text that a conversation must have to hold that text, however it was cut or joined."""
 _NAMED = frozenset({"role", "type", "name", "id", "tool_call_id"})
+_READ = frozenset({*CONTENT_KEYS, *ROLE_KEYS, *_NAMED, "channel", "recipient"} - {"id"})
+"""Keys of turns whose values may become others; those of other keys are copied, if they are."""
 _REPLACED = {**SCHEMA_TYPES, "any": "string"}
 """What the types of tools' arguments become, such as `number` for `float`."""
 _DEPTH = 4
@@ -89,7 +91,7 @@ class Entry(Struct):
     """The known facts about a leaf, and some of its values.
 
     `rows` have it. Of those, the conversation holds no value in the rows `left`, and every value in the rows `copied`;
-    in the rows `dropped` it has not even its key, but others of the same column.
+    in the rows `dropped` it has not even its key, or no such value of some turns, but others of the same column.
     """
 
     rows: int = 0
@@ -113,7 +115,8 @@ def trace_value(entries: Entries, name: str, value: Any, conversation: OutputVal
         entry, held = entries.setdefault(path, Entry()), [found for _, found in some]
         entry.rows, entry.left, entry.copied = entry.rows + 1, entry.left + (not any(held)), entry.copied + all(held)
         key = path.rpartition(".")[2].rstrip("[]")
-        entry.dropped += is_read and not any(held) and key not in conversation.keys
+        copies = path == f"{name}[].{key}" and key not in _READ and key in conversation.keys
+        entry.dropped += is_read and not (all(held) if copies else any(held) or key in conversation.keys)
         entry.values += [leaf for leaf, _ in some[: _VALUES - len(entry.values)]]
 
 

@@ -760,3 +760,11 @@ def test_what_keep_carries_is_not_left_behind(
     assert sorted((*summary.left_columns, *summary.left_keys)) == sorted(
         left + ["id (text)"] * (keys.get("keep") != "all")
     )
+
+
+def test_keys_of_a_thought_that_joins_its_answer_are_named(tmp_path: Path) -> None:
+    thought = {"role": "assistant", "channel": "analysis", "content": "Light scatters.", "id": "t1", "n": 1}
+    source = write(tmp_path, {"messages": [TURNS[0], thought, {**TURNS[1], "channel": "final", "id": "t2", "n": 1}]})
+    assert convert(source).left_keys == ("messages[].id (text)",)
+    answer = {**TURNS[1], "id": "t2", "n": 1, "reasoning_content": "Light scatters.", "channel": "final"}
+    assert json.loads(source.with_suffix(".out.jsonl").read_text()) == {"messages": [TURNS[0], answer]}
