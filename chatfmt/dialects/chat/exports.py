@@ -69,7 +69,8 @@ def _gemini_turns(content: Any, columns: Columns) -> list[Turn]:
     thoughts = [part["text"] for part in parts if part.get("thought") is True and isinstance(part.get("text"), str)]
     calls = [call for part in parts if (call := _get(part, "functionCall", "function_call"))]
     results = [result for part in parts if (result := _get(part, "functionResponse", "function_response"))]
-    plain = [part for part in parts if part.get("thought") is not True and not _is_function(part)]
+    said = [part for part in parts if part.get("thought") is not True and not _is_function(part)]
+    plain = [{key: item for key, item in part.items() if key != "thought"} for part in said]
     turn: Turn = {"role": role} | ({"reasoning_content": "".join(thoughts)} if thoughts else {})
     turn |= {"content": join_blocks(plain)} if plain else {}
     turn |= {"tool_calls": [_gemini_call(call) for call in calls]} if calls else {}
@@ -89,7 +90,8 @@ def _gemini_result(result: Any) -> Turn:
     if not isinstance(result, Mapping) or result.get("response") is None:
         raise DialectError("the function response has no `response`", code="msg.content")
     named = {"name": result["name"]} if isinstance(result.get("name"), str) else {}
-    return {"role": "tool", **named, "content": result["response"]}
+    answered = {"tool_call_id": result["id"]} if isinstance(result.get("id"), str) else {}
+    return {"role": "tool", **answered, **named, "content": result["response"]}
 
 
 def _declarations(record: SourceRow) -> list[Any] | None:
@@ -200,5 +202,6 @@ def find_chatgpt_parts(record: SourceRow, columns: Columns) -> dict[str, str] | 
 DIALECTS = {
     "chatgpt-export": Dialect(chatgpt_export, find_chatgpt_parts, "conversation trees of a ChatGPT data export",
                               rank=230, parts=frozenset({"mapping"})),
-    "gemini": Dialect(gemini, find_gemini_parts, "Gemini `contents` with parts", rank=240),
+    "gemini": Dialect(gemini, find_gemini_parts, "Gemini `contents` with parts", rank=240,
+                      decided_by=frozenset({"thought"})),
 }  # fmt: skip
