@@ -127,7 +127,8 @@ def read_sample(job: Job, sample: Sequence[pa.RecordBatch]) -> Iterator[pa.Recor
     """Yield the conversations of the sample as its dialect reads them, without rows that it cannot read."""
     conversion = _reader(job)
     for batch in _batches(job, sample):
-        yield _read_good_rows(conversion, batch)[1]
+        if len(found := _read_good_rows(conversion, batch)[1]):  # without rows it has the columns of the source
+            yield found
 
 
 def _read_good_rows(conversion: Conversion, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch]:

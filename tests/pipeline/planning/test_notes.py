@@ -108,6 +108,13 @@ def test_answers_in_prompts_that_are_trained_on(options, remedy, tmp_path):
     assert said(tmp_path, {"history": [["c", "d"]], **texts}, *options) == noted
 
 
+def test_a_sample_in_which_no_row_can_be_read(tmp_path):
+    source = write_rows(tmp_path / "in.jsonl", [{"prompt": "a", "completion": "b"}] * 2)
+    run = run_here("convert", source, "--for", "axolotl", "--where", "completion > 0", "--on-error", "skip")
+    told = ["error: all 2 rows were rejected: 2 expr.error", "hint: `chatfmt check` lists them"]
+    assert run.stderr.decode().splitlines() == told
+
+
 def test_texts_that_begin_with_a_bos_token(tmp_path):
     note = "texts begin with `<s>`, which many tokenizers add again: --map '{}' leaves it out"
     flag = 'text={{ row["a.b"].removeprefix("<s>") }}'
