@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -48,13 +49,20 @@ def test_an_option_without_effect_is_noted_once(flags: tuple[str, ...], source: 
     assert done.stderr.count(b"note:") == 1
 
 
-def test_options_for_another_format_are_noted_and_those_for_delimited_text_on_stdin_are_not(tmp_path: Path) -> None:
+def test_options_for_another_format_are_noted_but_not_for_what_stdin_or_an_archive_may_hold(tmp_path: Path) -> None:
     write_rows(tmp_path / "data.jsonl", [TALK])
     done = run_cli("convert", "data.jsonl", "--no-header", "--delimiter", ";", cwd=tmp_path)
     assert done.stderr.decode().splitlines()[:-1] == [
         "note: `--no-header` is for delimited text, and the source is none",
         "note: `--delimiter ;` is for delimited text, and the source is none",
     ]
+    with zipfile.ZipFile(tmp_path / "data.zip", "w") as packed:
+        packed.writestr("data.json", json.dumps({"rows": [TALK]}))
+    for grouped in ((), ("--group-by", "@file")):
+        done = run_cli(
+            "convert", "data.zip", "--field", "rows[].messages" if grouped else "rows", *grouped, cwd=tmp_path
+        )
+        assert done.returncode == 0 and b"--field" not in done.stderr, done.stderr
     mapped = ("--map", "user=a", "--map", "assistant=b")
     done = run_cli("convert", "-", "--delimiter", ";", *mapped, stdin=b"a;b\nq;r\n", cwd=tmp_path)
     assert done.stderr == b"wrote 1 row to stdout, 80 B\n"

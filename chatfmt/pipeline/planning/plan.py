@@ -194,7 +194,8 @@ def plan_notes(
         yield from source.source.notes
         yield from notes.split_notes(source, recipe, target)
         yield from notes.job_notes(source.first_rows, source.job, source.detection, recipe)
-    yield from notes.format_notes({file.format for each in sources for file in each.source.files_as_found}, recipe)
+    files = [file for each in sources for file in (*each.source.files, *each.source.originals)]
+    yield from notes.format_notes({file.format for file in files}, recipe)
     yield from notes.name_notes([source.source for source in sources], recipe)
     try:
         yield from notes.recipe_notes(recipe, target, [(each.job, each.detection) for each in sources], template)
