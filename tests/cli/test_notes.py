@@ -10,6 +10,7 @@ import pytest
 
 from chatfmt.cli.commands.convert import shown_progress
 from chatfmt.pipeline import target_of
+from chatfmt.trainers import TRAINERS
 
 from ..conftest import run_cli, write_rows
 
@@ -66,6 +67,13 @@ def test_options_for_another_format_are_noted_but_not_for_what_stdin_or_an_archi
     mapped = ("--map", "user=a", "--map", "assistant=b")
     done = run_cli("convert", "-", "--delimiter", ";", *mapped, stdin=b"a;b\nq;r\n", cwd=tmp_path)
     assert done.stderr == b"wrote 1 row to stdout, 80 B\n"
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_an_option_that_a_trainer_sets_is_not_noted(trainer: str, tmp_path: Path) -> None:
+    write_rows(tmp_path / "data.jsonl", [TALK])
+    done = run_cli("convert", "data.jsonl", "--for", trainer, "-o", "out", cwd=tmp_path)
+    assert b"--media-tags" not in done.stderr and b"--embed-media" not in done.stderr
 
 
 @pytest.mark.parametrize("flags, error", {

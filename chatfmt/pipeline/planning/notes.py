@@ -271,8 +271,8 @@ def _output_notes(job: Job, detection: Detection, recipe: Recipe) -> Iterator[st
         if _is_nowhere(job, name) and name not in read:
             yield f"no sampled row has a value in {'' if '.' in name else 'the column '}`{name}`, which --drop names"
     if not job.media:
-        tags = () if recipe.trainer else ("media_tags",)
-        yield from _idle(recipe, "media, and no sampled row has any", *tags, "embed_media", "media_root")
+        flags = () if recipe.trainer else ("media_tags", "embed_media")  # a trainer may set both
+        yield from _idle(recipe, "media, and no sampled row has any", *flags, "media_root")
     if job.view == "prompt":
         kept = job.columns.also if job.columns.keep == "all" else job.columns.keep
         answers = answer_columns(detection, recipe.map)
