@@ -218,7 +218,7 @@ def _nested_hint(found: Sequence[tuple[str, str | None]], record: SourceRow) -> 
     if _ends_with_answer(last) and columns_named(record, COMPLETIONS):
         return f"`{path}` could hold the turns before a question: --map history={shlex.quote(path)} --map user=COLUMN"
     outer, several, inner = path.partition("[0].")
-    if several and len(value_at(record, outer)) > 1:
+    if several and len(value_at(record, outer) or ()) > 1:
         flags = f"--explode {shlex.quote(outer)} --map messages={shlex.quote(inner)}"
         return f"`{outer}` holds several conversations: {flags} makes a row of each"
     return f"the turns could be in `{path}`: --map messages={shlex.quote(path)}"

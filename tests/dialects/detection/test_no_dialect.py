@@ -459,6 +459,12 @@ def test_turns_without_roles_inside_a_row() -> None:
     assert caught.value.hint == "the turns could be in `data.talk`: --map messages=data.talk"
 
 
+def test_conversations_below_a_name_with_a_dot() -> None:
+    row = {"a.b": {"talks": [{"turns": [{"role": "user", "content": "x"}]}] * 2}, "n": 5}
+    with pytest.raises(NoDialect, match="no dialect fits: the columns are `a.b`, `n`"):
+        convert([row, row])
+
+
 @pytest.mark.parametrize("roles", [[0, 1], [True, False], [["user"], ["bot"]]])
 def test_turns_inside_a_row_whose_roles_are_not_text(roles: list[Any]) -> None:
     turns = [{"speaker": role, "utterance": "x"} for role in roles]
