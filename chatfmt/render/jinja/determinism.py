@@ -11,6 +11,8 @@ from jinja2 import nodes
 
 from .environment import DOES_NOT_PARSE, sandbox
 
+MOST_SHOWN = 10_000
+"""Characters of an error that are kept."""
 ADDRESS = re.compile(r"<(?:[^<>\n]|<locals>){1,200} at (0x[0-9a-f]{6,16})>")
 
 
@@ -42,7 +44,11 @@ def find_address(text: str, inputs: Any) -> str | None:
 
 
 def without_addresses(text: str) -> str:
-    """Return an error text without the memory addresses in it, so that it is the same in every run."""
+    """Return an error text without the memory addresses in it, so that it is the same in every run.
+
+    A text that is longer than MOST_SHOWN is cut: it may hold a whole row.
+    """
+    text = text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
     return ADDRESS.sub(lambda found: found[0].replace(f" at {found[1]}", ""), text) if " at 0x" in text else text
 
 

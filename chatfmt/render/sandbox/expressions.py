@@ -16,7 +16,7 @@ from jinja2.defaults import DEFAULT_FILTERS, DEFAULT_TESTS
 from jinja2.parser import Parser
 
 from ...errors import RowError, UsageError, nearest
-from ..jinja.determinism import find_address, random_names, without_addresses
+from ..jinja.determinism import MOST_SHOWN, find_address, random_names, without_addresses
 from .limits import LimitedSandbox, OverLimit, SandboxLimits, check_depth, limited
 
 CompiledExpression = Callable[[Mapping[str, Any]], Any]
@@ -88,13 +88,15 @@ def _printed(value: Any) -> Any:
 
 
 def _guarded(source: str, environment: LimitedSandbox, evaluate: CompiledExpression) -> CompiledExpression:
+    shown = source if len(source) <= MOST_SHOWN else f"{source[:MOST_SHOWN]}…"
+
     def value_of(row: Mapping[str, Any]) -> Any:
         environment.start_row()
         try:
             value = evaluate(row)
         except Exception as error:  # an expression may raise anything
             failure = RowError(
-                f"the expression `{source}` fails: {without_addresses(str(error))}",
+                f"the expression `{shown}` fails: {without_addresses(str(error)) or type(error).__name__}",
                 code="expr.error",
                 hint=_hint(error),
             )
@@ -102,7 +104,7 @@ def _guarded(source: str, environment: LimitedSandbox, evaluate: CompiledExpress
             raise failure from error
         if isinstance(value, str) and (printed := find_address(value, dict(row))):
             name = printed.partition(" at 0x")[0] + ">"
-            message = f"the expression `{source}` gives the memory address of `{name}`, which differs from run to run"
+            message = f"the expression `{shown}` gives the memory address of `{name}`, which differs from run to run"
             raise RowError(message, code="expr.error", hint="name the value to print, such as `.content`")
         return value
 
@@ -110,7 +112,7 @@ def _guarded(source: str, environment: LimitedSandbox, evaluate: CompiledExpress
 
 
 def _hint(error: Exception) -> str:
-    if isinstance(error, (OverLimit, RecursionError)):
+    if isinstance(error, (OverLimit, RecursionError, MemoryError)):
         return "write an expression that does less, or --on-error skip leaves such rows out"
     if isinstance(error, ValueError) and str(error).endswith(" number"):
         return "--on-error skip leaves such rows out"

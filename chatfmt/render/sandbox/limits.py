@@ -7,20 +7,22 @@ are measured before they run. Whatever slips through meets the limits of the pro
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from types import GeneratorType
 from typing import Any, NoReturn, cast
 
 import jinja2
 from jinja2 import nodes
-from jinja2.compiler import CodeGenerator, Frame, operators
 from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedEscapeFormatter, SandboxedFormatter
+from markupsafe import Markup
 from msgspec import Struct
 from msgspec.structs import asdict
 
 from ..jinja.environment import TemplateNamespace, sandbox
+from .counting_code import CountingGenerator
 from .sizes import CHARACTERS_PER_ITEM, HOLDERS, Sizes
 
 
@@ -72,74 +74,10 @@ class OverLimit(Exception):
     """A template uses more than its `SandboxLimits` allow; the message names the limit."""
 
 
-class _Generator(CodeGenerator):
-    """Generate code that counts steps and measures the results of `~` and of list, dict and tuple displays.
-
-    Nothing but literal text is computed at compile time.
-    """
-
-    def blockvisit(self, nodes: Iterable[nodes.Node], frame: Frame) -> None:
-        self.writeline("environment.tick()")  # the body of each loop, macro, branch and block
-        super().blockvisit(nodes, frame)
-
-    def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:
-        self.write("environment.join_texts((")
-        for item in node.nodes:
-            self.visit(item, frame)
-            self.write(", ")
-        self.write("))")
-
-    def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:
-        self.write("(")
-        self._visit_weighed(node.expr, frame)
-        for operand in node.ops:
-            self.write(f" {operators[operand.op]} ")
-            self._visit_weighed(operand.expr, frame)
-        self.write(")")
-
-    def visit_Getitem(self, node: nodes.Getitem, frame: Frame) -> None:
-        is_slice = isinstance(node.arg, nodes.Slice)
-        self.write("environment.weighed(" if is_slice else "")
-        super().visit_Getitem(node, frame)
-        self.write(")" if is_slice else "")
-
-    def _visit_weighed(self, node: nodes.Expr, frame: Frame) -> None:
-        is_constant = isinstance(node, nodes.Const)
-        self.write("" if is_constant else "environment.weighed(")
-        self.visit(node, frame)
-        self.write("" if is_constant else ")")
-
-    def visit_List(self, node: nodes.List, frame: Frame) -> None:
-        self._visit_measured(super().visit_List, node, frame)
-
-    def visit_Dict(self, node: nodes.Dict, frame: Frame) -> None:
-        self._visit_measured(super().visit_Dict, node, frame)
-
-    def visit_Tuple(self, node: nodes.Tuple, frame: Frame) -> None:
-        self._visit_measured(super().visit_Tuple, node, frame)
-
-    def visit_Name(self, node: nodes.Name, frame: Frame) -> None:
-        visit = super().visit_Name
-        self._visit_measured(visit, node, frame) if node.name in ("varargs", "kwargs") else visit(node, frame)
-
-    def _visit_measured(self, visit: Callable[[Any, Frame], None], node: nodes.Expr, frame: Frame) -> None:
-        """Wrap an expression in `measured(…)`, unless it holds only constants or is an assignment target."""
-        named = isinstance(node, nodes.Name) or node.find(nodes.Name) is not None
-        measured = named and getattr(node, "ctx", "load") == "load"
-        self.write("environment.measured(" if measured else "")
-        visit(node, frame)
-        self.write(")" if measured else "")
-
-    def _output_child_to_const(self, node: nodes.Expr, frame: Frame, finalize: Any) -> str:
-        if not isinstance(node, nodes.TemplateData):
-            raise nodes.Impossible
-        return super()._output_child_to_const(node, frame, finalize)
-
-
 class LimitedSandbox(ImmutableSandboxedEnvironment):
     """The sandbox with counters, which `start_row` resets."""
 
-    code_generator_class = _Generator
+    code_generator_class = CountingGenerator
     intercepted_binops = frozenset(("+", "*", "**", "%"))
     limits = SandboxLimits()
     steps = 0
@@ -190,17 +128,17 @@ class LimitedSandbox(ImmutableSandboxedEnvironment):
 
     def join_texts(self, values: Iterable[Any]) -> str:
         """Return the value of `a ~ b ~ …`."""
-        text = "".join(map(str, values))
-        self.check_size(len(text), self.limits.string, "characters")
-        self.tick(len(text) // self.limits.characters)
-        return text
+        return self._joined(map(str, values), self.limits.string, "characters")
 
     def joined_output(self, pieces: Iterable[str]) -> str:
         """Join the output of a template, a macro or a block."""
+        return self._joined(pieces, self.limits.output, "characters of output")
+
+    def _joined(self, pieces: Iterable[str], most: int, unit: str) -> str:
         kept, size = [], 0
         for piece in pieces:
             size += len(piece)
-            self.check_size(size, self.limits.output, "characters of output")
+            self.check_size(size, most, unit)
             kept.append(piece)
         self.tick(size // self.limits.characters)
         return "".join(kept)
@@ -241,25 +179,41 @@ class LimitedSandbox(ImmutableSandboxedEnvironment):
         text = isinstance(like, (str, bytes))
         self.check_size(size, self.limits.string if text else self.limits.items, "characters" if text else "items")
 
-    def check_format(self, pattern: Any, values: Iterable[Any]) -> None:
-        """Raise OverLimit for a width or precision that is too large, in the pattern or the values (`%*d`, `{:{}}`)."""
-        widths = [int(digits) for digits in _NUMBERS.findall(str(pattern)) if len(digits) < 20 or self._too_wide()]
-        widths += [value for value in _flat(values) if isinstance(value, int) and ("*" in pattern or "{}" in pattern)]
-        self.check_size(sum(max(width, 0) for width in widths), self.limits.string, "characters")
+    def check_format(self, pattern: Any, values: Iterable[Any] = ()) -> None:
+        """Raise OverLimit for a width or precision that is too large, in the pattern or the values (`%*d`).
+
+        Also for values that are too long together: `%(name)s` may print one again and again.
+        """
+        pattern, values = str(pattern), [*_flat(values)]
+        widths = [int(digits) for digits in _NUMBERS.findall(pattern) if len(digits) < 20 or self._too_wide()]
+        widths += [value for value in values if isinstance(value, int) and "*" in pattern]
+        sizes = [*map(self._length, values)]
+        size = max(sum(sizes), max(sizes, default=0) * pattern.count("%("))
+        self.check_size(size + sum(max(width, 0) for width in widths), self.limits.string, "characters")
+
+    def _length(self, value: Any) -> int:
+        """Return about how many characters a text, or a container that is printed, has."""
+        if type(value) in HOLDERS:
+            return CHARACTERS_PER_ITEM * self._sizes.measure(value, self.limits.items)[0]
+        return len(value) if isinstance(value, (str, bytes)) else 0
 
     def _too_wide(self) -> NoReturn:
         raise OverLimit(f"the template makes more than {self.limits.string:,} characters")
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
-        """Return the sandbox's wrapper of `str.format` with a check before it."""
-        wrapped = super().wrap_str_format(value)
-        if wrapped is None:
+        """Return the sandbox's wrapper of `str.format`, which measures what it formats."""
+        if (safe := super().wrap_str_format(value)) is None:
             return None
-        safe = wrapped
+        text = value.__self__
 
         def checked(*values: Any, **named: Any) -> str:
-            self.check_format(value.__self__, (*values, *named.values()))
-            return safe(*values, **named)
+            if value.__name__ == "format_map":
+                if named or len(values) != 1:
+                    return safe(*values, **named)  # raises
+                (named,), values = values, ()
+            escape = {"escape": text.escape} if isinstance(text, Markup) else {}
+            formatter = (_EscapeFormatter if escape else _Formatter)(self, **escape)
+            return cast(str, type(text)(formatter.vformat(text, values, named)))
 
         return checked
 
@@ -267,14 +221,41 @@ class LimitedSandbox(ImmutableSandboxedEnvironment):
         self.tick(1 + len(arguments) // _CONTAINERS_PER_STEP)
         owner, name = getattr(function, "__self__", None), getattr(function, "__name__", "")
         if isinstance(owner, (str, bytes, int)) and name in _METHODS:
+            if name == "join":
+                arguments = _held(arguments)
             _METHODS[name](self, owner, *arguments, **named)
+        if name == "strftime_now":
+            self.check_format((arguments, named))
         slowness = _SLOW.get(name, 1)
         for value in (owner, *arguments):
             self.weighed(value, slowness)
         return self.measured(self.weighed(super().call(context, function, *arguments, **named)))
 
 
+class _Formatter(SandboxedFormatter):
+    """Format as the sandbox does, and measure each field: its width may be a value itself (`{:{}}`)."""
+
+    _made = 0
+
+    def format_field(self, value: Any, format_spec: str) -> Any:
+        env = cast(LimitedSandbox, self._env)
+        env.check_format(format_spec)
+        text = super().format_field(value, format_spec)
+        self._made += len(text)
+        env.check_size(self._made, env.limits.string, "characters")
+        return text
+
+
+class _EscapeFormatter(_Formatter, SandboxedEscapeFormatter):
+    """The same for text that is marked as safe."""
+
+
 _NUMBERS = re.compile(r"\d+")
+
+
+def _held(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return arguments that can be measured before they are gone through: lists in the place of iterators."""
+    return tuple([*value] if isinstance(value, Iterator) else value for value in arguments)
 
 
 def _flat(values: Iterable[Any]) -> Iterable[Any]:
@@ -303,7 +284,7 @@ def _replace(env: LimitedSandbox, text: Any, old: Any = "", new: Any = "", count
 
 
 def _join(env: LimitedSandbox, separator: Any, values: Any = (), *more: Any) -> None:
-    if isinstance(values, (list, tuple)):
+    if isinstance(values, Sized) and isinstance(values, Iterable):
         size = sum(len(value) for value in values if isinstance(value, (str, bytes)))
         env.check_size(size + len(values) * len(str(separator)), env.limits.string, "characters")
 
@@ -338,7 +319,7 @@ def _checked_filters(env: LimitedSandbox) -> dict[str, Any]:
     checks: dict[str, Callable[..., None]] = {
         "center": _width, "indent": _indent, "wordwrap": _indent, "replace": _filter_replace, "format": _format,
         "batch": _count, "slice": _count, "tojson": _tojson, "round": _round,
-        "trim": _search,
+        "trim": _search, "join": _filter_join, "sum": _sum, "sort": _elements, "groupby": _elements,
     }  # fmt: skip
     return {
         name: _checked_filter(env, checks.get(name, _no_check), filter, _SLOW.get(name, 1))
@@ -371,6 +352,8 @@ def _checked_filter(
 
     def checked(*arguments: Any, **named: Any) -> Any:
         env.tick()
+        if check in (_filter_join, _sum):
+            arguments = _held(arguments)
         for value in arguments:
             env.weighed(value, slowness)
         check(env, *(arguments[1:] if passed else arguments), **named)
@@ -405,9 +388,33 @@ def _round(env: LimitedSandbox, value: Any, precision: Any = 0, method: Any = "c
         env.check_size(abs(precision), env.limits.bits, "digits of a number")
 
 
-def _tojson(env: LimitedSandbox, value: Any, *more: Any, **named: Any) -> None:
-    widths = [item for item in (*more, *named.values()) if isinstance(item, int)]
+def _tojson(
+    env: LimitedSandbox, value: Any, ascii: Any = False, indent: Any = None, separators: Any = None, **more: Any
+) -> None:
+    """Measure what many values become, each of them indented or separated, piece by piece before it is made."""
+    widths = [each if isinstance(each, int) else env._length(each) for each in _flat((indent, separators))]
     env.check_size(max(widths, default=0), 1000, "characters of indent")
+    if max(widths, default=0) * env._length(value) > env.limits.string:
+        env.joined_output(json.JSONEncoder(indent=indent, separators=separators).iterencode(value))
+
+
+def _filter_join(env: LimitedSandbox, values: Any = (), d: Any = "", *more: Any, **named: Any) -> None:
+    _join(env, d, values)
+
+
+def _elements(env: LimitedSandbox, values: Any = (), *more: Any, **named: Any) -> None:
+    """Count the characters of a text as the elements of the list that a filter makes of it."""
+    if isinstance(values, (str, bytes)):
+        env.check_size(len(values), env.limits.items, "items")
+        env.tick(len(values) // 2)
+
+
+def _sum(env: LimitedSandbox, values: Any = (), attribute: Any = None, start: Any = 0, **more: Any) -> None:
+    """Count the elements that are copied when lists are added up, each time all so far."""
+    size = 0
+    for value in values if isinstance(start, (list, tuple)) else ():
+        size += env._sizes.measure(value, env.limits.items)[0] if type(value) in HOLDERS else 0
+        env.tick(size // _COPIES_PER_STEP)
 
 
 def check_depth(tree: nodes.Node, most: int) -> None:

@@ -71,6 +71,12 @@ COSTLY = {
     "slice in loops": "{% set t = 'ab' * 400000 %}{% for i in range(9999) %}{% set x = t[1:] %}{% endfor %}",
     "is in": "{% set t = 'ab' * 400000 %}{% for i in range(9999) %}{% if 'c' is in t %}{% endif %}{% endfor %}",
     "map": "{% set l = range(9999)|list %}{% for i in range(9999) %}{% if l | map('string') | select('equalto', 'x') | first %}{% endif %}{% endfor %}",
+    "width in a text": "{{ '{0:{1}}'.format(1, '9999999999') }}", "format again": "{{ ('{0}' * 10**4).format('a' * 8000000) }}",
+    "percent again": "{{ '%(a)s' * 10**5 % {'a': 'a' * 10**5} }}", "percent again, a list": "{{ '%(a)s' * 10**5 % {'a': ['a' * 10**5]} }}",
+    "tilde": "{% set t = 'a' * 8000000 %}{{ " + " ~ ".join(["t"] * 10**4) + " }}", "date": "{{ strftime_now('%250d' * 10**5) | length }}",
+    "join an iterator": "{{ ('a' * 8000000).join(range(9999) | map('string')) }}", "join with a long text": "{{ range(9999) | join('a' * 8000000) }}",
+    "sum of lists": "{{ ([[1]] * 10**5) | sum(start=[]) }}", "sort a text": "{{ ('ab' * 4000000) | sort }}", "group a text": "{{ ('ab' * 4000000) | groupby('a') }}",
+    "indent": "{{ ([[[[1]]]] * 10**5) | tojson(indent=1000) }}", "indent by a text": "{{ [1] | tojson(indent='a' * 10**6) }}",
 }  # fmt: skip
 """Templates that cost too much; `hostile/template_cases.py` has more."""
 CHEAP = SandboxLimits(seconds=2, steps=100_000)

@@ -85,3 +85,18 @@ def test_addresses_are_refused_and_data_that_looks_like_one_is_not():
         )
     row = {"x": "<A object at 0x7f0000000000>"}
     assert text_expression("{{ x }}!")(row) == row["x"] + "!"
+
+
+def test_long_errors_are_cut():
+    source = f"raise_exception(x) or '{'z' * 20_000}'"
+    with pytest.raises(RowError) as caught:
+        expression(source)({"x": "y" * 20_000})
+    assert str(caught.value) == f"the expression `{source[:10_000]}…` fails: {'y' * 10_000}…"
+
+
+def test_large_numbers_and_long_lists_that_are_printed_cost_no_more_than_they_are():
+    source = (
+        "{{ '{}, {x:>{}}'.format(99999999, 3, x=1) }} {{ '%s' % 99999999 }} {{ [[1], [2]]|sum(start=[])|join(d='/') }}"
+    )
+    assert text_expression(source)({}) == "99999999,   1 99999999 1/2"
+    assert text_expression("{{ ('{a}'|safe).format(a='<') }}{{ '{a}'.format_map({'a': 1}) }}")({}) == "&lt;1"
