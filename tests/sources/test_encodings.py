@@ -56,10 +56,11 @@ def test_without_chardet_the_hint_names_the_extra(monkeypatch: pytest.MonkeyPatc
 
 ENCODINGS = ("utf-16-le", "utf-16-be", "utf-32-le")
 MOSTLY_LATIN = [(TEXTS[language], encoding) for language in ("fr", "ru", "ja", "ar") for encoding in ENCODINGS]
-LONG = [(TEXTS[language] * 5, encoding) for language in ("ru", "ja", "ar") for encoding in ENCODINGS[:2]]
+LONG = [(TEXTS[language] * 5, encoding) for language in ("ru", "ja", "ar") for encoding in ENCODINGS]
+IDEOGRAPHS = [("一丁丂七" * 99, encoding) for encoding in ("utf-32-le", "utf-32-be")]
 
 
-@pytest.mark.parametrize(("text", "encoding"), MOSTLY_LATIN + LONG)
+@pytest.mark.parametrize(("text", "encoding"), MOSTLY_LATIN + LONG + IDEOGRAPHS)
 def test_utf_16_without_a_mark_is_named_and_read(text: str, encoding: str, tmp_path: Path, capsys: Output) -> None:
     source = tmp_path / "a.csv"
     source.write_bytes(f"prompt,completion\nq,{text}\n".encode(encoding))
@@ -70,6 +71,17 @@ def test_utf_16_without_a_mark_is_named_and_read(text: str, encoding: str, tmp_p
     )
     assert main(["convert", str(source), "-q", "--encoding", encoding]) == 0
     assert json.loads(capsys.readouterr().out)["completion"][0]["content"] == text
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "UTF-16-LE", "utf_32"])
+def test_utf_8_beside_utf_16_is_not_misread(encoding: str, tmp_path: Path, capsys: Output) -> None:
+    (tmp_path / "a.csv").write_bytes("prompt,completion\nq,Ж\n".encode(encoding))
+    (tmp_path / "b.csv").write_text("prompt,completion\nq,Ж\n", "utf-8")
+    assert main(["convert", str(tmp_path), "-q", "--encoding", encoding]) == 3
+    assert capsys.readouterr().err == (
+        f"error: b.csv: this is UTF-8, not {encoding}\n"
+        "hint: `--encoding` is that of all files: convert those in another encoding in a run of their own\n"
+    )
 
 
 @pytest.mark.parametrize("text", [b"q,x\0yes\n", b"q\x01,x\0ye\0yes.\n", b"q,\x01\0yes, yes!\n"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import PurePosixPath
 
 from ...errors import InputError, Location, RowError
@@ -98,6 +100,8 @@ def format_of_content(head: bytes, shown: str, options: ParseOptions) -> Format:
         kind, hint = "an Arrow file" if named == "arrow" else "a Parquet file", "download or write the file again"
         raise InputError(f"this does not begin like {kind}", code="file.not_data", at=Location(shown), hint=hint)
     recode = options.encoding if needs_recoding(options.encoding) else None
+    if recode:
+        _check_width(head, recode, shown)
     text = head.decode(recode, "ignore").encode() if recode else _checked_text(head, shown)
     return _text_format(text, named, options, shown)
 
@@ -151,6 +155,15 @@ def _checked_text(head: bytes, shown: str) -> bytes:
     return head
 
 
+def _check_width(head: bytes, encoding: str, shown: str) -> None:
+    """Raise InputError for UTF-8 that is to be read as UTF-16 or UTF-32, in which blanks and commas have zero bytes."""
+    if head and 0 not in head and re.match("utf[-_ ]?(16|32)", encoding.lower()):
+        with suppress(UnicodeDecodeError):
+            codecs.getincrementaldecoder("utf-8")().decode(head)
+            hint = "`--encoding` is that of all files: convert those in another encoding in a run of their own"
+            raise InputError(f"this is UTF-8, not {encoding}", code="file.encoding", at=Location(shown), hint=hint)
+
+
 def _wide_encoding(head: bytes) -> str | None:
     """The UTF-16 or UTF-32 encoding of text, found by its byte order mark or by the positions of zero bytes."""
     for encoding, mark in _MARKS:
@@ -160,17 +173,21 @@ def _wide_encoding(head: bytes) -> str | None:
     zeros = [2 * start[place::4].count(0) > len(start) // 4 for place in range(4)]
     if not start.count(0):
         return None
-    return _ZEROS.get("".join("0" if is_zero else "x" for is_zero in zeros)) or _utf_16(start)
+    return _ZEROS.get("".join("0" if is_zero else "x" for is_zero in zeros)) or _decoding(start)
 
 
-def _utf_16(start: bytes) -> str | None:
-    """Return the UTF-16 encoding of text in another script, whose only zero bytes are those of its blanks and signs."""
+def _decoding(start: bytes) -> str | None:
+    """Return the encoding of text in another script, whose only zero bytes may be those of its blanks and signs."""
     even, odd = start[::2].count(0), start[1::2].count(0)
-    if (even and odd) or not re.search(r"[\x01-\x08\x0e-\x1f\ufffd]", start[:-4].decode(errors="replace")):
-        return None
-    name = "utf-16-be" if even else "utf-16-le"
-    text = start.decode(name, "ignore")
-    return name if all(sign.isprintable() or sign.isspace() for sign in text) else None
+    names = ["utf-32-le", "utf-32-be"]  # in which hardly anything else can be decoded
+    if not (even and odd) and re.search(r"[\x01-\x08\x0e-\x1f\ufffd]", start[:-4].decode(errors="replace")):
+        names.append("utf-16-be" if even else "utf-16-le")
+    for name in names:
+        with suppress(UnicodeDecodeError):
+            text = codecs.getincrementaldecoder(name)().decode(start)
+            if all(sign.isprintable() or sign.isspace() for sign in text):
+                return name
+    return None
 
 
 _MARKS = (
