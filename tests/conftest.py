@@ -133,10 +133,10 @@ def run_cli(
 ) -> subprocess.CompletedProcess[bytes]:
     """Run `chatfmt …` as a user would and return what it did (stdout and stderr as bytes).
 
-    Four in five tests, chosen by their names, run it in their own process, for a third of the time: see `run_here`.
+    Nine in ten tests, chosen by their names, run it in their own process, for a third of the time: see `run_here`.
     """
     given, more = stdin.encode() if isinstance(stdin, str) else stdin or b"", env or {}
-    sampled = FULL or crc32(os.environ.get("PYTEST_CURRENT_TEST", "").partition(" ")[0].encode()) % 5 == 0
+    sampled = FULL or crc32(os.environ.get("PYTEST_CURRENT_TEST", "").partition(" ")[0].encode()) % 10 == 0
     can_run_here = len(given) <= PIPE and all(name.startswith(READ_BY_COMMANDS) for name in more)
     run = run_process if sampled or not can_run_here else run_here
     return run(*arguments, stdin=given, env=more, cwd=cwd)

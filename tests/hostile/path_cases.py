@@ -73,7 +73,7 @@ CASES: list[Case] = [
     out("a lock beside it that is a link", "out.jsonl", Error(5, "output.foreign", ""), files={"mine": b"mine", ".out.jsonl.chatfmt/lock": link("../mine")}),
     out("work that is a link", "o", Error(5, "output.foreign", "`o/.chatfmt` is a symbolic link"), "--overwrite", files={"mine/staged/x": b"mine", "mine/run.json": b"{}", "o/.chatfmt": link("../mine")}),
     out("shards that are a link", "o", Error(5, "output.foreign", "`o/.chatfmt/staged` is a symbolic link"), "--resume", files={"mine/x": b"mine", "o/.chatfmt/run.json": b"{}", "o/.chatfmt/staged": link("../../mine")}),
-    out("rejects into a pipe", "out.jsonl", Error(2, "", "`pipe` is not a regular file"), "--on-error", "skip", "--rejects", "pipe", files={"pipe": fifo}), out("rejects into a folder", "out.jsonl", Error(2, "", "`d` is not a regular file"), "--rejects", "d", files={"d/x": b""}),
+    out("rejects into a pipe", "out.jsonl", Error(2, "", "`pipe` is not a regular file"), "--on-error", "skip", "--rejects", "pipe", files={"pipe": fifo}), out("rejects into a folder", "out.jsonl", Error(2, "", "`d` is not a regular file"), "--on-error", "skip", "--rejects", "d", files={"d/x": b""}),
     Case("out, rejects of a pipe into a pipe", {"pipe": fifo}, Error(2, "", "`pipe` is not a regular file"), ("convert", "-", "--on-error", "skip", "--rejects", "pipe"), stdin=DATA),
     Case("out, a link to itself", {"in.jsonl": DATA, "loop.jsonl": link("loop.jsonl")}, Error(5, "", "system error: Too many levels of symbolic links (`"), ("convert", "in.jsonl", "-o", "loop.jsonl")),
     Case("a link to itself in a folder", {"d/in.jsonl": DATA, "d/loop.jsonl": link("loop.jsonl")}, Error(3, "file.missing", "`d/loop.jsonl` is not a regular file"), ("convert", "d", "-o", "out.jsonl")),

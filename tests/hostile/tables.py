@@ -15,7 +15,7 @@ ROW = {"messages": TURNS}
 
 
 def messages(rows: int = 3) -> pa.Array:
-    return pa.array([TURNS] * rows, MESSAGES)
+    return pa.array([TURNS], MESSAGES).take(pa.array([0] * rows, pa.int64()))
 
 
 def table(rows: int = 3, **columns: pa.Array) -> pa.Table:
