@@ -11,7 +11,7 @@ from jinja2 import nodes
 
 from .environment import DOES_NOT_PARSE, sandbox
 
-MOST_SHOWN = 10_000
+MOST_SHOWN = 50_000
 """Characters of an error that are kept."""
 ADDRESS = re.compile(r"<(?:[^<>\n]|<locals>){1,200} at (0x[0-9a-f]{6,16})>")
 

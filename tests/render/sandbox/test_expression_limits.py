@@ -88,10 +88,10 @@ def test_addresses_are_refused_and_data_that_looks_like_one_is_not():
 
 
 def test_long_errors_are_cut():
-    source = f"raise_exception(x) or '{'z' * 20_000}'"
+    source = f"raise_exception(x) or '{'z' * 90_000}'"
     with pytest.raises(RowError) as caught:
-        expression(source)({"x": "y" * 20_000})
-    assert str(caught.value) == f"the expression `{source[:10_000]}…` fails: {'y' * 10_000}…"
+        expression(source)({"x": "y" * 90_000})
+    assert str(caught.value) == f"the expression `{source[:50_000]}…` fails: {'y' * 50_000}…"
 
 
 def test_large_numbers_and_long_lists_that_are_printed_cost_no_more_than_they_are():
