@@ -30,7 +30,7 @@ import pyarrow.compute as pc
 from msgspec import Struct
 
 from .errors import UsageError
-from .json_columns import ABSENT, JSON, TEXT, decode_objects, decode_values, encode_column, loads
+from .json_columns import ABSENT, JSON, TEXT, decode_objects, decode_values, dumps, encode_column, loads
 from .schema import KEYS, ROW
 from .turn_columns import lengths_of, offsets_of, to_lists
 
@@ -139,6 +139,12 @@ def top_level(text: str, names: Collection[str]) -> str:
     """The column that a path starts in, given the `names` of all columns."""
     path = None if text in names else path_of(text)
     return text if path is None or path.root is None else path.root
+
+
+def expression_for(text: str, names: Collection[str]) -> str:
+    """Return the expression that reads a column or path in a template: `a.b`, or `row["my text"].b`."""
+    column = top_level(text, names)
+    return text if column.isidentifier() else f"row[{dumps(column)}]{text.removeprefix(column)}"
 
 
 def _steps(text: str) -> tuple[Step, ...]:

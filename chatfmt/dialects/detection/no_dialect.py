@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from ...errors import DialectError, Location, NoDialect
-from ...field_path import value_at
+from ...field_path import expression_for, value_at
 from ...schema import ROW
 from ..chat.turns import find_turn_keys, turns_at
 from ..kit.columns import Columns, SourceRow, ambiguous_part, records_of
@@ -155,7 +155,7 @@ def _no_answer_hint(prompt: str, answer: str) -> str:
 
 def _not_text_hint(prompt: str, answer: str, value: Any) -> str:
     """Hint for an answer that is a number, a list or an object; none for data that is not text at all."""
-    asked, path = f"--map user={shlex.quote(prompt)}", f"row[{answer!r}]" if not answer.isidentifier() else answer
+    asked, path = f"--map user={shlex.quote(prompt)}", expression_for(answer, (answer,))
     if isinstance(value, (int, float)):
         return f"`{answer}` is not text; convert it with {asked} --map assistant='{{{{ {path} }}}}'"
     if are_objects(value):

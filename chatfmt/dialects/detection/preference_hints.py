@@ -9,6 +9,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from ...field_path import expression_for
 from ..kit.columns import SourceRow, columns_named
 from ..kit.literals import are_texts, read_literal
 from ..kit.names import COMPLETIONS
@@ -156,7 +157,7 @@ _SPEAKERS = ("model", "assistant", "option", "candidate")
 
 def _value(column: str) -> str:
     """Return the expression for the value of a column."""
-    return column if column.isidentifier() else f"row[{json.dumps(column, ensure_ascii=False)}]"
+    return expression_for(column, (column,))
 
 
 def answers_hint(name: str) -> str:

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from ... import json_columns, schema
 from ...errors import DialectError, Location, NoDialect, RowError, UsageError, first_of, map_rows, refuse_rows
-from ...field_path import path_of, top_level, value_at
+from ...field_path import expression_for, path_of, top_level, value_at
 from ...schema import SourceRow as SourceRow
 from .blocks import content_of, text_of
 from .labels import label_of
@@ -289,8 +289,7 @@ def has_text(values: pa.StringArray) -> pa.BooleanArray:
 
 def joined_texts(name: str) -> str:
     """Return the template for `--map` that joins the texts in a column of lists, with a blank line between them."""
-    column = name if name.isidentifier() else f"row[{json_columns.dumps(name)}]"
-    return f'{{{{ {column} | join("\\n\\n") }}}}'
+    return f'{{{{ {expression_for(name, (name,))} | join("\\n\\n") }}}}'
 
 
 def to_text(values: pa.Array, name: str, part: str) -> pa.StringArray:

@@ -17,7 +17,7 @@ from ... import json_columns, tokens, trainers, transforms
 from ...dialects.chat.turns import ROLE_KEYS
 from ...dialects.preference.scored import to_number
 from ...errors import TemplateError, UnknownName, abridged
-from ...field_path import FieldPath, top_level
+from ...field_path import FieldPath, expression_for, top_level
 from ...json_columns import JSON, TEXT
 from ...mapping import replaced_columns
 from ...mapping.names import names_needed
@@ -124,8 +124,8 @@ def _marker_notes(rows: pa.RecordBatch, job: Job) -> Iterator[str]:
         filters = "".join(
             f" | replace({json_columns.dumps(name)}, {json_columns.dumps(chr(10) + name)})" for name in inside
         )
-        column = source.text if source.text.isidentifier() else f"row[{json_columns.dumps(source.text)}]"
-        how = shlex.quote(f"transcript={{{{ {column}{filters} }}}}")
+        value = expression_for(source.text, rows.schema.names)
+        how = shlex.quote(f"transcript={{{{ {value}{filters} }}}}")
         named = ", ".join(f"`{name}`" for name in inside)
         yield f"the markers {named} often stand inside lines, where they do not cut: --map {how} cuts there too"
 
@@ -176,7 +176,7 @@ def _missing_notes(rows: pa.RecordBatch, detection: Detection, recipe: Recipe) -
         column = rows.column(name) if name not in said else pa.nulls(len(rows))
         words = column.filter(pc.is_in(column, missing)) if column.type == TEXT else []
         if len(words):
-            value, word = name if name.isidentifier() else f"row[{json_columns.dumps(name)}]", f'"{words[0].as_py()}"'
+            value, word = expression_for(name, (name,)), f'"{words[0].as_py()}"'
             empty, part = f'{{{{ "" if {value} == {word} else {value} }}}}', parts.get(name)
             flag = f"--where {shlex.quote(f'{value} != {word}')} leaves them out"
             if part in ("context", "system", "reasoning"):
@@ -244,8 +244,7 @@ def _bos_notes(rows: pa.RecordBatch, job: Job, detection: Detection, recipe: Rec
     if detection.type != "text" or job.view != "text" or "{{" in path:
         return
     texts = [text or "" for each in read_sample(job, [rows.slice(0, _READ)]) for text in each["text"].to_pylist()]
-    is_odd = path in rows.schema.names and not path.isidentifier()
-    value = f"row[{json_columns.dumps(path)}]" if is_odd else path
+    value = expression_for(path, rows.schema.names)
     for bos in (bos for bos in _BOS if any(text.startswith(bos) for text in texts)):
         without = shlex.quote(f'text={{{{ {value}.removeprefix("{bos}") }}}}')
         yield f"texts begin with `{bos}`, which many tokenizers add again: --map {without} leaves it out"

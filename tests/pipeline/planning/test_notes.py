@@ -36,10 +36,12 @@ def test_a_role_that_no_turn_has_is_noted(name, noted, tmp_path):
     assert [note for note in noted if "--role" in note] == expected
 
 
-def test_markers_inside_lines_are_noted(tmp_path):
-    row = {"my log": "Human: hi Bot: hello Human: bye Bot: see you"}
+@pytest.mark.parametrize("path", ["my log", "data.log"])
+def test_markers_inside_lines_are_noted(path, tmp_path):
+    text = "Human: hi Bot: hello Human: bye Bot: see you"
+    row = {path: text} if path == "my log" else {"data": {"log": text}}
     flags = ["--marker", "Human:=user", "--marker", "Bot:=assistant"]
-    note, how = said(tmp_path, row, "--map", "transcript=my log", *flags)[0].split(": --map ")
+    note, how = said(tmp_path, row, "--map", f"transcript={path}", *flags)[0].split(": --map ")
     assert note == "the markers `Human:`, `Bot:` often stand inside lines, where they do not cut"
     cut = run_cli("convert", "in.jsonl", "--map", *shlex.split(how)[:1], *flags, cwd=tmp_path)
     assert [turn["content"] for turn in from_lines(cut.stdout)[0]["messages"]] == ["hi ", "hello ", "bye ", "see you"]
