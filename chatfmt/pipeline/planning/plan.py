@@ -136,7 +136,8 @@ def plan(recipe: Recipe, target: Target, scratch: Scratch, run: Run) -> Plan:
     try:
         return with_schema(planned, find_schema(sources, planned.tasks(Path()), run))
     except ChatfmtError as error:  # of a row, which a note may explain
-        error.__notes__ = [*noted]
+        for note in noted:
+            error.add_note(note)
         raise
 
 

@@ -43,12 +43,14 @@ def find_address(text: str, inputs: Any) -> str | None:
     return None
 
 
-def without_addresses(text: str) -> str:
-    """Return an error text without the memory addresses in it, so that it is the same in every run.
+def cut_short(text: str) -> str:
+    """Return a text without what is beyond MOST_SHOWN: an error may hold a whole row."""
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
 
-    A text that is longer than MOST_SHOWN is cut: it may hold a whole row.
-    """
-    text = text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
+
+def without_addresses(text: str) -> str:
+    """Return an error text, cut short, without the memory addresses in it, so that it is the same in every run."""
+    text = cut_short(text)
     return ADDRESS.sub(lambda found: found[0].replace(f" at {found[1]}", ""), text) if " at 0x" in text else text
 
 

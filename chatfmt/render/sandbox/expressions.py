@@ -16,7 +16,7 @@ from jinja2.defaults import DEFAULT_FILTERS, DEFAULT_TESTS
 from jinja2.parser import Parser
 
 from ...errors import RowError, UsageError, nearest
-from ..jinja.determinism import MOST_SHOWN, find_address, random_names, without_addresses
+from ..jinja.determinism import cut_short, find_address, random_names, without_addresses
 from .limits import LimitedSandbox, OverLimit, SandboxLimits, check_depth, limited
 
 CompiledExpression = Callable[[Mapping[str, Any]], Any]
@@ -88,7 +88,7 @@ def _printed(value: Any) -> Any:
 
 
 def _guarded(source: str, environment: LimitedSandbox, evaluate: CompiledExpression) -> CompiledExpression:
-    shown = source if len(source) <= MOST_SHOWN else f"{source[:MOST_SHOWN]}…"
+    shown = cut_short(source)
 
     def value_of(row: Mapping[str, Any]) -> Any:
         environment.start_row()
