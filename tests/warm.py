@@ -206,11 +206,12 @@ def _feed(into: int, stdin: int, given: bytes) -> None:
 def _command(request: Mapping[str, Any], stdin: int) -> None:
     signal.alarm(PATIENCE)
     _enter(request)
-    os.dup2(stdin, 0)
     is_closed = request["files"][1] == "closed"
-    for number, path in enumerate(request["files"][1:], 1):
-        os.dup2(os.open(os.devnull if path == "closed" else path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
-    os.closerange(3, 64)
+    paths = [os.devnull if path == "closed" else path for path in request["files"][1:]]
+    files = [stdin, *(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND) for path in paths)]
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+        os.close(file)
     sys.stdin, sys.stdout, sys.stderr = standard(0, "r"), standard(1, "w"), standard(2, "w", "backslashreplace")
     if is_closed:
         os.close(1)
