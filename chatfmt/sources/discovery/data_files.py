@@ -7,6 +7,7 @@ that begin with a dot or an underscore are not data.
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import re
@@ -14,7 +15,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from mimetypes import guess_type
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from msgspec import Struct
 
@@ -33,6 +34,8 @@ KEYWORDS = {
     "test": ("test", "testing", "eval", "evaluation"),
 }
 """Words in names of files and folders that indicate their split."""
+MOST_LEVELS = 500
+"""Folders inside each other; Python can list some 900."""
 _SHARDED = re.compile(r"data/(?P<split>\w+(?:\.\w+)*)-\d{5}-of-\d{5}[^/]*\.[^/]*")
 _NO_DATA = {"config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
 _DOCUMENTS = re.compile(r"(readme|licen[cs]e|notice|changelog|citation|contributing|authors)\b", re.IGNORECASE)
@@ -55,6 +58,7 @@ def find_splits(
     root: Path, *, name: str | None = None, data_files: Sequence[str] = (), data_dir: str | None = None
 ) -> FoundFiles:
     """Find the files of a folder by split. Raises InputError if there are none, UnknownName for an unknown subset."""
+    check_listable(str(root / "*"))
     if data_files:
         return FoundFiles(_splits_by_globs(root, parse_data_files(data_files)), **_about(read_card(root)))
     base = inside(root, root / data_dir) if data_dir else root
@@ -90,14 +94,32 @@ def inside(root: Path, path: Path) -> Path:
     return path
 
 
+def check_listable(pattern: str) -> None:
+    """Raise InputError for a folder that a glob looks into and that cannot be listed: `glob` leaves it out."""
+    for folder in filter(os.path.isdir, glob.glob(os.path.dirname(pattern), recursive=True)):  # noqa: PTH120, PTH207
+        try:
+            os.scandir(folder).close()
+        except OSError as error:
+            _refuse_folder(error)
+
+
+def _refuse_folder(error: OSError) -> NoReturn:
+    text = f"cannot list the folder `{error.filename}`: {error.strerror}"
+    hint = f"check who may read it with `ls -ld {shlex.quote(error.filename)}`, or name the files to read"
+    raise InputError(text, code="file.permission", hint=hint) from None
+
+
 def _listed(root: Path) -> tuple[dict[Path, str], tuple[str, ...]]:
     """Return the visible data files below `root` with their names, sorted by these, and the names of other files."""
     files: dict[str, bool] = {}
-    for folder, folders, names in os.walk(root):
+    for folder, folders, names in os.walk(root, onerror=_refuse_folder):
         folders[:] = sorted(name for name in folders if name[0] not in "._")
         for linked in (Path(folder, name) for name in folders if Path(folder, name).is_symlink()):
             inside(root, linked)
         base = Path(folder).relative_to(root)
+        if len(base.parts) > MOST_LEVELS:
+            text = f"`{root}` has folders inside each other, more than {MOST_LEVELS} deep"
+            raise InputError(text, code="file.unreadable", hint="move the files to a folder further up")
         files |= {(base / name).as_posix(): _is_data(name) for name in names if _may_be_data(name)}
     data = {inside(root, root / name): name for name, is_data in sorted(files.items()) if is_data}
     return data, tuple(name for name, is_data in sorted(files.items()) if not is_data)
@@ -167,24 +189,25 @@ def _has_word(part: str, words: Iterable[str], end: str) -> bool:
 
 
 def _splits_by_globs(root: Path, globs: Mapping[str, Sequence[str]]) -> Splits:
-    return {split: [path for glob in patterns for path in _matching(root, glob)] for split, patterns in globs.items()}
+    return {split: [path for each in patterns for path in _matching(root, each)] for split, patterns in globs.items()}
 
 
-def _matching(root: Path, glob: str) -> list[Path]:
-    if ".." in Path(glob).parts or Path(glob).is_absolute():
-        raise InputError(f"`{glob}` leads outside of `{root}`", code="file.outside", hint="use that path as SOURCE")
+def _matching(root: Path, pattern: str) -> list[Path]:
+    if ".." in Path(pattern).parts or Path(pattern).is_absolute():
+        raise InputError(f"`{pattern}` leads outside of `{root}`", code="file.outside", hint="use that path as SOURCE")
+    check_listable(str(root / pattern))
     try:
         paths = (
-            [root / glob]
-            if (root / glob).is_file()
-            else [path for path in sorted(root.glob(glob)) if path.is_file() and path.name[0] not in "._"]
+            [root / pattern]
+            if (root / pattern).is_file()
+            else [path for path in sorted(root.glob(pattern)) if path.is_file() and path.name[0] not in "._"]
         )
     except (ValueError, IndexError, NotImplementedError, OSError):  # no pattern, or one that `glob` does not know
         paths = []
     found = [inside(root, path) for path in paths]
     if not found:
         hint = "check `--data-files`, or `configs` at the top of README.md"
-        raise InputError(f"no file in `{root}` matches `{glob}`", code="file.missing", hint=hint)
+        raise InputError(f"no file in `{root}` matches `{pattern}`", code="file.missing", hint=hint)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from chatfmt.errors import InputError, UnknownName, UsageError
 from chatfmt.sources import Source, plan_splits, read, resolve
 
-from ...conftest import run_cli
+from ...conftest import run_cli, run_here
 from ..reading import as_parquet, read_all, rows_of, written
 
 LINES = b"".join(b'{"a": "%d %s"}\n' % (n, b"xyz"[n % 3 : n % 3 + 1] * (n % 50)) for n in range(3000))
@@ -50,6 +51,36 @@ def test_folders_are_read_as_datasets_reads_them(name: str, tmp_path: Path) -> N
         written(tmp_path, ROW, file)
     found = splits_of(resolve(str(tmp_path)))
     assert found == splits and list(found) == list(splits)
+
+
+@pytest.mark.parametrize(
+    ("source", "options"),
+    [("d", {}), ("d/**/*.jsonl", {}), ("d/closed/*.jsonl", {}), ("d", {"data_files": ["**/*.jsonl"]})],
+)
+def test_a_folder_that_cannot_be_listed_is_not_left_out(
+    source: str, options: dict[str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def scandir(path: str) -> object:  # root may list all
+        if str(path) == "d/closed":
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return listed(path)
+
+    for file in ("d/a.jsonl", "d/closed/b.jsonl"):
+        written(tmp_path, ROW, file)
+    monkeypatch.chdir(tmp_path)
+    listed = os.scandir
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(InputError) as caught:
+        resolve(source, **options)
+    assert caught.value.message == "cannot list the folder `d/closed`: Permission denied"
+    assert caught.value.hint == "check who may read it with `ls -ld d/closed`, or name the files to read"
+
+
+def test_folders_that_are_deeper_than_python_lists_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "d" / "/".join("a" * 700)).mkdir(parents=True)
+    run = run_here("inspect", "d", cwd=tmp_path)
+    said = "error: `d` has folders inside each other, more than 500 deep\nhint: move the files to a folder further up\n"
+    assert (run.returncode, run.stderr.decode()) == (3, said)
 
 
 CARD = b"""---
