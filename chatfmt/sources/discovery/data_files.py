@@ -195,8 +195,8 @@ def _splits_by_globs(root: Path, globs: Mapping[str, Sequence[str]]) -> Splits:
 def _matching(root: Path, pattern: str) -> list[Path]:
     if ".." in Path(pattern).parts or Path(pattern).is_absolute():
         raise InputError(f"`{pattern}` leads outside of `{root}`", code="file.outside", hint="use that path as SOURCE")
-    check_listable(str(root / pattern))
     try:
+        check_listable(str(root / pattern))
         paths = (
             [root / pattern]
             if (root / pattern).is_file()

@@ -15,6 +15,7 @@ BOMB = "a: &a [1, 2, 3, 4, 5, 6, 7, 8, 9]\n" + "".join(
 DEEP = "it is nested deeper than 100 levels, or an alias refers to what holds it"
 YAML = {
     BOMB: ": it holds more than 100,000 values",
+    f"[{'a,' * 100_000}}}": ": it holds more than 100,000 values",  # what follows is not parsed
     "a: &a [*a]": f": {DEEP}",
     f"a: {'[' * 120}{']' * 120}": f": {DEEP}",
     "a: 2024-99-99": ": month must be in 1..12",
