@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from ..masks.markers import MarkedChat, TextSource, replace_text
 from ..single import TemplateRenderer
@@ -30,13 +30,15 @@ class CutTextFinder:
     def __init__(self, renderer: TemplateRenderer) -> None:
         self._renderer, self._left = renderer, float(CHANGED_TEXTS)
 
-    def find(self, marked: MarkedChat, text: str) -> Iterator[tuple[TextSource, bool]]:
-        """Yield the sources of texts that are not printed, and whether they are in part.
+    def find(self, marked: MarkedChat, text: str, known: Collection[TextSource]) -> Iterator[tuple[TextSource, bool]]:
+        """Yield the sources of texts that are not printed, and whether they are in part; those that are known are not.
 
         `text` is the rendered text of the conversation without markers.
         """
         position = 0
         for number, core in enumerate(marked.texts):
+            if marked.sources[number] in known:
+                continue
             found = text.find(core, position)  # the texts of a long conversation are found in one pass
             if found >= 0:
                 position = found + len(core)

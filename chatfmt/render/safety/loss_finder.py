@@ -139,9 +139,8 @@ class LossFinder:
         parts = lost_parts(self._renderer, chat, losing, self._prints_text)
         losses = [_lost_part(chat.messages, place) for place in parts]
         losses += [self._loss(chat.messages, source) for source in missing]
-        for source, is_cut in self._cut_texts.find(*marked) if marked else ():
-            if source not in missing:
-                losses.append(replace(self._loss(chat.messages, source), cut=is_cut, by_design=False))
+        for source, is_cut in self._cut_texts.find(*marked, frozenset(missing)) if marked else ():
+            losses.append(replace(self._loss(chat.messages, source), cut=is_cut, by_design=False))
         return list(dict.fromkeys(losses))
 
     def _prints_text(self, chat: Chat, messages: Collection[int]) -> bool:

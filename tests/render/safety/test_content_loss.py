@@ -21,7 +21,7 @@ from chatfmt.render.options import RenderOptions
 from chatfmt.render.safety.content_loss import LossGuard
 from chatfmt.render.safety.loss_finder import Loss, LossFinder
 from chatfmt.render.safety.message_shapes import message_shapes
-from chatfmt.render.single import Chat
+from chatfmt.render.single import Chat, TemplateRenderer
 from chatfmt.render.template.chat_template import ChatTemplate
 from chatfmt.render.trace.program_cache import TraceLimits
 from chatfmt.rendering import ConversationBatch, Rendered
@@ -106,6 +106,16 @@ def test_earlier_reasoning_is_lost_by_design_where_the_last_is_printed() -> None
 def test_a_template_that_markers_disturb_is_tested_text_by_text() -> None:
     counting = CHATML.replace("m.content", "(m.content ~ (m.content | length) if m.role != 'system' else '')")
     assert names(counting, *WITH_SYSTEM) == [(0, "system", "content", False)]
+
+
+def test_texts_that_are_not_printed_at_all_are_not_searched_for_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The renders of a conversation of which a thousand texts are lost are as many as of one."""
+    rendered, render = list[Chat](), TemplateRenderer.text_or_none
+    monkeypatch.setattr(TemplateRenderer, "text_or_none", lambda *each: rendered.append(each[1]) or render(*each))
+    for count in (1, 1000):
+        assert len(names(NO_SYSTEM, *[WITH_SYSTEM[0]] * count, *PLAIN)) == count
+    first, second = (sum(len(chat.messages) == count + 2 for chat in rendered) for count in (1, 1000))
+    assert first == second > 0
 
 
 def test_a_template_that_refuses_loses_nothing() -> None:
