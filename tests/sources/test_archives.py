@@ -123,6 +123,20 @@ def test_archives_that_cannot_be_read(files: dict[str, str], said: str, tmp_path
     assert [file.name for file in tmp_path.iterdir()] == ["a.zip"]
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--name", "x"], "`in.zip` has no subset `x`, or any other"),
+        (["--data-files", "x*"], "no file in `in.zip` matches `x*`"),
+        (["--data-dir", "x"], "no data files in `in.zip/x`"),
+    ],
+)
+def test_errors_name_the_archive(options: list[str], said: str, tmp_path: Path) -> None:
+    write_zip(tmp_path / "in.zip", FILES)
+    run = run_cli("convert", "in.zip", *options, cwd=tmp_path)
+    assert (run.returncode, run.stderr.decode().splitlines()[0]) == (2 if "--name" in options else 3, f"error: {said}")
+
+
 def test_a_damaged_archive(tmp_path: Path) -> None:
     path = tmp_path / "a.tar"
     path.write_bytes(b"x.jsonl".ljust(257, b"\0") + b"ustar\x0000" + b"\0" * 300)

@@ -15,7 +15,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from mimetypes import guess_type
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from msgspec import Struct
 
@@ -103,7 +103,9 @@ def check_listable(pattern: str) -> None:
             _refuse_folder(error)
 
 
-def _refuse_folder(error: OSError) -> NoReturn:
+def _refuse_folder(error: OSError) -> None:
+    if isinstance(error, FileNotFoundError):
+        return
     text = f"cannot list the folder `{error.filename}`: {error.strerror}"
     hint = f"check who may read it with `ls -ld {shlex.quote(error.filename)}`, or name the files to read"
     raise InputError(text, code="file.permission", hint=hint) from None

@@ -7,12 +7,13 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
 
 from msgspec.structs import replace
 
-from ...errors import InputError, abridged, nearest
+from ...errors import ChatfmtError, InputError, abridged, nearest
 from ...scratch_folder import explained
 from ...stores import is_remote
 from ...whole_files import is_regular
@@ -43,10 +44,8 @@ def resolve(
     """Find the files of a file, folder, glob, URL, Hub id or `-`; an existing path is always taken as a path.
 
     An archive or a spreadsheet is unpacked to a new folder in `unpack_to`, if there is one, and what is read of remote
-    files is kept there.
-
-    Of a Hub dataset only the files of the requested split are downloaded. Raises InputError if it does not exist or
-    cannot be read, UsageError or UnknownName for an unknown subset or split.
+    files is kept there. Of a Hub dataset only the files of the requested split are downloaded. Raises InputError if it
+    does not exist or cannot be read, UsageError or UnknownName for an unknown subset or split.
     """
     if not source:
         raise InputError("no such file ``", code="file.missing", hint="name a file, a folder or a dataset")
@@ -59,19 +58,20 @@ def resolve(
             return _from_hub(HubRequest(source, name, split, revision, tuple(data_files), data_dir), options)
         raise InputError(f"no such file `{source}`", code="file.missing", hint=_hint(source))
     if is_remote(source):
-        if found := _HUB_URL.fullmatch(source):
-            pinned = revision or found["revision"]
-            return resolve_hub(HubRequest(found["id"], name, split, pinned, tuple(data_files), data_dir), options)
+        if url := _HUB_URL.fullmatch(source):
+            pinned = revision or url["revision"]
+            return resolve_hub(HubRequest(url["id"], name, split, pinned, tuple(data_files), data_dir), options)
         return resolve_remote(source, options, split, unpack_to)
     path = _path(source)
     if path.is_dir():
-        return _from_folder(
-            source, path, find_splits(path, name=name, data_files=data_files, data_dir=data_dir), split, options
-        )
+        found = find_splits(path, name=name, data_files=data_files, data_dir=data_dir)
+        return _from_folder(source, path, found, split, options)
     if unpack_to is not None and is_regular(path) and (unpack := archives.unpacker(path)):
         folder = _new_folder(unpack_to)
         unpacked = unpack(path, folder, name)
-        members = find_splits(folder, name=None if unpacked.sheet else name, data_files=data_files, data_dir=data_dir)
+        name = None if unpacked.sheet else name
+        with _named(folder, source):
+            members = find_splits(folder, name=name, data_files=data_files, data_dir=data_dir)
         inside = _from_folder(source, folder, members, split, options)
         return _with_sheet(replace(inside, notes=(*unpacked.notes, *inside.notes)), path, unpacked.sheet)
     return _from_files(source, [path], options)
@@ -97,6 +97,16 @@ def named_files(
 def _new_folder(parent: Path) -> Path:
     with explained(parent):
         return Path(tempfile.mkdtemp(dir=parent, prefix="unpacked-"))
+
+
+@contextmanager
+def _named(folder: Path, source: str) -> Iterator[None]:
+    """Name the archive in errors, instead of the folder that it is unpacked to."""
+    try:
+        yield
+    except ChatfmtError as error:
+        error.message = error.message.replace(str(folder), source)
+        raise
 
 
 def _with_sheet(source: Source, path: Path, sheet: str | None) -> Source:
