@@ -36,6 +36,7 @@ from .turns import (
     flatten_parts,
     merge_consecutive,
     split_turns,
+    write_results,
 )
 from .weights import change_weights
 
@@ -70,6 +71,7 @@ TRANSFORMS: dict[str, Transform] = {
     "roles": Transform(rename_roles, "role names, replaced", "names"),
     "developer": _choice(developer_to_system, "developer turns, as system turns", "keep", "system"),
     "parts": _choice(flatten_parts, "content of text parts only, as text", "keep", "flatten"),
+    "results": _choice(write_results, "tool results that are objects, as JSON text", "keep", "text"),
     "empty_turns": _choice(drop_empty_turns, "turns without content, call and reasoning", "keep", "drop", "drop-blank"),
     "leading_assistant": _choice(drop_leading_assistant, "assistant turns before the first user turn", "keep", "drop"),
     "trailing_user": _choice(drop_trailing_user, "user turns after the last assistant turn", "keep", "drop"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
@@ -184,16 +186,7 @@ def flatten_parts(batch: pa.RecordBatch, value: str) -> Changed:
     Parts with another key (`cache_control`) or of another type stay parts. The field becomes text again if all content
     is text.
     """
-    changed = np.zeros(len(batch), np.bool_)
-    for name, column in message_columns(batch):
-        content = field(column.flatten(), "content")
-        if content.type == TEXT:
-            continue
-        held = contains(content, '"text"') if content.type == JSON else content.is_valid()
-        column, rows = edit_rows(column, any_turn(column, to_bools(held)), lambda turns: list(map(_flatten, turns)))
-        if rows.any():
-            batch, changed = with_column(batch, name, text_where_all_text(column)), changed | rows
-    return batch, Counter(parts=int(changed.sum()))
+    return _change_contents(batch, "parts", '"text"', _flatten)
 
 
 def _flatten(turn: Turn) -> Turn:
@@ -201,6 +194,35 @@ def _flatten(turn: Turn) -> Turn:
     if not isinstance(parts, list) or not parts or not all(map(is_text_part, parts)):
         return turn
     return {**turn, "content": "".join(part["text"] for part in parts)}
+
+
+def write_results(batch: pa.RecordBatch, value: str) -> Changed:
+    """`text`: results of tools that are objects become text, as json.dumps with ensure_ascii=False; counts rows.
+
+        {"role": "tool", "content": {"city": "Oslo"}}   →   {"role": "tool", "content": "{\\"city\\": \\"Oslo\\"}"}
+
+    The field becomes text if all content is text.
+    """
+    return _change_contents(batch, "results", "{", _write_result)
+
+
+def _write_result(turn: Turn) -> Turn:
+    content = turn.get("content")
+    return {**turn, "content": json.dumps(content, ensure_ascii=False)} if isinstance(content, dict) else turn
+
+
+def _change_contents(batch: pa.RecordBatch, count: str, mark: str, change: Callable[[Turn], Turn]) -> Changed:
+    """Change the turns of rows that have `mark` in the JSON of their content; counts rows that differ."""
+    changed = np.zeros(len(batch), np.bool_)
+    for name, column in message_columns(batch):
+        content = field(column.flatten(), "content")
+        if content.type == TEXT:
+            continue
+        held = contains(content, mark) if content.type == JSON else content.is_valid()
+        column, rows = edit_rows(column, any_turn(column, to_bools(held)), lambda turns: list(map(change, turns)))
+        if rows.any():
+            batch, changed = with_column(batch, name, text_where_all_text(column)), changed | rows
+    return batch, Counter({count: int(changed.sum())})
 
 
 def split_turns(batch: pa.RecordBatch, value: bool) -> Changed:

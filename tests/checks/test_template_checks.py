@@ -82,14 +82,14 @@ def test_fit_is_not_advised_where_it_does_not_help(template, problem, hint, tmp_
 
 
 STRUCTURED = (
-    "hint: the content is not plain text: write it as text in the source; "
-    "`--allow-loss {}` accepts the loss of all of it"
+    "the content is not plain text: write it as text in the source; `--allow-loss {}` accepts the loss of all of it"
 )
 
 
 @pytest.mark.parametrize("content", [[{"type": "text", "text": "a", "citations": [{"u": "x"}]}], {"n": 1}])
 def test_a_hint_says_that_all_of_a_text_would_be_lost(content, tmp_path):
     role = "assistant" if isinstance(content, list) else "tool"
+    remedy = "" if isinstance(content, list) else "`--fit results=text` adapts the data where it can; "
     turns = [
         {"role": "user", "content": "q"},
         {"role": role, "content": content},
@@ -99,7 +99,7 @@ def test_a_hint_says_that_all_of_a_text_would_be_lost(content, tmp_path):
     run = run_here("convert", "in.jsonl", "-t", "qwen3", cwd=tmp_path)
     assert (run.returncode, run.stderr.decode().splitlines()) == (6, [
         f"error: in.jsonl row 0: template `qwen3` loses the text of role `{role}` (message 1, line 1)",
-        STRUCTURED.format(role),
+        f"hint: {remedy}{STRUCTURED.format(role)}",
     ])  # fmt: skip
 
 

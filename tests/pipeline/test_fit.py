@@ -142,6 +142,18 @@ def test_tools_without_a_place_go_into_the_system_message_if_asked(tmp_path):
     assert "changed: system_turns 1, tools 1\n" in run.stderr.decode()
 
 
+@pytest.mark.parametrize(("template", "code"), [("qwen3", 6), ("caller.jinja", 4)])
+def test_results_that_are_objects_become_text_if_asked(template, code, tmp_path):
+    turns = [*CALLED[:2], say("tool", {"city": "Oslo"}, tool_call_id="abcdefgh1"), say("assistant", "b")]
+    for flags in ([], ["--fit"]):
+        run = convert(tmp_path, turns, template, *flags)
+        assert (run.returncode, run.stdout) == (code, b"")
+        assert "hint: `--fit results=text` adapts the data where it can" in run.stderr.decode()
+    run = convert(tmp_path, turns, template, "--fit", "results=text")
+    assert '{"city": "Oslo"}' in json.loads(run.stdout)["text"]
+    assert "changed: results 1\n" in run.stderr.decode()
+
+
 def test_a_system_message_is_no_remedy_for_tools_that_other_rows_call(tmp_path):
     call = {"type": "function", "function": {"name": "f", "arguments": {}}}
     turns = [PLAIN[0], {"role": "assistant", "tool_calls": [call]}]

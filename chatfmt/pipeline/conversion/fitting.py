@@ -19,7 +19,9 @@ from ...errors import ChatfmtError, RowError, TemplateError
 from ...render.template.chat_template import ChatTemplate
 from .job import Job
 
-REMEDIES: Mapping[str, Mapping[str, str]] = {"--fit": {}, "--fit tools=system": {"tools": "system"}}
+REMEDIES: Mapping[str, Mapping[str, str]] = {
+    "--fit": {}, "--fit tools=system": {"tools": "system"}, "--fit results=text": {"results": "text"},
+}  # fmt: skip
 """What to type, with the transforms that it adds; the first that helps is offered."""
 AROUND = 100
 """Rows that a remedy is tried on."""
@@ -59,7 +61,9 @@ def find_remedy(code: str, job: Job, row: pa.RecordBatch, file: str, others: pa.
     """
     if code not in OF_TEMPLATES or (found := fitting_of(job)) is None:
         return ""
-    some = (flag for flag, more in REMEDIES.items() if ("tools" not in job.transforms if more else not job.fitted))
+    some = (
+        flag for flag, more in REMEDIES.items() if (more.keys().isdisjoint(job.transforms) if more else not job.fitted)
+    )
     for flag in some:
         fitted = _fitted(job, found, REMEDIES[flag])
         rows = [row] if others is None or not REMEDIES[flag] else [row, others.slice(0, AROUND)]
