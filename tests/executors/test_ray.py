@@ -62,6 +62,15 @@ def test_each_task_runs_once(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {str(n): b"." for n in range(12)}
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let an interrupt raise KeyboardInterrupt: a process that a shell has started with `&` ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_run_has_no_task_that_still_writes(tmp_path: Path) -> None:
     def interrupt() -> None:
         while len(files(tmp_path)) < 2:
