@@ -295,14 +295,17 @@ def count_rows(file: Path) -> int:
         return sum(1 for _ in lines)
 
 
-def save(results: list[Result], path: Path) -> None:
-    """Put the results into the file, in the place of older ones of the same kind, template and rows."""
-    found = {place_of(result): result for result in [*json.loads(path.read_text()), *results]}
+def save(result: Result, path: Path) -> None:
+    """Put the result into the file, in the place of an older one of the same kind, template and rows."""
+    older = json.loads(path.read_text()) if path.exists() else []
+    found = {place_of(each): each for each in (*older, result)}
     path.write_text(json.dumps([found[place] for place in sorted(found)], indent=1) + "\n")
 
 
-def place_of(result: Result) -> tuple[int, int, int]:
-    return result["rows"], KINDS.index(result["kind"]), TEMPLATES.index(result["template"])
+def place_of(result: Result) -> tuple[int, int, int, str]:
+    template = result["template"]
+    order = TEMPLATES.index(template) if template in TEMPLATES else len(TEMPLATES)
+    return result["rows"], KINDS.index(result["kind"]), order, template
 
 
 def table(results: list[Result]) -> str:
@@ -388,9 +391,11 @@ def main() -> None:
     if given.make:
         make_data(*given.data, given.make)
     pairs = [(kind, template) for kind in given.kinds.split(",") for template in given.templates.split(",")]
-    results = [measure(case, kind, template) for kind, template in pairs for case in cases]
-    if given.save:
-        save(results, given.save)
+    results = []
+    for case, (kind, template) in ((case, pair) for pair in pairs for case in cases):
+        results.append(measure(case, kind, template))
+        if given.save:
+            save(results[-1], given.save)  # what was measured is kept, whatever happens to the rest
     if given.json:
         print(json.dumps(results, indent=1))
     else:

@@ -21,11 +21,16 @@ def test_each_subject_is_measured(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "parquet" / "a.parquet")
     (tmp_path / "jsonl" / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    options = ["--templates", "chatml", "--subjects", "chatfmt,copy,table,jinja", "--repeat", "1", "--workers", "1"]
-    command = [sys.executable, convert.__file__, str(tmp_path), *options, "--json"]
+    template, saved = tmp_path / "own.jinja", tmp_path / "results.json"
+    template.write_text("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}")
+    options = ["--templates", str(template), "--subjects", "chatfmt,copy,table,jinja", "--repeat", "1"]
+    options += ["--workers", "1", "--json", "--save", str(saved)]
+    command = [sys.executable, convert.__file__, str(tmp_path), *options]
     ran = subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=100)
-    assert [(found["kind"], found["rows"], [*found["subjects"]]) for found in json.loads(ran.stdout)] == [
+    found = json.loads(ran.stdout)
+    assert [(each["kind"], each["rows"], [*each["subjects"]]) for each in found] == [
         ("parquet-parquet", 2, ["chatfmt", "copy", "table", "jinja"]),
         ("jsonl-jsonl", 2, ["chatfmt", "copy", "jinja"]),
         ("parquet-jsonl", 2, ["chatfmt", "jinja"]),
     ]
+    assert json.loads(saved.read_text()) == found
