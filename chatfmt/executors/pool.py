@@ -69,6 +69,8 @@ class Pool:
                 while sent < min(end, index + TASKS_AHEAD * self._size):
                     self._calls.put(Call(sent, fn, tasks[sent], call_data(fn, tasks[sent])))
                     sent += 1
+                    if sent == len(tasks):
+                        self._no_more_calls()
                 number, answer = self._next()
                 if isinstance(answer, WorkerMessage) and answer.kind == POSITION:
                     on_position(tasks[number], value_of(answer))
@@ -94,10 +96,14 @@ class Pool:
                 worker.kill()  # all of them first: they free their memory side by side
             for worker in self._alive:
                 worker.end()
-        for _ in self._threads:
-            self._calls.put(None)
+        self._no_more_calls()
         for thread in self._threads:
             thread.join()
+
+    def _no_more_calls(self) -> None:
+        """Let each thread end its worker, and free its memory, when no call is left for it."""
+        for _ in self._threads:
+            self._calls.put(None)
 
     def _serve(self) -> None:
         """Start a worker, give it calls and replace it when it dies; the main function of a thread."""
