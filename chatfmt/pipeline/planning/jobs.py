@@ -277,7 +277,7 @@ def mapped_sample(
 ) -> Sequence[pa.RecordBatch]:
     """Return the sample after mapping: the rows that `--where` keeps, or all if it keeps none or fails.
 
-    With `skip` rows that cannot be mapped are left out; the conversion reports them.
+    With `skip` rows that cannot be mapped are left out; the conversion reports them. Raises RowError if none can be.
     """
     unfiltered = mapping.mapper(replace(fields, where=None), text_expression, expression, nulls=nulls)
     if fields.where is not None:
@@ -286,7 +286,9 @@ def mapped_sample(
             kept = [_mapped(batch, mapper, skip=skip) for batch in sample]
             if any(len(batch) for batch in kept):
                 return kept
-    return [_mapped(batch, unfiltered, skip=skip) for batch in sample]
+    mapped = [_mapped(batch, unfiltered, skip=skip) for batch in sample]
+    none_left = skip and not any(len(batch) for batch in mapped)
+    return [_mapped(batch, unfiltered, skip=False) for batch in sample] if none_left else mapped
 
 
 def _mapped(batch: pa.RecordBatch, mapper: mapping.Mapper, *, skip: bool) -> pa.RecordBatch:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import chatfmt
-from chatfmt.errors import ChatfmtError, Location, NoDialect, RowError, UnknownName, UsageError
+from chatfmt.errors import ChatfmtError, Location, RowError, UnknownName, UsageError
 from chatfmt.pipeline.grouping.order import Order
 
 from ...conftest import read_rows, run_cli, to_lines, write_rows
@@ -68,11 +68,16 @@ def test_an_expression_that_fails_in_every_row_is_named(on_error: str, tmp_path:
     )
 
 
-def test_rows_without_any_that_a_label_can_judge_are_none(tmp_path: Path) -> None:
-    source = str(write(tmp_path / "in.jsonl", [{"k": "a", "n": "x", **TURN}, {"k": "b", "n": "y", **TURN}]))
-    keys = {"group_by": "k", "map": {"label": "{{ n > 1 }}"}, "on_error": "skip"}
-    assert refusal(NoDialect, source, tmp_path / "out.jsonl", **keys)[0] == (
-        "in.jsonl: no rows to detect a dialect from"
+@pytest.mark.parametrize(("by", "line"), [({"group_by": "k"}, ""), ({}, " (line 1)")])
+def test_a_label_that_can_judge_no_row_is_named_also_if_such_rows_are_skipped(
+    by: dict[str, str], line: str, tmp_path: Path
+) -> None:
+    source = str(write(tmp_path / "in.jsonl", [{"k": key, "n": "x", **TURN} for key in "ab"]))
+    keys = {**by, "map": {"label": "{{ n > 1 }}"}, "on_error": "skip"}
+    assert refusal(RowError, source, tmp_path / "out.jsonl", **keys) == (
+        "in.jsonl row 0: the expression `{{ n > 1 }}` fails: '>' not supported between instances of 'str' and 'int'"
+        + line,
+        "the column is text, as all cells of a CSV are: `NAME|float` reads it as a number",
     )
 
 
