@@ -103,7 +103,7 @@ def _hint(names: Sequence[str], records: Sequence[SourceRow], columns: Columns, 
     turns = [name for name in names if find_turn_keys(turns_at(records[0], name), columns)]
     answers = [name for name in names if name in (*texts, *turns) or are_texts(records[0].get(name))]
     own = [name for name in texts if not is_metadata(name)]
-    of_pair = pair_hint(records[0]) or opposites_hint(answers, records[0]) or two_answers_hint(texts, names, records)
+    of_pair = pair_hint(records[0]) or opposites_hint(answers, records[0]) or two_answers_hint(answers, names, records)
     by_shape = of_pair or (None if own else _inside_hint(records[0])) or turns_hint(names, records, columns)
     return by_shape or transcript_hint(texts, records) or _texts_hint(names, records, columns, shown)
 
@@ -232,7 +232,8 @@ def ambiguous_hint(error: NoDialect, records: Sequence[SourceRow], columns: Colu
     if by_id and all(are_objects(turns) and find_turn_keys(turns, columns) for turns in records[0].values()):
         flags = "--explode 'values(.)' --map messages='values(.)'"
         hint = f"if each value is a conversation, {flags}; else {hint}"
-    return opposites_hint([name for name in records[0] if f"`{name}`" in error.message], records[0]) or hint
+    pair = [name for name in records[0] if f"`{name}`" in error.message]
+    return opposites_hint(pair, records[0]) or two_answers_hint(pair, list(records[0]), records) or hint
 
 
 def rows_differ(readings: Sequence[Mapping[str, str]]) -> NoDialect:

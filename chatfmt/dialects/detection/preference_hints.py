@@ -9,9 +9,9 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from ...field_path import expression_for
+from ...field_path import expression_for, value_at
 from ..kit.columns import SourceRow, columns_named
-from ..kit.literals import are_texts, read_literal
+from ..kit.literals import are_objects, are_texts, read_literal
 from ..kit.names import COMPLETIONS
 from ..preference.chosen_rejected import CHOSEN, REJECTED
 
@@ -37,8 +37,8 @@ def pair_hint(record: SourceRow) -> str | None:
 
 
 _OPPOSITES = {
-    "accepted": "rejected", "preferred": "dispreferred", "winner": "loser", "winning": "losing", "better": "worse",
-    "best": "worst", "good": "bad", "positive": "negative", "w": "l",
+    "accepted": "rejected", "chosen": "rejected", "preferred": "dispreferred", "winner": "loser", "winning": "losing",
+    "win": "lose", "better": "worse", "best": "worst", "good": "bad", "positive": "negative", "w": "l",
     "pos": "neg", "positives": "negatives",
 }  # fmt: skip
 
@@ -47,7 +47,7 @@ def opposites_hint(answers: Sequence[str], record: SourceRow) -> str | None:
     """Hint for two answers whose names say that one is better and the other worse."""
     if (pair := opposites(answers)) is None:
         return None
-    first = [f"{name}[0]" if are_texts(record[name]) else name for name in pair]
+    first = [f"{name}[0]" if are_texts(value_at(record, name)) else name for name in pair]
     flags = f"--map chosen={shlex.quote(first[0])} --map rejected={shlex.quote(first[1])}"
     return f"`{pair[0]}` could be the better and `{pair[1]}` the worse of two answers: {flags}"
 
@@ -79,14 +79,15 @@ def several_answers_hint(answers: str, names: Sequence[str]) -> str:
     return f"`{answers}` holds several answers without scores: {flag} if the first is the best"
 
 
-def two_answers_hint(texts: Sequence[str], names: Sequence[str], records: Sequence[SourceRow]) -> str | None:
-    """Hint for two texts, one of which other columns call the better; it leaves out rows in which neither is."""
+def two_answers_hint(answers: Sequence[str], names: Sequence[str], records: Sequence[SourceRow]) -> str | None:
+    """Hint for two answers, one of which other columns call the better; it leaves out rows in which neither is."""
     flags = _one_of_two(names, _SCORES)  # one for each answer, such as `winner_a` and `winner_b`
     choice = flags[0] if flags else next((name for name in names if has_word(name, _CHOICE)), None)
-    if (pair := _one_of_two(texts, ANSWER_WORDS)) is None:
+    if (pair := _one_of_two(answers, ANSWER_WORDS)) is None:
         return None
-    if not all(isinstance(read_literal(record.get(name) or ""), str) for record in records[:50] for name in pair):
-        return None  # lists or turns as text
+    values = [record.get(name) or "" for record in records[:50] for name in pair]
+    if not all(isinstance(read_literal(value), str) or are_objects(value) for value in values):
+        return None  # lists of texts, or lists or turns as text
     if choice is None:
         mapped = f"--map chosen={shlex.quote(pair[0])} --map rejected={shlex.quote(pair[1])}"
         return f"`{pair[0]}` and `{pair[1]}` are two answers: if the first is always the better one, {mapped}"
@@ -95,12 +96,14 @@ def two_answers_hint(texts: Sequence[str], names: Sequence[str], records: Sequen
         cast = "|float" if any(map(_NUMBER.fullmatch, texts_of)) else ""  # as text, 10 is less than 9
         where, is_first = (f"{_value(flags[0])}{cast} {sign} {_value(flags[1])}{cast}" for sign in ("!=", ">"))
     else:
-        values = [record.get(choice) for record in records]
-        first, second = (_values_for(one, other, values) for one, other in (pair, pair[::-1]))
-        first = [] if _is_scale(values, [*first, *second]) else first
+        chosen = [record.get(choice) for record in records]
+        first, second = (_values_for(one, other, chosen) for one, other in (pair, pair[::-1]))
+        first = [] if _is_scale(chosen, [*first, *second]) else first
         where = f"{_value(choice)} in {json.dumps([*first, *second]) if first else '[VALUE_OF_FIRST, VALUE_OF_SECOND]'}"
         is_first = f"{_value(choice)} in {json.dumps(first) if first else '[VALUE_OF_FIRST]'}"
-    better, worse = (f"{{{{ {_value(one)} if {is_first} else {_value(other)} }}}}" for one, other in (pair, pair[::-1]))
+    better, worse = (f"{_value(one)} if {is_first} else {_value(other)}" for one, other in (pair, pair[::-1]))
+    made = "{{{{ ({}) | tojson }}}}" if any(map(are_objects, values)) else "{{{{ {} }}}}"
+    better, worse = made.format(better), made.format(worse)
     mapped = f"--where {shlex.quote(where)} --map chosen={shlex.quote(better)} --map rejected={shlex.quote(worse)}"
     return f"`{pair[0]}` and `{pair[1]}` are two answers, and `{choice}` could say which is the best: {mapped}"
 

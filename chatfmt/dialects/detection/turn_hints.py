@@ -17,7 +17,7 @@ from ..kit.columns import Columns, SourceRow, columns_named
 from ..kit.literals import are_objects, are_texts, read_literal
 from ..kit.names import ANSWER_LISTS, COMPLETIONS, MESSAGES, PROMPTS, is_metadata
 from ..kit.roles import role_of
-from .preference_hints import answers_hint, has_word, several_answers_hint
+from .preference_hints import answers_hint, has_word, opposites_hint, several_answers_hint
 from .rows_as_turns import RowsAsTurns, rows_as_turns
 
 
@@ -207,6 +207,8 @@ def _values_hint(record: SourceRow) -> str | None:
 
 def _nested_hint(found: Sequence[tuple[str, str | None]], record: SourceRow) -> str:
     """Hint for nested turns: a whole conversation, or a prompt with the assistant's answer elsewhere."""
+    if pair := opposites_hint([path for path, _ in found], record):
+        return pair
     whole = [each for each in found if _ends_with_answer(each[1]) and isinstance(value_at(record, each[0]), list)]
     path, last = whole[0] if whole and isinstance(value_at(record, found[0][0]), Mapping) else found[0]
     answer = next((other for other, role in found[1:] if _ends_with_answer(role)), None)

@@ -307,6 +307,23 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "`positive` could be the better and `negative` the worse of two answers: "
         "--map chosen=positive --map rejected=negative",
     ),
+    "two answers that are lists of turns, and no verdict": (
+        {"query": "q", "response_a": [ANSWER], "response_b": [{**ANSWER, "content": "hey"}]},
+        "ambiguous messages: column `response_a` or `response_b`",
+        "`response_a` and `response_b` are two answers: if the first is always the better one, "
+        "--map chosen=response_a --map rejected=response_b",
+    ),
+    "a lost list of turns, and the one that won": (
+        {"query": "q", "win": [ANSWER], "lose": [{**ANSWER, "content": "hey"}]},
+        "ambiguous messages: column `win` or `lose`",
+        "`win` could be the better and `lose` the worse of two answers: --map chosen=win --map rejected=lose",
+    ),
+    "two answers inside an object": (
+        {"id": 1, "record": {"prompt": "q", "chosen": [ANSWER], "rejected": [ANSWER]}},
+        "no dialect fits: the columns are `id`, `record`",
+        "`record.chosen` could be the better and `record.rejected` the worse of two answers: "
+        "--map chosen=record.chosen --map rejected=record.rejected",
+    ),
     "rendered text": (
         {"plain_text": "[Human]: q<eoh> [MOSS]: a<eoa> ", "num_turns": 1},
         "no dialect fits: the columns are `plain_text`, `num_turns`",
@@ -561,6 +578,7 @@ def test_what_a_field_leaves_behind_in_outer_lists_is_noted(tmp_path: Path) -> N
         assert b"note" not in run_here("convert", tmp_path / "in.json", "--field", "data", "--map", "text=title").stderr
 
 
+@pytest.mark.parametrize("in_turns", [False, True])
 @pytest.mark.parametrize(
     ("choices", "pairs"),
     [
@@ -580,10 +598,11 @@ def test_what_a_field_leaves_behind_in_outer_lists_is_noted(tmp_path: Path) -> N
     ],
 )
 def test_the_hint_for_a_winner_leaves_out_ties(
-    choices: list[dict[str, Any]], pairs: list[str] | None, tmp_path: Path
+    choices: list[dict[str, Any]], pairs: list[str] | None, in_turns: bool, tmp_path: Path
 ) -> None:
+    first, second = ([{**ANSWER, "content": text}] if in_turns else text for text in "xy")
     ending = ("_1", "_2") if "the best" in choices[0] else (" a", " b")
-    answers = {f"response{ending[0]}": "x", f"response{ending[1]}": "y"}
+    answers = {f"response{ending[0]}": first, f"response{ending[1]}": second}
     write_rows(tmp_path / "in.jsonl", [{"prompt": "p", **answers, **choice} for choice in choices])
     refused = run_here("convert", tmp_path / "in.jsonl").stderr.decode()
     done = run_here("convert", tmp_path / "in.jsonl", *shlex.split(refused.rstrip().partition("best: ")[2]), "-q")
