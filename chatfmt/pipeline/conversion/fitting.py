@@ -100,7 +100,7 @@ def template_error(job: Job, rows: pa.RecordBatch, file: str, *, every: bool) ->
     counts, errors = RowCounts(), list[ChatfmtError]()
     try:
         keep = (lambda rows: errors.extend(each.error for each in rows)) if every else None
-        for _ in Conversion(_texts_only(job)).convert(rows, file, counts, keep):
+        for _ in Conversion(_texts_only(job), offers=0).convert(rows, file, counts, keep):
             pass
     except ChatfmtError as error:
         errors.append(error)
@@ -121,6 +121,6 @@ def _converted(job: Job, rows: pa.RecordBatch, file: str) -> list[pa.RecordBatch
     from .stages import Conversion
 
     try:
-        return list(Conversion(job).convert(rows, file, RowCounts()))
+        return list(Conversion(job, offers=0).convert(rows, file, RowCounts()))
     except ChatfmtError:
         return []

@@ -45,13 +45,13 @@ Views = Sequence[checks.ColumnView]
 """The columns of conversations as the checks read them, made once for a batch."""
 
 OFFERS = 16
-"""How many kinds of errors a conversion tries to remedy with `--fit`."""
+"""How many kinds of errors a conversion tries to remedy with `--fit`; one that tries a remedy tries no further."""
 
 
 class Conversion:
     """A job with its expressions and template compiled, its programs and caches kept between batches."""
 
-    def __init__(self, job: Job, on_finding: OnFinding | None = None) -> None:
+    def __init__(self, job: Job, on_finding: OnFinding | None = None, *, offers: int = OFFERS) -> None:
         load_plugins()
         self.job, self._on_finding, self._file = job, on_finding, ""
         self._memory: RenderMemory | None = None
@@ -69,7 +69,7 @@ class Conversion:
             written=job.view is not None and job.template is None,
         )
         self._files: dict[tuple[str | None, str], bool] = {}
-        self._offers: dict[tuple[str, str], str] = {}
+        self._offers, self._most_offers = dict[tuple[str, str], str](), offers
         if job.template is not None:
             self._prepare(job, job.template)
         self._tokenizer = tokens.load(job.tokenizer, sha256=job.tokenizer_sha256) if job.tokenizer is not None else None
@@ -195,7 +195,7 @@ class Conversion:
         """Name `--fit` in the hints of errors, given by their rows in the batch, if it helps such a row."""
         for row, error in errors.items():
             kind = (error.code, error.message)
-            if kind not in self._offers and len(self._offers) < OFFERS:
+            if kind not in self._offers and len(self._offers) < self._most_offers:
                 self._offers[kind] = find_remedy(error.code, self.job, batch.slice(row, 1), self._file, batch)
             if remedy := self._offers.get(kind):
                 error.hint = f"`{remedy}` adapts the data where it can; {error.hint}"

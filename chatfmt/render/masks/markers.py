@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from msgspec import Struct
@@ -244,9 +244,9 @@ def add_markers(chat: Chat, plan: MarkerPlan = DEFAULT_PLAN, *, partly: bool = F
     return MarkedChat(marked, tuple(marker.sources), base, tuple(marker.texts)) if partly or not marker.full else None
 
 
-def keep_one_marker(marked: MarkedChat, number: int) -> Chat:
-    """Return the marked conversation without any markers but that of source `number`."""
-    kept = {chr(marked.base + 2 * number), chr(marked.base + 2 * number + 1)}
+def keep_markers(marked: MarkedChat, numbers: Collection[int]) -> Chat:
+    """Return the marked conversation without any markers but those of the sources with these `numbers`."""
+    kept = {chr(marked.base + 2 * number + end) for number in numbers for end in (0, 1)}
     end = marked.base + 2 * len(marked.sources)
 
     def strip(text: str) -> str:
@@ -257,11 +257,17 @@ def keep_one_marker(marked: MarkedChat, number: int) -> Chat:
     return _with_each_text(marked.chat, strip)
 
 
-def replace_text(marked: MarkedChat, number: int, text: str) -> Chat:
-    """Return the conversation without markers, and with another text in place of that of source `number`."""
-    opening, closing = (chr(marked.base + 2 * number + end) for end in (0, 1))
-    old = f"{opening}{marked.texts[number]}{closing}"
-    return _with_each_text(keep_one_marker(marked, number), lambda value: value.replace(old, text))
+def replace_texts(marked: MarkedChat, texts: Mapping[int, str]) -> Chat:
+    """Return the conversation without markers, and with other `texts` in place of those of sources, by number."""
+
+    def change(value: str) -> str:
+        for opening in _MARKER_CHARACTER.findall(value):
+            number = (ord(opening) - marked.base) // 2
+            if number in texts:
+                value = value.replace(f"{opening}{marked.texts[number]}{chr(ord(opening) + 1)}", texts[number])
+        return value
+
+    return _with_each_text(keep_markers(marked, texts), change)
 
 
 def _with_each_text(chat: Chat, change: Callable[[str], str]) -> Chat:

@@ -8,7 +8,7 @@ Content parts without text (images) are checked by rendering the conversation wi
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import cached_property
 
 from msgspec import Struct
@@ -25,8 +25,7 @@ from ..masks.markers import (
     MarkerPlan,
     TextSource,
     add_markers,
-    keep_one_marker,
-    unescape_markers,
+    keep_markers,
 )
 from ..masks.masker import render_marked
 from ..single import Chat, TemplateRenderer, Turns
@@ -159,19 +158,20 @@ class LossFinder:
         marked = add_markers(chat, PLAN, partly=True)
         return None if text is None or marked is None else (marked, text)
 
-    def _unprinted(self, marked: MarkedChat, text: str) -> list[TextSource]:
-        unmarked = render_marked(self._renderer, marked)
-        if unmarked is not None and unmarked.text == text:
-            return list(unmarked.lost)
-        return [source for number, source in enumerate(marked.sources) if not self._is_printed(marked, number)]
+    def _unprinted(self, marked: MarkedChat, text: str, numbers: Sequence[int] = ()) -> list[TextSource]:
+        """Return the texts that are not printed, of all or of those with these `numbers`.
 
-    def _is_printed(self, marked: MarkedChat, number: int) -> bool:
-        """Return whether a text is printed if it alone is marked, for templates whose output markers change."""
-        text = self._renderer.text_or_none(keep_one_marker(marked, number))
-        if text is None:
-            return True
-        text = unescape_markers(text, marked.base)
-        return chr(marked.base + 2 * number) in text or chr(marked.base + 2 * number + 1) in text
+        Where markers change the rest of the output, those that it lacks are looked for again, each half by itself.
+        """
+        chat = keep_markers(marked, numbers) if numbers else marked.chat
+        unmarked = render_marked(self._renderer, replace(marked, chat=chat))
+        lost = {*marked.sources} if unmarked is None else {*unmarked.lost}
+        missing = [number for number in numbers or range(len(marked.sources)) if marked.sources[number] in lost]
+        if len(numbers) == 1 or (unmarked is not None and unmarked.text == text):
+            return [marked.sources[number] for number in missing] if unmarked is not None else []
+        half = len(missing) // 2
+        halves = [some for some in (missing[:half], missing[half:]) if some]
+        return [source for some in halves for source in self._unprinted(marked, text, some)]
 
     def lost_of_schemas(self, chat: Chat) -> list[str]:
         """Return which parts of the tools' schemas the template does not print, as in `enum of tools`."""

@@ -16,7 +16,7 @@ from chatfmt.render.masks.markers import (
     REASONING,
     MarkerPlan,
     add_markers,
-    keep_one_marker,
+    keep_markers,
     remove_markers,
 )
 from chatfmt.render.single import Chat
@@ -99,7 +99,7 @@ def test_lost_and_torn_texts_and_echoes() -> None:
 def test_one_marker_can_be_kept() -> None:
     marked = add_markers(CHAT)
     assert marked is not None
-    single = keep_one_marker(marked, 1)
+    single = keep_markers(marked, [1])
     assert single.messages[1]["content"] == f"{chr(marked.base + 2)}Rain?{chr(marked.base + 3)}"
     assert [*single.messages[:1], *single.messages[2:]] == [*CHAT.messages[:1], *CHAT.messages[2:]]
 

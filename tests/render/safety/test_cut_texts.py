@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chatfmt.json_columns import encode_conversations
-from chatfmt.render.safety import cut_texts
+from chatfmt.render.safety import cut_texts, loss_finder
 from chatfmt.render.safety.content_loss import LossGuard
 from chatfmt.render.safety.loss_finder import Loss, LossFinder
 from chatfmt.render.single import Chat
@@ -71,9 +71,26 @@ def test_few_changed_texts_are_examined_unless_one_is_cut(monkeypatch: pytest.Mo
     assert cutting.check_rows(chats) == {Loss(0, "user", "content", cut=True): [*range(20)]}
     renderer = template_renderer(printing("m.content | upper"))
     examined = []
-    monkeypatch.setattr(cut_texts, "replace_text", lambda marked, *_: examined.append(1) or marked.chat)
+    monkeypatch.setattr(cut_texts, "replace_texts", lambda marked, *_: examined.append(1) or marked.chat)
     guard = LossGuard(renderer)
     assert guard.check_rows(chats) == {} and (guard.checked, len(examined)) == (20, 4 * 5)
+
+
+def test_many_texts_are_tried_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = [say(("user", "assistant")[n % 2], f"Hello, number {n}") for n in range(64)]
+    tried, replace = list[int](), cut_texts.replace_texts
+    monkeypatch.setattr(
+        cut_texts, "replace_texts", lambda marked, texts: tried.append(len(texts)) or replace(marked, texts)
+    )
+    found = LossFinder(template_renderer(printing("m.content[:9]"))).find(Chat(turns))
+    assert ([loss.message for loss in found if loss.cut], tried) == ([*range(64)], [1, 32, 31])
+    some = LossFinder(template_renderer(printing("m.content[:9] if loop.index0 in (3, 20) else m.content | upper")))
+    assert some.find(Chat(turns)) == [
+        Loss(n, role, "content", cut=True) for n, role in ((3, "assistant"), (20, "user"))
+    ]
+    counting = LossFinder(template_renderer(printing("(m.content | length) ~ m.content")))
+    monkeypatch.setattr(loss_finder, "keep_markers", lambda *_: pytest.fail("a text is looked for by itself"))
+    assert counting.find(Chat(turns)) == []
 
 
 def test_the_run_ends_with_the_way_out(tmp_path) -> None:
