@@ -297,7 +297,7 @@ def _check_json_content(content: pa.Array, roles: pa.StringArray, lists: pa.List
         )
         text, hint = "a content part is neither an object nor text", "write the content as text in the source"
         refuse_turns(lists, odd, lambda _: DialectError(text, hint=hint, code="msg.type"))
-    text, hint = "the content has tool blocks of Anthropic's API", "--dialect anthropic"
+    text, hint = "the content has tool blocks of Anthropic's API", "--dialect anthropic reads them, but not in pairs"
     blocks = pc.match_substring_regex(content, _BLOCKS)
     refuse_turns(lists, blocks, lambda _: DialectError(text, hint=hint, code="msg.type"))
 

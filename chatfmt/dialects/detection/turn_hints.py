@@ -40,8 +40,7 @@ def turns_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Colu
         return f"the turns could be the values of `{named}`: --map messages={shlex.quote(f'values({named})')}"
     turns = rows_as_turns(names, records, columns)
     if not turns and not lists and any("[0]" in path for path, _ in nested[:1]):
-        path = nested[0][0].replace("[0]", "[]")
-        return f"the turns could be in `{path}`: --map messages={shlex.quote(path)}"
+        return _listed_hint(nested, record)
     if turns and lists:
         return f"each row is a turn with its replies in `{lists[0]}`: write each path through them as a list of turns"
     if turns or (nested and not lists):
@@ -61,6 +60,17 @@ def turns_hint(names: Sequence[str], records: Sequence[SourceRow], columns: Colu
         alternate = f"if the texts in `{texts}` alternate: --map messages={shlex.quote(path)} --roles user,assistant"
         return transcript_hint([texts], records) or alternate
     return (_values_hint(record) if len(records) == 1 and len(record) > 1 else None) or _objects_hint(names, record)
+
+
+def _listed_hint(found: Sequence[tuple[str, str | None]], record: SourceRow) -> str:
+    """Hint for turns that are each in an object of a list: a conversation, or answers to a question beside them."""
+    path = found[0][0].replace("[0]", "[]")
+    outer, several, inner = path.partition("[].")
+    asked = next(iter(columns_named(record, (*PROMPTS, "input"))), None)
+    if several and asked and all(_ends_with_answer(role) for _, role in found):
+        flags = f"--map prompt={shlex.quote(asked)} --map completion={shlex.quote(inner)}"
+        return f"`{outer}` holds the answers: --explode {shlex.quote(outer)} {flags} makes a row of each"
+    return f"the turns could be in `{path}`: --map messages={shlex.quote(path)}"
 
 
 _VALUES = "the values could be rows: --field 'values(.)'"

@@ -324,6 +324,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "`record.chosen` could be the better and `record.rejected` the worse of two answers: "
         "--map chosen=record.chosen --map rejected=record.rejected",
     ),
+    "a question, and answers as an API returns them": (
+        {"input": "q", "completions": [{"message": ANSWER}, {"message": {**ANSWER, "content": "hey"}}]},
+        "no dialect fits: the columns are `input`, `completions`",
+        "`completions` holds the answers: --explode completions --map prompt=input --map completion=message "
+        "makes a row of each",
+    ),
     "rendered text": (
         {"plain_text": "[Human]: q<eoh> [MOSS]: a<eoa> ", "num_turns": 1},
         "no dialect fits: the columns are `plain_text`, `num_turns`",
