@@ -12,7 +12,8 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from mimetypes import guess_type
 from pathlib import Path
 from typing import Any, TypeVar
@@ -103,6 +104,21 @@ def check_listable(pattern: str) -> None:
             _refuse_folder(error)
 
 
+@contextmanager
+def globbing(pattern: str) -> Iterator[None]:
+    """Refuse in the block what `check_listable` refuses, and folders that are too deep for Python to list."""
+    try:
+        check_listable(pattern)
+        yield
+    except RecursionError:
+        raise _too_deep(f"`{pattern}` matches") from None
+
+
+def _too_deep(subject: str) -> InputError:
+    text = f"{subject} folders inside each other, more than {MOST_LEVELS} deep"
+    return InputError(text, code="file.unreadable", hint="move the files to a folder further up")
+
+
 def _refuse_folder(error: OSError) -> None:
     if isinstance(error, FileNotFoundError):
         return
@@ -120,8 +136,7 @@ def _listed(root: Path) -> tuple[dict[Path, str], tuple[str, ...]]:
             inside(root, linked)
         base = Path(folder).relative_to(root)
         if len(base.parts) > MOST_LEVELS:
-            text = f"`{root}` has folders inside each other, more than {MOST_LEVELS} deep"
-            raise InputError(text, code="file.unreadable", hint="move the files to a folder further up")
+            raise _too_deep(f"`{root}` has")
         files |= {(base / name).as_posix(): _is_data(name) for name in names if _may_be_data(name)}
     data = {inside(root, root / name): name for name, is_data in sorted(files.items()) if is_data}
     return data, tuple(name for name, is_data in sorted(files.items()) if not is_data)
@@ -198,12 +213,12 @@ def _matching(root: Path, pattern: str) -> list[Path]:
     if ".." in Path(pattern).parts or Path(pattern).is_absolute():
         raise InputError(f"`{pattern}` leads outside of `{root}`", code="file.outside", hint="use that path as SOURCE")
     try:
-        check_listable(str(root / pattern))
-        paths = (
-            [root / pattern]
-            if (root / pattern).is_file()
-            else [path for path in sorted(root.glob(pattern)) if path.is_file() and path.name[0] not in "._"]
-        )
+        with globbing(str(root / pattern)):
+            paths = (
+                [root / pattern]
+                if (root / pattern).is_file()
+                else [path for path in sorted(root.glob(pattern)) if path.is_file() and path.name[0] not in "._"]
+            )
     except (ValueError, IndexError, NotImplementedError, OSError):  # no pattern, or one that `glob` does not know
         paths = []
     found = [inside(root, path) for path in paths]

@@ -21,7 +21,7 @@ from ..bytes.compression import SUFFIXES
 from ..bytes.unchanged import file_identity
 from ..model import DEFAULTS, ParseOptions, Source, SourceFile
 from . import archives
-from .data_files import FoundFiles, check_listable, find_splits
+from .data_files import FoundFiles, find_splits, globbing
 from .hub import resolve_hub
 from .hub_errors import HubRequest
 from .local import field_notes, local_file
@@ -185,8 +185,8 @@ def _names_in(folder: Path) -> list[str]:
 
 
 def _globbed(pattern: str) -> list[Path]:
-    check_listable(str(_path(pattern)))
-    found = sorted(Path(path) for path in glob.glob(str(_path(pattern)), recursive=True))  # noqa: PTH207
+    with globbing(str(_path(pattern))):
+        found = sorted(Path(path) for path in glob.glob(str(_path(pattern)), recursive=True))  # noqa: PTH207
     return [path for path in found if not path.is_dir() and path.name[0] not in "._"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 from pathlib import Path
 
 import pyarrow as pa
@@ -76,10 +77,24 @@ def test_a_folder_that_cannot_be_listed_is_not_left_out(
     assert caught.value.hint == "check who may read it with `ls -ld d/closed`, or name the files to read"
 
 
-def test_folders_that_are_deeper_than_python_lists_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "d" / "/".join("a" * 700)).mkdir(parents=True)
-    run = run_here("inspect", "d", cwd=tmp_path)
-    said = "error: `d` has folders inside each other, more than 500 deep\nhint: move the files to a folder further up\n"
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [(["d"], "`d` has"), (["d/**"], "`d/**` matches"), (["d", "--data-files", "**/*.csv"], "`d/**/*.csv` matches")],
+)
+def test_folders_that_are_deeper_than_python_lists_are_refused(
+    arguments: list[str], found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "d"
+    for _ in range(5):
+        folder = folder / "/".join("a" * 230)
+        folder.mkdir(parents=True)
+        monkeypatch.chdir(folder)
+        folder = Path()
+    run = run_here("inspect", *arguments, cwd=tmp_path)
+    subprocess.run(["rm", "-r", tmp_path / "d"], check=True)  # too deep for pytest also
+    said = (
+        f"error: {found} folders inside each other, more than 500 deep\nhint: move the files to a folder further up\n"
+    )
     assert (run.returncode, run.stderr.decode()) == (3, said)
 
 
