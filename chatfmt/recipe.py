@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import re
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from itertools import combinations
@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from . import plain_yaml
-from .errors import RecipeError, UnknownName, UsageError
+from .errors import RecipeError, UnknownName, UsageError, nearest
 from .validation import UNKNOWN, Problem, key_or_flag, read_fields, to_plain
 from .whole_files import read_whole
 
@@ -289,11 +289,20 @@ def _checked(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     return made
 
 
-def _refuse(problems: Sequence[Problem], values: Mapping[str, Any], flags: Container[str] = ()) -> None:
-    """Raise RecipeError with all problems, or for keys that cannot be combined."""
+_TYPED = ("", "argument", "flag")
+"""The origins of values that an error need not name."""
+
+
+def _refuse(problems: Sequence[Problem], values: Mapping[str, Any], origins: Mapping[str, str] = {}) -> None:
+    """Raise RecipeError with all problems, by the origin of their values, or for keys that cannot be combined."""
+    flags = {key for key, origin in origins.items() if origin == "flag"}
     if problems:
         hint = next((hint for problem in problems if (hint := _hint_for(problem))), "")
-        raise RecipeError("; ".join(problem.describe(flags) for problem in problems), hint=hint)
+        said: dict[str, list[str]] = {}
+        for problem in problems:
+            origin = origins.get(problem.path[0], "")
+            said.setdefault("" if origin in _TYPED else f"{origin}: ", []).append(problem.describe(flags))
+        raise RecipeError("; ".join(origin + "; ".join(texts) for origin, texts in said.items()), hint=hint)
     if values.get("order_by") and not values.get("group_by"):
         raise RecipeError(
             f"`{key_or_flag('order_by', flags)}` orders the rows that `group_by` joins", hint="--group-by COLUMN"
@@ -361,8 +370,7 @@ def build(layers: Iterable[Layer]) -> tuple[Recipe, Run, dict[str, str]]:
     values, origins = _merged(with_trainer(layers))
     own = {key: values.pop(key) for key in RUN_KEYS if key in values}
     (made, problems), (made_run, run_problems) = _read_keys(Recipe, values), _read_keys(Run, own)
-    flags = {key for key, origin in origins.items() if origin == "flag"}
-    _refuse([*problems, *run_problems], made, flags)
+    _refuse([*problems, *run_problems], made, origins)
     return Recipe(**made), Run(**made_run), origins
 
 
@@ -434,9 +442,9 @@ def load(source: str) -> Layer:
 
 
 def load_file(path: Path) -> dict[str, Any]:
-    """Return the keys and values of a YAML file; raises RecipeError if it has no key of a recipe."""
-    values = read_yaml(path)
-    if values and not {*KEYS, *RUN_KEYS, *SHORT, FOR, "label"} & set(values):
+    """Return the keys and values of a YAML file; raises RecipeError if it has no key of a recipe, or one like it."""
+    values, known = read_yaml(path), {*KEYS, *RUN_KEYS, *SHORT, FOR, "label"}
+    if values and not any(key in known or nearest(str(key), known, 1) for key in values):
         raise RecipeError(f"`{path}` is not a recipe: it has none of its keys", hint=FROM_YAML)
     if "weight" in values:
         raise RecipeError("`weight` is a key of a source", hint="source: [{source: a.jsonl, weight: 2}]")

@@ -43,7 +43,7 @@ def test_every_problem_is_reported_with_its_key():
             [Layer("x", {"engine": "fast", "limit": -1, "tempate": "chatml", "source": [{"source": "a", "weight": 0}]})]
         )
     assert str(caught.value).split("; ") == [
-        "`source.0.weight` must be more than 0, not `0`",
+        "x: `source.0.weight` must be more than 0, not `0`",
         "`limit` must be 0 or more, not `-1`",
         "`engine` must be auto, trace or jinja, not `fast`",
         "unknown key `tempate`",
@@ -132,7 +132,7 @@ def test_a_recipe_file_does_the_same_as_flags(tmp_path):
 def test_a_problem_names_the_key_and_the_value(line, problem, hint, tmp_path):
     (tmp_path / "r.yaml").write_text(f"source: in.jsonl\n{line}\n")
     run = run_cli("convert", "r.yaml", cwd=tmp_path)
-    expected = [f"error: {problem}"] + ([f"hint: {hint}"] if hint else [])
+    expected = [f"error: recipe r.yaml: {problem}"] + ([f"hint: {hint}"] if hint else [])
     assert (run.returncode, run.stderr.decode().splitlines()) == (2, expected)
 
 
@@ -268,7 +268,8 @@ def test_short_forms_and_text_forms_of_values():
 def test_a_problem_of_a_flag_names_the_flag():
     with pytest.raises(RecipeError) as caught:
         build([Layer("recipe r", {"source": "a", "limit": -1}), Layer("flag", {"on_error": "ignore"})])
-    assert str(caught.value) == "`limit` must be 0 or more, not `-1`; `--on-error` must be stop or skip, not `ignore`"
+    problems = "recipe r: `limit` must be 0 or more, not `-1`; `--on-error` must be stop or skip, not `ignore`"
+    assert str(caught.value) == problems
 
 
 @pytest.mark.parametrize(

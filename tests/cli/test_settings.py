@@ -65,6 +65,8 @@ def test_every_option_has_a_variable(monkeypatch: pytest.MonkeyPatch, capsys: py
     "name, value, message",
     [
         ("LIMIT", "x", "error: CHATFMT_LIMIT: `--limit` must be a whole number, not `x`\n"),
+        ("LIMIT", "-1", "error: CHATFMT_LIMIT: `limit` must be 0 or more, not `-1`\n"),
+        ("CONFIG", "bad.yaml", "error: bad.yaml: unknown key `limt`\nhint: did you mean `limit`?\n"),
         ("FIT", "maybe", "error: CHATFMT_FIT: must be true or false, not `maybe`\n"),
         ("CONFIG", "none.yaml", "error: `none.yaml` does not exist\nhint: CHATFMT_CONFIG names the configuration file; "
                                 "unset it, or write the file\n"),
@@ -77,11 +79,12 @@ def test_what_is_wrong_is_named(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     (tmp_path / "own.yaml").write_text("source: x.jsonl\n")
+    (tmp_path / "bad.yaml").write_text("limt: 3\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(f"CHATFMT_{name}", value)
     assert main(["convert", EVERYDAY, "-o", "out.jsonl"]) == 2
     assert capsys.readouterr().err == message
-    assert [path.name for path in tmp_path.iterdir()] == ["own.yaml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.yaml", "own.yaml"]
 
 
 def test_a_configuration_file_that_may_not_be_read(

@@ -90,8 +90,10 @@ def test_folders_that_are_deeper_than_python_lists_are_refused(
         folder.mkdir(parents=True)
         monkeypatch.chdir(folder)
         folder = Path()
-    run = run_here("inspect", *arguments, cwd=tmp_path)
-    subprocess.run(["rm", "-r", tmp_path / "d"], check=True)  # too deep for pytest also
+    try:
+        run = run_here("inspect", *arguments, cwd=tmp_path)
+    finally:
+        subprocess.run(["rm", "-r", tmp_path / "d"], check=True)  # too deep for pytest also
     said = (
         f"error: {found} folders inside each other, more than 500 deep\nhint: move the files to a folder further up\n"
     )
