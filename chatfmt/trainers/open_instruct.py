@@ -59,6 +59,7 @@ TRAINERS = {
         },
         also=("rlvr",),
         messages={"transforms": {"arguments": "object"}},
+        by_turn=True,
         refuses={"messages": ("msg.answer_first",)},
         problem=problem,
         loader=loader,

@@ -185,6 +185,38 @@ def test_axolotl_trains_the_tokens_that_end_a_turn_in_the_template(template, tok
     assert notes == ["base_model: " + template, f"# It trains no stop token but EOS and {finds}"]
 
 
+BY_TURN = "it renders turn by turn, and the template prints an answer otherwise once turns follow or after its prompt"
+
+
+@pytest.mark.parametrize(
+    ("trainer", "rows", "template", "problem", "remedy"),
+    [
+        ("openrlhf", cases.TURNS, "qwen3", BY_TURN, "convert with -t qwen3"),
+        ("openrlhf", cases.CHAT, "qwen3", "", ""),
+        ("openrlhf", cases.CHAT, "qwq", BY_TURN, "convert with -t qwq"),
+        ("openrlhf", cases.PAIRS, "qwq", BY_TURN, "convert with -t qwq"),
+        ("nemo-rl", cases.TURNS, "qwen3", BY_TURN, "--for trl-sft reads them"),
+        ("open-instruct", cases.TURNS, "qwen3", BY_TURN, "--for trl-sft reads them"),
+        ("nemo-rl", cases.TURNS, "llama-3", "", ""),
+        *(
+            ("axolotl", cases.TOOLS, template, "it would train on results of tools, which the template prints "
+             "otherwise where there was no call", f"convert with -t {template}")
+            for template in ("deepseek-v3.2", "command-a", "solar-open")
+        ),
+        ("axolotl", cases.TOOLS, "qwen3", "", ""),
+        ("axolotl", cases.TURNS, "deepseek-v3.2", "", ""),
+        ("axolotl", cases.TURNS, "glm-4", "the template `glm-4` prints no stop token after the last answer, so a model "
+         "trained on its answers never ends one", "convert with -t glm-4"),
+    ],
+)  # fmt: skip
+def test_a_template_of_which_the_trainer_would_train_other_tokens(trainer, rows, template, problem, remedy, tmp_path):
+    source, out = tiny.write_rows(rows, tmp_path / "rows.jsonl"), tmp_path / "out"
+    assert run_cli("convert", source, "--for", trainer, "-o", out, "-q").returncode == 0
+    found = run_cli("loader", out, "--model", template)
+    said = f"error: `{out}` does not fit {trainer} with the template of `{template}`: {problem}\nhint: {remedy}\n"
+    assert (found.returncode, found.stderr.decode()) == ((2, said) if problem else (0, ""))
+
+
 def test_llama_factory_gets_the_dataset_in_its_configuration() -> None:
     text = TRAINERS["llama-factory"].loader(Output(view="preference-messages", columns=("messages", "tools"), **OUTPUT))
     import yaml

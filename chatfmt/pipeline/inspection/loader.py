@@ -18,7 +18,7 @@ from ...trainers import Output, Trainer
 from ...validation import flag_of
 from ..running.output import to_output
 from .command import READING, flag_arguments, own_values
-from .survey import survey
+from .survey import Survey, survey
 
 
 def loader_text(folder: Path, shown: str, trainer: str | None, model: str | None, max_steps: int | None) -> str:
@@ -55,22 +55,45 @@ def loader_text(folder: Path, shown: str, trainer: str | None, model: str | None
         hint = convert_command(manifest, name, shown) if is_new else ""
         raise UsageError(f"`{shown}` does not fit {name}: {problem}", hint=hint)
     if model is not None:
-        stops = model_stops(model, manifest) if output.view in found.names_stops else None
-        output = replace(output, model=model, stops=stops)
+        output = replace(output, model=model, stops=model_stops(model, manifest, name, output, held))
     return note + found.loader(output)
 
 
-def model_stops(model: str, manifest: Manifest) -> tuple[str, ...] | None:
-    """Return the tokens beside EOS that end a turn in the template of a model; None if it cannot be read."""
-    from ...render import ChatTemplate, RenderOptions, template_renderer
-    from ...render.masks.turn_boundaries import stop_tokens
+def model_stops(model: str, manifest: Manifest, name: str, output: Output, held: Survey) -> tuple[str, ...] | None:
+    """Return the tokens beside EOS that end a turn in the template of a model; None if it is not read.
 
+    Raises UsageError if the trainer would train other tokens of such rows than the template marks.
+    """
+    from ...render import ChatTemplate, RenderOptions, template_renderer
+    from ...render.inspection.probe import calls_change_results, reprints_answers
+    from ...render.masks.turn_boundaries import missing_stop, stop_tokens
+
+    trainer = trainers.find(name)
+    is_by_turn = trainer.by_turn and output.view in ("messages", "prompt-completion", "preference")
+    if output.is_text or not (is_by_turn or output.view in trainer.names_stops):
+        return None
     try:
         template = ChatTemplate.load(model)
         template.check()
     except ChatfmtError:
         return None
-    return stop_tokens(template_renderer(template, RenderOptions(), Recipe(**manifest.recipe).template_isolation))
+    renderer = template_renderer(template, RenderOptions(), Recipe(**manifest.recipe).template_isolation)
+    if is_by_turn:
+        problem = REPRINTED if reprints_answers(renderer, if_followed=held.has_earlier_answers) else ""
+    elif "tools" in output.columns and calls_change_results(renderer):
+        problem = RESULTS
+    else:
+        problem = missing_stop(renderer)
+    if problem:
+        raise UsageError(
+            f"`{output.path}` does not fit {name} with the template of `{model}`: {problem}",
+            hint=f"convert with -t {shlex.quote(model)}" if trainer.rendered else "--for trl-sft reads them",
+        )
+    return stop_tokens(renderer)
+
+
+REPRINTED = "it renders turn by turn, and the template prints an answer otherwise once turns follow or after its prompt"
+RESULTS = "it would train on results of tools, which the template prints otherwise where there was no call"
 
 
 def path_note(manifest: Manifest, names: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from ...checks.weights import LOSS_MASK, unread_weights
 from ...json_columns import decode_values, is_turns
 from ...schema import MEDIA, TRAIN_KEYS, IgnoredWeights
 from ...sources import ParseOptions
-from ...turn_columns import IntArray, lengths_of, role_is
+from ...turn_columns import IntArray, lengths_of, role_is, rows_of_turns
 
 
 class Survey(Struct, frozen=True):
@@ -28,6 +28,8 @@ class Survey(Struct, frozen=True):
     """The columns of media that have relative paths."""
     weighted: frozenset[IgnoredWeights]
     """The kinds of weights that an answer in `messages` has: those that a trainer may ignore, and train in full."""
+    has_earlier_answers: bool
+    """Whether a row has several answers in `messages`."""
 
 
 def survey(folder: Path) -> Survey:
@@ -35,7 +37,7 @@ def survey(folder: Path) -> Survey:
     source = sources.resolve(str(folder), split="all", options=ParseOptions(allow_empty=True))
     names: dict[str, None] = {}
     paths: dict[str, None] = {}
-    longest, weighted = 0, frozenset[IgnoredWeights]()
+    longest, weighted, has_earlier_answers = 0, frozenset[IgnoredWeights](), False
     for shard in sources.plan_splits(source, "all"):
         for batch in (batch for part in shard for batch in sources.read(part, columns=None)):
             names |= dict.fromkeys(name for name in batch.schema.names if not name.startswith("#"))
@@ -43,9 +45,10 @@ def survey(folder: Path) -> Survey:
                 name for name in MEDIA if name in batch.schema.names and has_paths(batch.column(name))
             )
             weighted |= weights_unread(batch)
+            has_earlier_answers |= "messages" in batch.schema.names and any_earlier_answer(batch.column("messages"))
             if len(batch):
                 longest = max(longest, int(np.sum(list(map(text_bytes, batch.columns)), axis=0).max()))
-    return Survey(tuple(names), longest, tuple(paths), weighted)
+    return Survey(tuple(names), longest, tuple(paths), weighted, has_earlier_answers)
 
 
 def has_paths(column: pa.Array) -> bool:
@@ -67,6 +70,14 @@ def weights_unread(batch: pa.RecordBatch) -> frozenset[IgnoredWeights]:
     answers = role_is(turns, "assistant")
     levels: tuple[IgnoredWeights, ...] = ("fractions", "parts", "all")
     return frozenset(level for level in levels if any(answers[turn] for turn, *_ in unread_weights(turns, level)))
+
+
+def any_earlier_answer(column: pa.Array) -> bool:
+    """Return whether a row of turns has several answers."""
+    if not is_turns(column.type):
+        return False
+    rows = rows_of_turns(column)[role_is(column.flatten(), "assistant")]
+    return len(rows) > len(np.unique(rows))
 
 
 def text_bytes(column: pa.Array) -> IntArray:

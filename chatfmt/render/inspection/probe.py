@@ -111,6 +111,27 @@ def encodes_twice(renderer: TemplateRenderer) -> bool:
     return Probe(renderer).double_encodes()
 
 
+def reprints_answers(renderer: TemplateRenderer, *, if_followed: bool) -> bool:
+    """Return whether the text of a question with its generation prompt is not where an answered question begins.
+
+    With `if_followed` also whether the text of an answer is not where a conversation begins that goes on.
+    """
+    found = Probe(renderer)
+    shorter = [found._render(USER, prompt=True), found._plain.rstrip()]
+    longer = [found._plain, found._render(USER, ANSWER, SECOND_USER, SECOND_ANSWER) if if_followed else found._plain]
+    return any(text and start and not text.startswith(start) for start, text in zip(shorter, longer, strict=True))
+
+
+def calls_change_results(renderer: TemplateRenderer) -> bool:
+    """Return whether the template prints what follows a call otherwise if an answer is in place of the call."""
+    found = Probe(renderer)
+    user, call, *rest = found._exchange()
+    chats = (user, call, *rest), (user, ANSWER, *rest), (user, call), (user, call, SECOND_USER)
+    called, answered, *alone = (found._render(*turns, tools=[TOOL]) or "" for turns in chats)
+    end = len(called) - len(common_prefix(called[::-1], answered[::-1]))
+    return bool(answered) and end > max(len(common_prefix(called, text)) for text in alone)
+
+
 class Probe:
     """One template under test. Each public method finds the value of the card's field of its name."""
 
