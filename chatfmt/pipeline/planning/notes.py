@@ -353,6 +353,9 @@ def _system_notes(jobs: Iterable[tuple[Job, Detection]]) -> Iterator[str]:
 
 def _template_notes(template: ChatTemplate, recipe: Recipe, job: Job) -> Iterator[str]:
     """Yield notes on the date and the variables that the template reads, a BOS token that is kept, unread spans."""
+    from ...render import template_renderer
+    from ...render.inspection.probe import open_thinking
+
     if template.instead_of is not None:
         yield f"`{template.instead_of}` has no chat template: `{template.name}` is used instead"
     if level := weak_isolation(template, recipe):
@@ -374,6 +377,9 @@ def _template_notes(template: ChatTemplate, recipe: Recipe, job: Job) -> Iterato
         flags = trainers.find(recipe.trainer).mask
         remedy = f": `{flags}` writes what it can train on" if flags else ""
         yield f"the trainer {recipe.trainer} does not read `assistant_spans`{remedy}"
+    if job.view not in {*trainers.UNRENDERED, "prompt"} - {"tokens"}:
+        renderer = template_renderer(template, job.options, job.isolation)
+        yield from filter(None, [open_thinking(renderer, str(job.transforms.get("system", "")))])
     if job.mask is not None and job.mask.stop_token and recipe.end not in ("eos", "cut"):
         require_stop(template, job)
     yield from tokenizer_notes(template, job)

@@ -122,6 +122,29 @@ def reprints_answers(renderer: TemplateRenderer, *, if_followed: bool) -> bool:
     return any(text and start and not text.startswith(start) for start, text in zip(shorter, longer, strict=True))
 
 
+def open_thinking(renderer: TemplateRenderer, system: str) -> str:
+    """Say that the template opens a block of reasoning before an answer without any and leaves it open; empty if not.
+
+    `system` is the system message of the conversation, if it is not empty.
+    """
+    if not any("think" in text for text in renderer.template.texts):
+        return ""
+    found = Probe(renderer)
+    texts = [found._render({**SYSTEM, "content": text}, USER, ANSWER) if text else found._plain
+             for text in (system, "/no_think")]  # fmt: skip
+    tag, other = (_open_tag(text or "") for text in texts)
+    if not tag:
+        return ""
+    remedy = "" if other else ": `/no_think` in the system text closes it"
+    return f"the template `{renderer.template.name}` leaves `{tag}` open before answers without reasoning{remedy}"
+
+
+def _open_tag(text: str) -> str:
+    """Return the tag of reasoning between a question and its answer that nothing closes; empty without one."""
+    *_, last = "", *_THINK_TAG.findall(text.partition("qzanswer")[0].rpartition("qzuser")[2])
+    return "" if last.startswith("</") else last
+
+
 def calls_change_results(renderer: TemplateRenderer) -> bool:
     """Return whether the template prints what follows a call otherwise if an answer is in place of the call."""
     found = Probe(renderer)

@@ -81,6 +81,17 @@ def test_a_view_that_leaves_a_side_out(tmp_path, row, view, expected):
     assert said(tmp_path, row, "-t", "chatml", "--to", view) == expected
 
 
+def test_reasoning_that_a_template_leaves_open(tmp_path):
+    row, template = {"messages": [*TURNS["messages"]]}, ("-t", "nemotron-nano-v2")
+    remedy = "`/no_think` in the system text closes it"
+    note = f"the template `nemotron-nano-v2` leaves `<think>` open before answers without reasoning: {remedy}"
+    assert said(tmp_path, row, *template) == [note]
+    assert said(tmp_path, row, *template, "--mask") == [note]
+    assert said(tmp_path, row, *template, "--system", "/no_think") == []
+    assert note not in said(tmp_path, row, *template, "--to", "prompt")
+    assert said(tmp_path, row, "-t", "qwen3") == []
+
+
 def test_reasoning_that_a_trainer_renders_turn_by_turn(tmp_path):
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "reasoning_content": "c"}]
     note = "openrlhf trains other tokens if the model's template leaves out earlier reasoning: "
