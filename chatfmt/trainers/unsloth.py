@@ -41,7 +41,7 @@ def loader(output: Output) -> str:
 
 ANSWERS = [
     "# It trains from the header of each answer to that of the next user turn. With some templates this is also on",
-    "# system texts and results of tools, or no stop token but the last: files of --to tokens train on answers alone.",
+    "# system texts or results of tools, or on no stop token but the last: files of --to tokens train answers alone.",
 ]
 RENDER = [
     "",

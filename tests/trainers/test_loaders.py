@@ -69,7 +69,7 @@ python -m openrlhf.cli.train_sft \\
 """,
     ("unsloth", "text"): """\
 # It trains from the header of each answer to that of the next user turn. With some templates this is also on
-# system texts and results of tools, or no stop token but the last: files of --to tokens train on answers alone.
+# system texts or results of tools, or on no stop token but the last: files of --to tokens train answers alone.
 from unsloth import FastLanguageModel
 from unsloth.chat_templates import train_on_responses_only
 from datasets import load_dataset
