@@ -40,8 +40,8 @@ def loader(output: Output) -> str:
 
 
 ANSWERS = [
-    "# It trains from the header of each answer to that of the next user turn. With some templates this is also on",
-    "# system texts or results of tools, or on no stop token but the last: files of --to tokens train answers alone.",
+    "# It trains from the header of each answer to that of the next user turn: with some templates also on system",
+    "# texts or results of tools, or on no stop token but the last. Files of --to tokens train on the answers alone.",
 ]
 RENDER = [
     "",

@@ -68,8 +68,8 @@ python -m openrlhf.cli.train_sft \\
   --data.apply_chat_template
 """,
     ("unsloth", "text"): """\
-# It trains from the header of each answer to that of the next user turn. With some templates this is also on
-# system texts or results of tools, or on no stop token but the last: files of --to tokens train answers alone.
+# It trains from the header of each answer to that of the next user turn: with some templates also on system
+# texts or results of tools, or on no stop token but the last. Files of --to tokens train on the answers alone.
 from unsloth import FastLanguageModel
 from unsloth.chat_templates import train_on_responses_only
 from datasets import load_dataset
