@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -42,10 +42,8 @@ def convert(source: Sources, **given: Any) -> None:
         carry_out(made)
 
 
-def large_imports(sources: Sequence[str], out: Path | None, format: str | None) -> Iterator[str]:
+def large_imports(sources: Iterable[str], out: Path | None, format: str | None) -> Iterator[str]:
     """Yield the large modules that workers will need, as far as file names show."""
-    if not all(name.endswith(".parquet") for name in sources):
-        yield "pyarrow.json"
     parquet = out is not None and not out.suffix and format != "jsonl"
     if parquet or any(name.endswith(".parquet") for name in (*sources, str(out))):
         yield "pyarrow.parquet"
