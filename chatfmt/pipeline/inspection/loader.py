@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -19,6 +20,9 @@ from ...validation import flag_of
 from ..running.output import to_output
 from .command import READING, flag_arguments, own_values
 from .survey import Survey, survey
+
+if TYPE_CHECKING:
+    from ...render.single import TemplateRenderer
 
 
 def loader_text(folder: Path, shown: str, trainer: str | None, model: str | None, max_steps: int | None) -> str:
@@ -55,41 +59,50 @@ def loader_text(folder: Path, shown: str, trainer: str | None, model: str | None
         hint = convert_command(manifest, name, shown) if is_new else ""
         raise UsageError(f"`{shown}` does not fit {name}: {problem}", hint=hint)
     if model is not None:
-        output = replace(output, model=model, stops=model_stops(model, manifest, name, output, held))
+        output = with_model(output, model, name, held)
     return note + found.loader(output)
 
 
-def model_stops(model: str, manifest: Manifest, name: str, output: Output, held: Survey) -> tuple[str, ...] | None:
-    """Return the tokens beside EOS that end a turn in the template of a model; None if it is not read.
+def with_model(output: Output, model: str, name: str, held: Survey) -> Output:
+    """Return the output with the model to train and, if its template is read, the tokens beside EOS that end a turn.
 
     Raises UsageError if the trainer would train other tokens of such rows than the template marks.
     """
     from ...render import ChatTemplate, RenderOptions, template_renderer
-    from ...render.inspection.probe import calls_change_results, reprints_answers
-    from ...render.masks.turn_boundaries import missing_stop, stop_tokens
+    from ...render.masks.turn_boundaries import stop_tokens
 
-    trainer = trainers.find(name)
-    is_by_turn = trainer.by_turn and output.view in ("messages", "prompt-completion", "preference")
-    if output.is_text or not (is_by_turn or output.view in trainer.names_stops):
-        return None
+    output, trainer = replace(output, model=model), trainers.find(name)
+    if output.is_text or not (is_by_turn(trainer, output) or output.view in trainer.names_stops):
+        return output
     try:
         template = ChatTemplate.load(model)
         template.check()
     except ChatfmtError:
-        return None
-    renderer = template_renderer(template, RenderOptions(), Recipe(**manifest.recipe).template_isolation)
-    if is_by_turn:
-        problem = REPRINTED if reprints_answers(renderer, if_followed=held.has_earlier_answers) else ""
-    elif "tools" in output.columns and calls_change_results(renderer):
-        problem = RESULTS
-    else:
-        problem = missing_stop(renderer)
-    if problem:
+        return output
+    renderer = template_renderer(template, RenderOptions(), Recipe(**output.recipe).template_isolation)
+    if problem := template_problem(renderer, trainer, output, held):
         raise UsageError(
             f"`{output.path}` does not fit {name} with the template of `{model}`: {problem}",
             hint=f"convert with -t {shlex.quote(model)}" if trainer.rendered else "--for trl-sft reads them",
         )
-    return stop_tokens(renderer)
+    return replace(output, stops=stop_tokens(renderer))
+
+
+def is_by_turn(trainer: Trainer, output: Output) -> bool:
+    """Return whether the trainer renders the conversations of an output turn by turn."""
+    return trainer.by_turn and output.view in ("messages", "prompt-completion", "preference")
+
+
+def template_problem(renderer: TemplateRenderer, trainer: Trainer, output: Output, held: Survey) -> str:
+    """Return why the trainer would train other tokens of an output than the template marks; empty if it does not."""
+    from ...render.inspection.probe import calls_change_results, reprints_answers
+    from ...render.masks.turn_boundaries import missing_stop
+
+    if is_by_turn(trainer, output):
+        return REPRINTED if reprints_answers(renderer, if_followed=held.has_earlier_answers) else ""
+    if "tools" in output.columns and calls_change_results(renderer):
+        return RESULTS
+    return missing_stop(renderer)
 
 
 REPRINTED = "it renders turn by turn, and the template prints an answer otherwise once turns follow or after its prompt"

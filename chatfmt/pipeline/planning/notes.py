@@ -373,13 +373,14 @@ def _template_notes(template: ChatTemplate, recipe: Recipe, job: Job) -> Iterato
         yield f"`--for {recipe.trainer}` writes messages, which the trainer renders with the template of its model"
     elif job.view in trainers.UNRENDERED and job.view != "tokens":
         yield f"`--to {job.view}` holds conversations, which the template `{template.name}` does not render"
+    elif job.view != "prompt":
+        single, system = template_renderer(template, job.options, job.isolation), job.transforms.get("system", "")
+        if left_open := open_thinking(single, str(system)):
+            yield left_open
     if recipe.trainer is not None and recipe.mask and job.view and VIEWS[job.view].takes_mask:
         flags = trainers.find(recipe.trainer).mask
         remedy = f": `{flags}` writes what it can train on" if flags else ""
         yield f"the trainer {recipe.trainer} does not read `assistant_spans`{remedy}"
-    if job.view not in {*trainers.UNRENDERED, "prompt"} - {"tokens"}:
-        renderer = template_renderer(template, job.options, job.isolation)
-        yield from filter(None, [open_thinking(renderer, str(job.transforms.get("system", "")))])
     if job.mask is not None and job.mask.stop_token and recipe.end not in ("eos", "cut"):
         require_stop(template, job)
     yield from tokenizer_notes(template, job)

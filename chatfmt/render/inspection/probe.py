@@ -117,9 +117,9 @@ def reprints_answers(renderer: TemplateRenderer, *, if_followed: bool) -> bool:
     With `if_followed` also whether the text of an answer is not where a conversation begins that goes on.
     """
     found = Probe(renderer)
-    shorter = [found._render(USER, prompt=True), found._plain.rstrip()]
-    longer = [found._plain, found._render(USER, ANSWER, SECOND_USER, SECOND_ANSWER) if if_followed else found._plain]
-    return any(text and start and not text.startswith(start) for start, text in zip(shorter, longer, strict=True))
+    pairs = [(found._render(USER, prompt=True), found._plain)]
+    pairs += [(found._plain.rstrip(), found._two_exchanges)] if if_followed else []
+    return any(start and text and not text.startswith(start) for start, text in pairs)
 
 
 def open_thinking(renderer: TemplateRenderer, system: str) -> str:
@@ -130,18 +130,17 @@ def open_thinking(renderer: TemplateRenderer, system: str) -> str:
     if not any("think" in text for text in renderer.template.texts):
         return ""
     found = Probe(renderer)
-    texts = [found._render({**SYSTEM, "content": text}, USER, ANSWER) if text else found._plain
-             for text in (system, "/no_think")]  # fmt: skip
-    tag, other = (_open_tag(text or "") for text in texts)
+    tag = _open_tag(found._render({**SYSTEM, "content": system}, USER, ANSWER) if system else found._plain)
     if not tag:
         return ""
-    remedy = "" if other else ": `/no_think` in the system text closes it"
+    is_closed = not _open_tag(found._render({**SYSTEM, "content": "/no_think"}, USER, ANSWER))
+    remedy = ": `/no_think` in the system text closes it" if is_closed else ""
     return f"the template `{renderer.template.name}` leaves `{tag}` open before answers without reasoning{remedy}"
 
 
-def _open_tag(text: str) -> str:
+def _open_tag(text: str | None) -> str:
     """Return the tag of reasoning between a question and its answer that nothing closes; empty without one."""
-    *_, last = "", *_THINK_TAG.findall(text.partition("qzanswer")[0].rpartition("qzuser")[2])
+    *_, last = "", *_THINK_TAG.findall((text or "").partition("qzanswer")[0].rpartition("qzuser")[2])
     return "" if last.startswith("</") else last
 
 
@@ -151,7 +150,7 @@ def calls_change_results(renderer: TemplateRenderer) -> bool:
     user, call, *rest = found._exchange()
     chats = (user, call, *rest), (user, ANSWER, *rest), (user, call), (user, call, SECOND_USER)
     called, answered, *alone = (found._render(*turns, tools=[TOOL]) or "" for turns in chats)
-    end = len(called) - len(common_prefix(called[::-1], answered[::-1]))
+    end = len(called) - _common_suffix_length(called, answered)
     return bool(answered) and end > max(len(common_prefix(called, text)) for text in alone)
 
 
