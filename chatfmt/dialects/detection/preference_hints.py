@@ -101,9 +101,10 @@ def two_answers_hint(answers: Sequence[str], names: Sequence[str], records: Sequ
         first = [] if _is_scale(chosen, [*first, *second]) else first
         where = f"{_value(choice)} in {json.dumps([*first, *second]) if first else '[VALUE_OF_FIRST, VALUE_OF_SECOND]'}"
         is_first = f"{_value(choice)} in {json.dumps(first) if first else '[VALUE_OF_FIRST]'}"
-    better, worse = (f"{_value(one)} if {is_first} else {_value(other)}" for one, other in (pair, pair[::-1]))
-    made = "{{{{ ({}) | tojson }}}}" if any(map(are_objects, values)) else "{{{{ {} }}}}"
-    better, worse = made.format(better), made.format(worse)
+    opening, closing = ("{{ (", ") | tojson }}") if any(map(are_objects, values)) else ("{{ ", " }}")
+    better, worse = (
+        f"{opening}{_value(one)} if {is_first} else {_value(other)}{closing}" for one, other in (pair, pair[::-1])
+    )
     mapped = f"--where {shlex.quote(where)} --map chosen={shlex.quote(better)} --map rejected={shlex.quote(worse)}"
     return f"`{pair[0]}` and `{pair[1]}` are two answers, and `{choice}` could say which is the best: {mapped}"
 

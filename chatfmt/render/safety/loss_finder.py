@@ -165,10 +165,12 @@ class LossFinder:
         """
         chat = keep_markers(marked, numbers) if numbers else marked.chat
         unmarked = render_marked(self._renderer, replace(marked, chat=chat))
+        if unmarked is None and len(numbers) == 1:
+            return []
         lost = {*marked.sources} if unmarked is None else {*unmarked.lost}
         missing = [number for number in numbers or range(len(marked.sources)) if marked.sources[number] in lost]
         if len(numbers) == 1 or (unmarked is not None and unmarked.text == text):
-            return [marked.sources[number] for number in missing] if unmarked is not None else []
+            return [marked.sources[number] for number in missing]
         half = len(missing) // 2
         halves = [some for some in (missing[:half], missing[half:]) if some]
         return [source for some in halves for source in self._unprinted(marked, text, some)]
